@@ -1,0 +1,224 @@
+/* log.h - the record logs of one broker: what the server sees of storage.
+ *
+ * A `log_store` is a data directory: its lock, varve.meta, the commit journal and its catalogue.
+ * A `log_shard` is the part of it that one reactor owns; a `log` is one partition's log and lives
+ * on the shard that its plid maps to. Everything becomes durable through the journal
+ * (docs/storage.md); segment files are written from it lazily.
+ *
+ *   log start <= durable_end <= end
+ *     end          the next offset to be given out; records below it are in memory
+ *     durable_end  records below it are in a durable journal group (acknowledge only these)
+ *
+ * Threads: a shard and its logs are used only on their reactor's thread. The store belongs to the
+ * reactor of shard 0, which also runs the journal; shards reach it through mailboxes.
+ * Completion callbacks run from the reactor's loop (io_turn, mailbox_drain, log_shard_turn), never
+ * from inside the call that started the work.
+ * Errors: ERR_IO anywhere is final for the directory: it is latched, nothing more is
+ * acknowledged, and `log_store_config.failed` is called once. */
+#ifndef LOG_LOG_H
+#define LOG_LOG_H
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/io.h"
+#include "base/mailbox.h"
+#include "base/timers.h"
+#include "log/epochs.h"
+#include "log/producers.h"
+#include "proto/record_batch.h"
+
+struct log_store;
+struct log_shard;
+struct log;
+
+/* ---- the directory ---------------------------------------------------------------------- */
+
+struct log_store_config {
+    const char *dir;                     /* made if missing */
+    int32_t node_id;                     /* must match varve.meta when there is one */
+    uint32_t shards;                     /* reactors */
+    uint64_t journal_bytes;              /* 256 MiB by default, at most 1/8 of the file system */
+    uint32_t journal_piece_bytes;        /* 16 MiB; tests use less */
+    uint32_t journal_depth;              /* groups in flight: 2 */
+    uint64_t disk_reserve_bytes;
+    uint64_t tail_bytes;                 /* memory for recent batches, all shards together */
+    uint32_t open_files_max;             /* file handles kept open, all shards together */
+    bool direct;                         /* O_DIRECT works here (io_probe_direct) */
+    bool fsync_never;                    /* relaxed mode for tests of speed only; printed at start */
+    void (*failed)(void *ctx, enum err err, const char *what); /* the directory is latched */
+    void *failed_ctx;
+};
+
+struct log_recovery {                    /* what opening found, for the start lines */
+    bool fresh;                          /* the directory was empty */
+    bool clean;                          /* the last life ended with a clean stop */
+    uint64_t journal_groups, journal_bytes;
+    uint32_t logs, faulty_logs, stray_folders;
+    int64_t elapsed_ns;
+    uint64_t metadata_assigned;          /* metadata offset of the last ASSIGNED entry + 1; 0: none */
+};
+
+/* Locks, reads varve.meta and the catalogue, replays the journal (JOURNAL.md R1-R5). Blocks. On
+ * failure `why` holds one sentence for the operator: what is wrong, where, what can be done.
+ * ERR_BUSY: another process holds the directory. ERR_CORRUPT: damage below what was durable. */
+MUST_CHECK enum err log_store_open(struct io *io, const struct log_store_config *cfg, struct log_store **out,
+                                   struct log_recovery *rec, char *why, size_t why_len);
+const struct uuid *log_store_cluster_id(const struct log_store *s);  /* made at first start */
+const struct uuid *log_store_incarnation(const struct log_store *s);
+
+/* Hands shard `index` to its reactor: call once per shard, before any log of it is used, on the
+ * thread that opened the store; the shard is then used only on the owner of `io`. */
+struct log_shard *log_store_attach(struct log_store *s, uint32_t index, struct io *io, struct mailbox *mailbox, struct timers *timers);
+uint32_t log_store_shard_of(const struct log_store *s, uint64_t plid);
+/* A plid that was never used in this directory. Shard 0's thread. */
+uint64_t log_store_new_plid(struct log_store *s);
+
+/* Clean stop: no more appends; checkpoints everything, writes Kafka's own checkpoint files, then
+ * calls `done` on shard 0's thread. Every reactor must go on turning until then. */
+void log_store_stop(struct log_store *s, void (*done)(void *ctx, enum err err), void *ctx);
+/* Frees everything; nothing may be in flight (after `done`, or never started, or simulated death). */
+void log_store_close(struct log_store *s);
+
+/* ---- the shard -------------------------------------------------------------------------- */
+
+/* End of a reactor's turn: hands what was appended to the journal when it can take it. */
+void log_shard_turn(struct log_shard *sh);
+/* Iterates the logs of the shard in ascending plid. */
+struct log *log_shard_first(struct log_shard *sh);
+struct log *log_shard_next(struct log_shard *sh, struct log *l);
+struct log *log_shard_by_plid(struct log_shard *sh, uint64_t plid); /* NULL: none */
+
+/* How full the journal is (JOURNAL.md 3): at SLOW read connections more slowly, at STOP appends of
+ * records return ERR_AGAIN (ERR_NOSPACE when the disk is the cause) until `writable` is called. */
+enum log_pressure { LOG_PRESSURE_NONE, LOG_PRESSURE_SLOW, LOG_PRESSURE_STOP };
+enum log_pressure log_shard_pressure(const struct log_shard *sh);
+void log_shard_on_writable(struct log_shard *sh, void (*writable)(void *ctx), void *ctx);
+
+/* All CREATEs and DELETEs that metadata up to `metadata_end` (exclusive) asks for on this
+ * shard have been started. */
+void log_shard_assigned(struct log_shard *sh, uint64_t metadata_end);
+
+/* ---- one partition ---------------------------------------------------------------------- */
+
+struct log_config {                      /* Kafka's topic configs that storage needs */
+    uint32_t segment_bytes;              /* 1 GiB */
+    int64_t segment_ms;                  /* 7 days */
+    uint32_t index_interval_bytes;       /* 4096 */
+    uint32_t segment_index_bytes;        /* 10 MiB */
+    int64_t producer_id_expiration_ms;   /* 1 day */
+    bool internal;                       /* may use half of the disk reserve */
+};
+void log_config_defaults(struct log_config *c);
+
+struct log_spec {
+    uint64_t plid;
+    const char *topic;                   /* valid topic name: becomes the folder name; copied */
+    int32_t partition;
+    struct uuid topic_id;
+    struct log_config config;
+    int32_t first_epoch;                 /* > 0: the first marker (first_epoch, 0) goes in with the CREATE */
+};
+
+/* Called on the shard's thread whenever durable_end or durable_epoch moved, or the log failed. */
+typedef void log_durable_fn(struct log *l, void *owner);
+
+/* Read-only outside log/. */
+struct log {
+    uint64_t plid;
+    const char *topic;
+    int32_t partition;
+    struct uuid topic_id;
+    int64_t start;                       /* log start offset */
+    int64_t end;
+    int64_t durable_end;
+    int32_t epoch;                       /* last epoch in the table, 0 if none */
+    int64_t epoch_start;
+    uint64_t size_bytes;                 /* of all batches in [start, end) */
+    int64_t max_timestamp;               /* -1: no records */
+    struct epochs epochs;
+    struct producers producers;
+    bool deleted, faulty;
+    log_durable_fn *on_durable;          /* set by the server */
+    void *owner;
+    struct log_shard *shard;
+};
+
+/* Journals CREATE (and the first marker). The log can be appended to at once; `created` runs when
+ * that is durable. ERR_EXISTS: a live log of that topic and partition. ERR_NOSPACE, ERR_IO. */
+MUST_CHECK enum err log_create(struct log_shard *sh, const struct log_spec *spec, struct log **out,
+                               void (*created)(struct log *l, void *ctx, enum err err), void *ctx);
+/* Journals DELETE; the folder goes after it is durable. `l` may still be read until `deleted` runs, which is the
+ * last use of it. Reads in flight finish first. */
+void log_delete(struct log *l, void (*deleted)(void *ctx, enum err err), void *ctx);
+void log_configure(struct log *l, const struct log_config *c);
+
+/* Append: the batch has passed batch_parse(), its CRC and the caller's checks. It is copied; the
+ * copy gets its base offset and leader epoch. Producer rules: log/producers.h. */
+struct log_append {
+    /* in */
+    const uint8_t *batch;
+    const struct batch_header *header;
+    int64_t now_ms;
+    int64_t log_append_time_ms;          /* >= 0: re-stamp (LogAppendTime); -1: CreateTime */
+    /* out */
+    int64_t base_offset, last_offset;    /* of the original when `duplicate` */
+    int64_t timestamp_ms;                /* log append time or -1 */
+    bool duplicate;
+};
+/* OK: in memory, will be durable when durable_end > last_offset (also for a duplicate of a batch
+ * that is not durable yet). ERR_SEQUENCE, ERR_FENCED: producer rules. ERR_TOO_LARGE: above
+ * segment_bytes. ERR_AGAIN: no room in the journal now. ERR_NOSPACE. ERR_IO. ERR_CLOSED: deleted or stopping. */
+MUST_CHECK enum err log_append(struct log *l, struct log_append *a);
+/* A new leader epoch begins at `end` (a zero-length marker); `epoch` must be above the last one. */
+MUST_CHECK enum err log_begin_epoch(struct log *l, int32_t epoch);
+/* Moves the log start to `offset` (start <= offset <= durable_end); `done` when durable. */
+MUST_CHECK enum err log_set_start(struct log *l, int64_t offset, void (*done)(struct log *l, void *ctx, enum err err), void *ctx);
+/* Cuts the log to `offset` (start <= offset <= end) and drops epochs above `epoch` (REPLICATION.md truncTo). */
+MUST_CHECK enum err log_truncate(struct log *l, int32_t epoch, int64_t offset);
+
+/* Read whole batches from the one that contains `offset`, up to `max_offset` (exclusive: batches that
+ * begin at or after it are not returned) and `max_bytes`; the first batch is returned whole
+ * even if larger when `min_one`. Every batch was checked (CRC, offsets, epoch) on its way from a file. */
+#define LOG_READ_SLICES 32
+struct log_read {
+    /* in */
+    int64_t offset, max_offset;
+    uint32_t max_bytes;
+    bool min_one;
+    void (*done)(struct log_read *r);
+    void *owner;
+    /* out */
+    enum err err;                        /* OK (perhaps 0 bytes), ERR_RANGE, ERR_CORRUPT (faulty range), ERR_IO, ERR_NOMEM, ERR_CLOSED */
+    struct slice slices[LOG_READ_SLICES];/* references; log_read_release() drops them */
+    uint32_t slice_count, bytes;
+    int64_t next_offset;                 /* one past the last record returned */
+    /* private */
+    struct log *log;
+    void *state;
+};
+/* Returns true when finished at once (from memory): `done` is then not called. Otherwise `done`
+ * runs later. Reads of one log may overlap. */
+MUST_CHECK bool log_read(struct log *l, struct log_read *r);
+void log_read_release(struct log_read *r);
+/* How many bytes a read from `offset` to `max_offset` would find, an estimate that never exceeds
+ * `cap` and is exact in the tail; no I/O. For fetch planning (min_bytes). */
+uint64_t log_bytes_between(const struct log *l, int64_t offset, int64_t max_offset, uint64_t cap);
+
+/* The first record with timestamp >= `timestamp` below `max_offset`, or the record with the largest timestamp. */
+struct log_find {
+    /* in */
+    int64_t timestamp;
+    bool max_timestamp;
+    int64_t max_offset;
+    size_t max_decompressed_bytes;
+    void (*done)(struct log_find *f);
+    void *owner;
+    /* out */
+    enum err err;                        /* OK, ERR_NOT_FOUND, ERR_CORRUPT, ERR_IO, ERR_NOMEM, ERR_CLOSED */
+    int64_t found_offset, found_timestamp;
+    int32_t found_epoch;
+    /* private */
+    struct log *log;
+    void *state;
+};
+MUST_CHECK bool log_find(struct log *l, struct log_find *f); /* true: finished at once */
+#endif

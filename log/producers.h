@@ -1,0 +1,49 @@
+/* producers.h - idempotent producers of one log: a pure function of its records.
+ *
+ * Per producer id: epoch and the last five batches (KIP-98, KAFKA-5494; rules as Kafka 4.x applies them):
+ *   1. same epoch and (first, last sequence) of a cached batch -> duplicate, original offsets
+ *   2. epoch < stored -> ERR_FENCED; epoch > stored: first sequence must be 0, else ERR_SEQUENCE
+ *   3. same epoch: first sequence must follow the last one (0 after 2147483647), else ERR_SEQUENCE
+ *   4. unknown producer: any sequence is accepted
+ * Exported as Kafka's `.snapshot` files (last batch of each only); recovery takes the state with its
+ * windows from the catalogue and replays the journal. */
+#ifndef LOG_PRODUCERS_H
+#define LOG_PRODUCERS_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/err.h"
+#include "proto/record_batch.h"
+
+enum { PRODUCER_WINDOW = 5 };
+struct producer_batch { int32_t first_sequence, last_sequence; int64_t first_offset, last_offset, timestamp_ms; };
+struct producer {
+    int64_t id;
+    int16_t epoch;
+    uint8_t count;                                  /* batches in the window, oldest first */
+    struct producer_batch window[PRODUCER_WINDOW];
+    int32_t coordinator_epoch;                      /* -1 */
+    int64_t txn_first_offset;                       /* -1: no open transaction */
+    int64_t last_timestamp_ms;
+};
+struct producers {
+    struct producer *table;                         /* open addressing by id; private layout */
+    uint32_t count, cap;
+};
+
+void producers_init(struct producers *p);
+void producers_free(struct producers *p);
+/* Applies the rules to a client's batch; changes nothing. Without producer id: OK. `dup` is set when
+ * ERR_DUPLICATE. ERR_FENCED, ERR_SEQUENCE. */
+MUST_CHECK enum err producers_check(const struct producers *p, const struct batch_header *h, struct producer_batch *dup);
+/* Records a batch that entered the log (appended or replayed). ERR_NOMEM. */
+MUST_CHECK enum err producers_apply(struct producers *p, const struct batch_header *h);
+void producers_expire(struct producers *p, int64_t now_ms, int64_t expiration_ms);
+const struct producer *producers_find(const struct producers *p, int64_t id);
+/* Iteration in ascending id, for snapshots (deterministic). `ids` is malloc'ed; NULL when empty or memory is out. */
+int64_t *producers_sorted_ids(const struct producers *p, uint32_t *count);
+MUST_CHECK enum err producers_put(struct producers *p, const struct producer *entry); /* restoring */
+/* Kafka's .snapshot file (version 1). `*out` is malloc'ed. */
+MUST_CHECK enum err producers_to_snapshot(const struct producers *p, uint8_t **out, size_t *len);
+MUST_CHECK enum err producers_from_snapshot(struct producers *p, const uint8_t *data, size_t len); /* ERR_CORRUPT */
+#endif

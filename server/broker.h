@@ -1,0 +1,48 @@
+/* broker.h - a broker as a value: configuration, data directory, reactors, metadata image.
+ *
+ * Two brokers may live in one process (tests do that). Nothing here is global. The broker's own
+ * fields are written before the reactors start and read-only afterwards, except `image`, which has
+ * one writer (reactor 0) and is published by pointer (server/image.h). */
+#ifndef SERVER_BROKER_H
+#define SERVER_BROKER_H
+#include <stdatomic.h>
+#include "base/buf.h"
+#include "base/io.h"
+#include "base/mailbox.h"
+#include "base/timers.h"
+#include "log/log.h"
+#include "server/config.h"
+
+struct image;
+struct controller;
+struct reactor;
+
+struct broker {
+    struct config config;
+    struct log_store *store;
+    struct reactor *reactors;            /* config.reactors of them */
+    uint32_t reactor_count;
+    struct controller *controller;       /* on reactor 0: the metadata log and its writer */
+    _Atomic(struct image *) image;       /* newest published; readers use reactor_image() */
+    char advertised_host[256];
+    int32_t advertised_port;
+    struct uuid cluster_id;
+    atomic_bool stopping;
+    atomic_bool failed;                  /* the data directory is latched */
+};
+
+/* One thread with its io, timers, connections, shard and partitions. */
+struct reactor {
+    struct broker *broker;
+    uint32_t index;
+    struct io *io;
+    struct mailbox mailbox;
+    struct timers timers;
+    struct log_shard *shard;
+    struct partition_map *partitions;    /* of this reactor: server/partition.h */
+    struct image *image;                 /* the one this reactor works with; see server/image.h */
+    struct conn_set *conns;              /* server/conn.h */
+    int64_t now_ns;                      /* refreshed once a turn */
+    int64_t now_ms;                      /* wall clock, once a turn */
+};
+#endif

@@ -1,0 +1,63 @@
+/* request.h - one request on its way through the broker, and what a handler may do with it.
+ *
+ * A connection reads a frame into a buf, makes a request, decodes the header and calls the
+ * handler of the API (server/apis.c). The handler decodes the body (views into the frame, arrays in
+ * the arena), works, encodes the response body with request_reply_begin() + k_..._encode() and ends
+ * with request_reply(). It may do so later: the request and all it points to live until then.
+ * Responses leave in request order whatever order handlers finish in. If the connection dies
+ * meanwhile, the request lives on until the handler replies; the reply goes nowhere.
+ *
+ * Thread: the connection's reactor. Work on partitions of other reactors goes by mail
+ * (server/partition.h); only the frame's bytes may be read there, as a loan, until the answer. */
+#ifndef SERVER_REQUEST_H
+#define SERVER_REQUEST_H
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/list.h"
+#include "proto/kafka_api.h"
+
+struct broker;
+struct reactor;
+struct conn;
+
+struct request {
+    struct list link;                    /* in the connection's order */
+    struct conn *conn;                   /* NULL once the connection is gone */
+    struct reactor *reactor;
+    struct buf *frame;                   /* owned; header and body without the size field */
+    struct kafka_request_header header;
+    struct wire_reader body;             /* positioned at the body; arena is &arena */
+    struct arena arena;                  /* bound: request.arena.max.bytes */
+    struct wire_writer out;              /* response frame: size field, header, body */
+    struct slice *lent;                  /* slices that `out` references; released after the send */
+    uint32_t lent_count, lent_cap;
+    int64_t received_ns;
+    bool done;                           /* reply finished, waits for its turn */
+    bool no_reply;                       /* acks=0 */
+    bool close_after;                    /* close the connection once this reply is out */
+    void *state;                         /* the handler's, for asynchronous work; in the arena or freed by the handler */
+};
+
+/* Writes the size placeholder and response header into rq->out; then encode the body into rq->out. */
+struct wire_writer *request_reply_begin(struct request *rq);
+/* The response is complete. An encoding error closes the connection (and is traced: it is a bug). */
+void request_reply(struct request *rq);
+/* No response will ever come (Produce with acks=0); the request is finished. */
+void request_finish_silently(struct request *rq);
+/* What arrived cannot be answered (does not parse, unsupported version): trace `why`, close. */
+void request_close(struct request *rq, const char *why);
+/* rq->out refers to bytes of `s`: keeps a reference until the response was sent. Takes over the
+ * caller's reference. ERR_NOMEM: reference dropped. */
+MUST_CHECK enum err request_lend(struct request *rq, struct slice s);
+
+typedef void api_handler(struct request *rq);
+/* What is served: one row for each API in server/apis.c, the single list that ApiVersions shows,
+ * dispatch uses and docs/protocol.md is checked against. */
+struct api {
+    int16_t key, min_version, max_version;   /* served */
+    int16_t advertised_min;                  /* Produce: 0 (older librdkafka decides compression by it) */
+    api_handler *handle;
+};
+const struct api *api_find(int16_t key);     /* NULL: not served */
+const struct api *api_table(size_t *count);
+#endif
