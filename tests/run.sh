@@ -1,0 +1,158 @@
+#!/usr/bin/env bash
+# The whole test suite, set-up included. Debian packages only; --clients adds the clients that come
+# from other registries (PyPI, npm, Maven).
+#
+#   tests/run.sh [--clients] [--resume] [--stage NAME]...
+#
+# Stages: unit, e2e, e2e-blocking, seeds, asan, e2e-asan, fuzz, clients. --stage runs only those
+# named. --resume skips stages that passed before with exactly these sources and this machine.
+# Prints one line for each test, and at the end "N passed, N failed, N skipped"; exits 1 on a
+# failure, and, with CI set, on a skip that tests/expected_skips does not name.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+
+clients=no resume=no stages=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --clients) clients=yes ;;
+    --resume) resume=yes ;;
+    --stage) shift; stages+=("${1:?--stage needs a name}") ;;
+    *) echo "usage: tests/run.sh [--clients] [--resume] [--stage NAME]..." >&2; exit 2 ;;
+  esac
+  shift
+done
+if [ ${#stages[@]} -eq 0 ]; then
+  stages=(unit e2e e2e-blocking seeds asan e2e-asan fuzz)
+  [ $clients = yes ] && stages+=(clients)
+fi
+
+deps=(--tests)
+[[ " ${stages[*]} " == *" clients "* ]] && deps+=(--clients)
+tools/deps.sh "${deps[@]}" || exit 1
+
+# Everything that tests leave behind lies in the build folders or in this folder, which goes.
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/varve-tests.XXXXXX")
+results=$scratch/results # one line a test: "pass NAME", "fail NAME", "skip NAME: why"
+: >"$results"
+cleanup() { rm -rf "$scratch"; }
+trap cleanup EXIT
+jobs=$(nproc)
+
+sources_hash() { # of all tracked and untracked sources
+  git ls-files -co --exclude-standard -z | sort -z | xargs -0 sha256sum 2>/dev/null | sha256sum | cut -c1-32
+}
+hash=$(sources_hash)
+
+build() { # build PRESET
+  local log=$scratch/build-$1.log
+  echo "== build: $1"
+  if ! { cmake --preset "$1" && cmake --build --preset "$1" -j "$jobs"; } >"$log" 2>&1; then
+    tail -n 60 "$log"
+    echo "fail build-$1" | tee -a "$results"
+    return 1
+  fi
+}
+
+unit_tests() { # unit_tests PRESET LABEL: every Check program through ctest
+  build "$1" || return
+  local dir=$2 log=$scratch/ctest-$3.log
+  ctest --test-dir "$dir" --no-tests=error -j "$jobs" --output-on-failure >"$log" 2>&1
+  local status=$?
+  [ $status -eq 0 ] || cat "$log"
+  sed -nE "s/^ *[0-9]+\/[0-9]+ Test +#[0-9]+: ([^ ]+) \.* *(Passed|\*\*\*[A-Za-z ]+).*/\2 $3\/\1/p" "$log" |
+    sed -E 's/^Passed /pass /; t; s/^\*\*\*[A-Za-z ]*[a-z] +/fail /' | tee -a "$results"
+  grep -hE '^SKIP ' "$log" 2>/dev/null | sort -u | sed 's/^SKIP /skip /' | tee -a "$results"
+  [ $status -eq 0 ] || grep -q '^fail ' "$results" || echo "fail $3/ctest" | tee -a "$results"
+}
+
+e2e() { # e2e LABEL BIN [arguments for tests/e2e/run.py]
+  local label=$1 bin=$2
+  shift 2
+  TMPDIR=$scratch /usr/bin/python3 tests/e2e/run.py --bin "$bin" --label "$label" --results "$results" "$@" ||
+    grep -q "^fail $label/" "$results" || echo "fail $label/run.py" | tee -a "$results"
+}
+
+seeds() { # the crash tests over the simulated disk: more of the fixed seeds, then fresh ones
+  build release || return
+  local first test
+  for test in test_journal test_log_crash; do
+    [ -x build/bin/$test ] || { echo "fail seeds/$test (not built)" | tee -a "$results"; continue; }
+    first=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+    echo "seeds: $test VARVE_SEED_FIRST=$first VARVE_SEEDS=${VARVE_FRESH_SEEDS:-40}"
+    if CK_FORK=no VARVE_SEED_FIRST=$first VARVE_SEEDS=${VARVE_FRESH_SEEDS:-40} timeout 600 build/bin/$test >"$scratch/seeds.log" 2>&1; then
+      echo "pass seeds/$test" | tee -a "$results"
+    else
+      tail -n 40 "$scratch/seeds.log"
+      echo "fail seeds/$test (VARVE_SEED_FIRST=$first)" | tee -a "$results"
+    fi
+  done
+}
+
+fuzz() { # each target for a fixed short time, from the corpus in the repository
+  build fuzz || return
+  local target name
+  for target in build-fuzz/bin/fuzz_*; do
+    name=$(basename "$target")
+    mkdir -p "$scratch/corpus/$name"
+    local corpus=("$scratch/corpus/$name")
+    [ -d "tests/fuzz/corpus/${name#fuzz_}" ] && corpus+=("tests/fuzz/corpus/${name#fuzz_}")
+    if "$target" -max_total_time="${VARVE_FUZZ_SECONDS:-8}" -timeout=10 -rss_limit_mb=2048 -print_final_stats=0 \
+      -artifact_prefix="$scratch/" "${corpus[@]}" >"$scratch/$name.log" 2>&1; then
+      echo "pass fuzz/$name" | tee -a "$results"
+    else
+      tail -n 40 "$scratch/$name.log"
+      mkdir -p build-fuzz/crashes
+      cp "$scratch"/{crash,oom,timeout,leak}-* build-fuzz/crashes/ 2>/dev/null
+      echo "fail fuzz/$name (input kept in build-fuzz/crashes)" | tee -a "$results"
+    fi
+  done
+}
+
+run_stage() {
+  case $1 in
+    unit) unit_tests release build unit ;;
+    e2e) build release && e2e e2e build/bin ;;
+    e2e-blocking) build release && e2e e2e-blocking build/bin --io blocking ;;
+    seeds) seeds ;;
+    asan) unit_tests asan build-asan asan ;;
+    e2e-asan) build asan && e2e e2e-asan build-asan/bin --quick ;;
+    fuzz) fuzz ;;
+    clients) build release && TMPDIR=$scratch tests/e2e/clients/run.sh build/bin "$results" ;;
+    *) echo "run.sh: no stage '$1'" >&2; exit 2 ;;
+  esac
+}
+
+for stage in "${stages[@]}"; do
+  stamp=build/stages/$stage
+  if [ $resume = yes ] && [ "$(head -n 1 "$stamp" 2>/dev/null)" = "$hash" ]; then
+    echo "== $stage: passed before with these sources"
+    tail -n +2 "$stamp" >>"$results"
+    continue
+  fi
+  echo "== $stage"
+  before=$(wc -l <"$results")
+  started=$SECONDS
+  run_stage "$stage"
+  echo "   ($((SECONDS - started)) s)"
+  mkdir -p build/stages
+  if tail -n "+$((before + 1))" "$results" | grep -q '^fail '; then
+    rm -f "$stamp"
+  else
+    { echo "$hash"; tail -n "+$((before + 1))" "$results"; } >"$stamp"
+  fi
+done
+
+passed=$(grep -c '^pass ' "$results")
+failed=$(grep -c '^fail ' "$results")
+skipped=$(grep -c '^skip ' "$results")
+[ "$failed" = 0 ] || { echo; grep '^fail ' "$results"; }
+if [ -n "${CI:-}" ] && [ "$skipped" != 0 ]; then
+  while read -r _ what; do
+    name=${what%%:*}
+    grep -qxF "$name" tests/expected_skips 2>/dev/null || { echo "unexpected skip: $what"; failed=$((failed + 1)); }
+  done < <(grep '^skip ' "$results")
+fi
+echo
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]
