@@ -1,0 +1,111 @@
+/* epochs.c - see epochs.h. A sorted array; a log sees few epochs, so every edit is a memmove. */
+#include "log/epochs.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "log/text.h"
+
+void epochs_init(struct epochs *e) { *e = (struct epochs){0}; }
+
+void epochs_free(struct epochs *e) {
+    free(e->entries);
+    epochs_init(e);
+}
+
+static enum err reserve_one(struct epochs *e) {
+    if (e->count < e->cap) return OK;
+    uint32_t cap = e->cap ? e->cap * 2 : 4;
+    struct epoch_entry *grown = realloc(e->entries, cap * sizeof *grown);
+    if (!grown) return ERR_NOMEM;
+    e->entries = grown;
+    e->cap = cap;
+    return OK;
+}
+
+enum err epochs_append(struct epochs *e, int32_t epoch, int64_t start) {
+    if (epoch < 0 || start < 0) return ERR_INVALID;
+    if (e->count > 0) {
+        const struct epoch_entry *last = &e->entries[e->count - 1];
+        if (epoch <= last->epoch || start < last->start) return ERR_INVALID;
+    }
+    enum err err = reserve_one(e);
+    if (err != OK) return err;
+    e->entries[e->count++] = (struct epoch_entry){epoch, start};
+    return OK;
+}
+
+void epochs_truncate(struct epochs *e, int32_t epoch) {
+    while (e->count > 0 && e->entries[e->count - 1].epoch > epoch) e->count--;
+}
+
+void epochs_trim(struct epochs *e, int64_t start) {
+    uint32_t gone = 0;
+    while (gone + 1 < e->count && e->entries[gone].start < start && e->entries[gone + 1].start <= start) gone++;
+    if (gone == 0) return;
+    e->count -= gone;
+    memmove(e->entries, e->entries + gone, e->count * sizeof *e->entries);
+}
+
+/* How many entries begin at or before `offset`. */
+static uint32_t count_started(const struct epochs *e, int64_t offset) {
+    uint32_t low = 0, high = e->count;
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        if (e->entries[mid].start <= offset) low = mid + 1;
+        else high = mid;
+    }
+    return low;
+}
+
+int32_t epochs_at(const struct epochs *e, int64_t offset) {
+    uint32_t started = count_started(e, offset);
+    return started > 0 ? e->entries[started - 1].epoch : -1;
+}
+
+void epochs_end_of(const struct epochs *e, int32_t epoch, int64_t log_end, int32_t *found_epoch, int64_t *end) {
+    *found_epoch = -1;
+    *end = -1;
+    if (e->count == 0 || epoch < 0) return;
+    if (epoch < e->entries[0].epoch) {
+        *found_epoch = epoch;
+        *end = e->entries[0].start;
+        return;
+    }
+    uint32_t last = e->count - 1;
+    while (e->entries[last].epoch > epoch) last--;
+    *found_epoch = e->entries[last].epoch;
+    *end = last + 1 < e->count ? e->entries[last + 1].start : log_end;
+}
+
+char *epochs_to_checkpoint(const struct epochs *e) {
+    /* Two decimal numbers, a blank and a newline need at most 11 + 20 + 2 bytes. */
+    size_t cap = 32 + (size_t)e->count * 34, len;
+    char *text = malloc(cap);
+    if (!text) return NULL;
+    len = (size_t)snprintf(text, cap, "0\n%u\n", e->count);
+    for (uint32_t i = 0; i < e->count; i++)
+        len += (size_t)snprintf(text + len, cap - len, "%d %lld\n", e->entries[i].epoch, (long long)e->entries[i].start);
+    return text;
+}
+
+enum err epochs_from_checkpoint(struct epochs *e, const char *text, size_t len) {
+    struct text_cursor c = {text, text + len};
+    int64_t count;
+    epochs_init(e);
+    if (!text_checkpoint_head(&c, &count)) return ERR_CORRUPT;
+    for (int64_t i = 0; i < count; i++) {
+        int64_t epoch, start;
+        enum err err = ERR_CORRUPT;
+        if (text_i64(&c, &epoch) && text_char(&c, ' ') && text_i64(&c, &start) && text_line_end(&c) && epoch <= INT32_MAX)
+            err = epochs_append(e, (int32_t)epoch, start);
+        if (err != OK) {
+            epochs_free(e);
+            return err == ERR_NOMEM ? ERR_NOMEM : ERR_CORRUPT;
+        }
+    }
+    if (!text_at_end(&c)) {
+        epochs_free(e);
+        return ERR_CORRUPT;
+    }
+    return OK;
+}
