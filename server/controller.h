@@ -1,0 +1,81 @@
+/* controller.h - the metadata log and its writer.
+ *
+ * The metadata log is a log like any other, `__cluster_metadata-0`: batches of protobuf records
+ * (proto/metadata.proto), one batch for each change. Reactor 0 replays it at start, then is its
+ * only writer. A change goes: validate against the newest image -> append one batch -> wait until it
+ * is committed -> apply to a new image -> publish. State changes only when the record that says so
+ * is durable. Changes are handled one after the other up to the publishing; creating and deleting
+ * logs on their reactors, and the answer, happen beside the next change.
+ *
+ * Threads: controller_submit() may be called on any reactor's thread; everything else on reactor 0's. */
+#ifndef SERVER_CONTROLLER_H
+#define SERVER_CONTROLLER_H
+#include "base/bytes.h"
+#include "base/err.h"
+#include "base/list.h"
+#include "base/mailbox.h"
+#include "server/broker.h"
+
+#define METADATA_TOPIC "__cluster_metadata"
+
+struct controller;
+struct image;
+
+/* Made on the thread that opens the broker: after log_store_attach() and partition_map_new() of
+ * every reactor, before the threads start. NULL: memory. */
+MUST_CHECK struct controller *controller_new(struct broker *b);
+/* Replays the metadata log (makes it in a fresh directory), publishes the first image, creates and
+ * deletes logs as it says. `ready` runs on reactor 0's thread when the broker can acknowledge a
+ * produce; after it the port may open. On failure `why` holds a sentence for the operator.
+ * Call on reactor 0's thread; every reactor must be turning. */
+void controller_start(struct controller *c, const struct log_recovery *recovery,
+                      void (*ready)(void *ctx, enum err err, const char *why), void *ctx);
+/* No change is accepted from now on; those that wait are answered with ERR_CLOSED. */
+void controller_stop(struct controller *c);
+/* After all reactors have stopped: frees the controller, the images and the partition maps' share of them. */
+void controller_free(struct controller *c);
+
+/* The records of one change while it is being made. */
+struct controller_edit;
+const struct image *controller_edit_image(const struct controller_edit *e); /* the newest, all durable */
+struct broker *controller_edit_broker(const struct controller_edit *e);
+uint64_t controller_edit_new_plid(struct controller_edit *e);
+void controller_edit_new_uuid(struct controller_edit *e, struct uuid *out);
+/* Each adds one record. ERR_NOMEM, ERR_FULL: more than a change may hold. */
+MUST_CHECK enum err controller_add_topic(struct controller_edit *e, const struct uuid *id, struct str name);
+MUST_CHECK enum err controller_add_partition(struct controller_edit *e, const struct uuid *topic, int32_t partition,
+                                             const int32_t *replicas, int32_t replica_count);
+MUST_CHECK enum err controller_remove_topic(struct controller_edit *e, const struct uuid *topic);
+MUST_CHECK enum err controller_set_config(struct controller_edit *e, int8_t resource_type, struct str resource_name,
+                                          struct str key, struct str value); /* a null value removes */
+MUST_CHECK enum err controller_set_next_producer_id(struct controller_edit *e, int64_t next);
+
+enum { CONTROLLER_CHANGE_RECORDS_MAX = 20000, CONTROLLER_QUEUE_MAX = 4096 };
+
+/* A request to change metadata; lives in its owner until `done` ran. */
+struct controller_change {
+    /* in */
+    struct reactor *caller;
+    void (*make)(struct controller_change *ch, struct controller_edit *e); /* reactor 0: validate, add records */
+    void (*done)(struct controller_change *ch);                            /* the caller's thread, from its loop */
+    void *owner;
+    /* out */
+    enum err err;               /* OK: durable, every reactor has moved on, logs are created (or nothing was
+                                   added); ERR_CLOSED, ERR_IO, ERR_NOSPACE, ERR_FULL (queue), ERR_NOMEM */
+    /* private */
+    struct mail mail;
+    struct list link;
+};
+void controller_submit(struct controller *c, struct controller_change *ch);
+
+/* ---- producer ids: blocks of 1000, each durable before the first id of it is given out ---- */
+struct producer_id_request {
+    struct reactor *caller;
+    void (*done)(struct producer_id_request *rq); /* the caller's thread, from its loop */
+    void *owner;
+    enum err err;
+    int64_t producer_id;
+    struct list link;
+};
+void producer_id_get(struct controller *c, struct producer_id_request *rq);
+#endif

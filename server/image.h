@@ -1,0 +1,83 @@
+/* image.h - the metadata image: topics, partitions and configs as of one metadata offset.
+ *
+ * Immutable once published. One writer: reactor 0, where the controller applies durable records of
+ * the metadata log to an edit and publishes the result. Every other thread reads the image that its
+ * reactor has moved to (reactor_image()); pointers into it are good until the reactor goes back to
+ * its loop, so whoever works across turns copies what it needs.
+ *
+ * An edit shares every topic that it leaves alone; what it replaces is garbage, freed together with
+ * the older image once every reactor has moved on (server/controller.c keeps that order). */
+#ifndef SERVER_IMAGE_H
+#define SERVER_IMAGE_H
+#include "base/bytes.h"
+#include "base/err.h"
+#include "server/broker.h"
+#include "server/topic_config.h"
+
+struct image_config { char *name, *value; };       /* one override; NUL-terminated */
+struct image_configs { struct image_config *list; uint32_t count; }; /* ascending by name */
+
+struct image_partition {
+    uint64_t plid;                                 /* 0: number reserved, record not seen */
+    uint32_t owner;                                /* index of the reactor that has the log */
+    int32_t *replicas;
+    int32_t replica_count;
+};
+struct image_topic {
+    struct uuid id;
+    char *name;
+    int32_t name_len;
+    bool internal;
+    struct image_partition *partitions;
+    int32_t partition_count;
+    struct image_configs configs;                  /* what was set on the topic */
+    struct topic_config config;                    /* what is in force: overrides over the broker's */
+};
+
+/* What moving from the previous image to this one means for the logs. */
+enum image_change_kind { IMAGE_PARTITION_ADDED, IMAGE_PARTITION_REMOVED, IMAGE_TOPIC_CONFIGURED };
+struct image_change {
+    enum image_change_kind kind;
+    const struct image_topic *topic;               /* of the new image; removed: of the old one */
+    int32_t partition;                             /* -1 for the whole topic */
+};
+
+struct image {
+    uint64_t metadata_end;                         /* metadata offsets below it are applied */
+    uint32_t topic_count;
+    struct image_topic **by_name, **by_id;         /* ascending */
+    struct image_configs broker_configs;           /* dynamic, of this node or of all: "<node id>/key" or "/key" */
+    int64_t next_producer_id;
+    int64_t partition_count;
+    struct image_change *changes;                  /* from the image before this one */
+    uint32_t change_count;
+    struct image_topic **garbage;                  /* what the image before still shows and this one does not */
+    uint32_t garbage_count;
+};
+
+/* The image that this reactor works with; never NULL once the broker is ready. */
+static inline const struct image *reactor_image(const struct reactor *r) { return r->image; }
+
+const struct image_topic *image_topic_by_name(const struct image *im, struct str name);
+const struct image_topic *image_topic_by_id(const struct image *im, const struct uuid *id);
+const struct image_partition *image_partition(const struct image_topic *t, int32_t partition); /* NULL: no such */
+const char *image_config_get(const struct image_configs *c, const char *name);                 /* NULL: not set */
+/* A topic whose name is equal up to '.' and '_' (metric names would collide), or NULL. */
+const struct image_topic *image_topic_colliding(const struct image *im, struct str name);
+
+/* ---- making one (reactor 0) ---- */
+struct image_edit;
+MUST_CHECK struct image *image_new_empty(void);
+/* Starts from `base` (borrowed); `b` gives node id, shard map and the static config. */
+MUST_CHECK struct image_edit *image_edit_begin(const struct broker *b, const struct image *base);
+/* One record's value. ERR_CORRUPT: not a Record, or it contradicts what came before. ERR_UNSUPPORTED:
+ * a kind from a later version. ERR_NOMEM. */
+MUST_CHECK enum err image_edit_apply(struct image_edit *e, const uint8_t *record, size_t len);
+/* Consumes the edit. */
+MUST_CHECK struct image *image_edit_finish(struct image_edit *e, uint64_t metadata_end);
+void image_edit_drop(struct image_edit *e);
+/* `newer` has replaced `older` everywhere: frees `older` and the topics that only it showed. */
+void image_free_older(struct image *older, struct image *newer);
+/* The last image of a broker that has stopped: frees it with all its topics. */
+void image_free_last(struct image *im);
+#endif

@@ -1,0 +1,165 @@
+/* partition.h - a partition on its reactor: log, replication core, and those who wait.
+ *
+ * The only file pair that joins storage and replication. Everything here can be asked from any
+ * reactor: an operation is a struct that its owner (a request) keeps until `done` ran on the
+ * caller's thread, from its loop, never from inside the call that started it. On the same reactor
+ * the work is done directly, otherwise by mail. What an operation points to (records in a request's
+ * frame) is lent until then; bytes that a fetch returns belong to the partition's reactor and go
+ * back by mail when the response was sent.
+ *
+ *   log start <= last stable offset = high watermark <= durable end <= log end
+ *
+ * Readers see records below the high watermark only. A write is acknowledged when the high
+ * watermark has passed it (acks=all), when it is durable here (acks=1; for a group of one the same
+ * thing), or at once (acks=0). If the log fails or is deleted, everybody who waits is answered.
+ * Errors are Kafka's codes (server/api_errors.h). */
+#ifndef SERVER_PARTITION_H
+#define SERVER_PARTITION_H
+#include "base/buf.h"
+#include "base/list.h"
+#include "base/mailbox.h"
+#include "base/timers.h"
+#include "log/log.h"
+#include "server/broker.h"
+
+struct image_topic;
+struct partition;
+struct partition_map;
+
+/* The partitions of one reactor, made from the logs of its shard. Before the threads start. NULL: memory. */
+MUST_CHECK struct partition_map *partition_map_new(struct reactor *r);
+/* Answers everybody who waits with `error`; nothing new is accepted. The reactor's thread. */
+void partition_map_stop(struct partition_map *m, int16_t error);
+/* After the reactor has stopped. */
+void partition_map_free(struct partition_map *m);
+/* End of a reactor's turn, before log_shard_turn(): retries writes that the journal had no room for. */
+void partition_map_turn(struct partition_map *m);
+uint32_t partition_map_count(const struct partition_map *m);
+
+/* ---- what the metadata image asks for; the owner's thread ---- */
+/* Creates the log; `done` runs when that is durable (from the loop, also on failure). */
+void partition_create(struct reactor *r, const struct image_topic *t, int32_t partition,
+                      void (*done)(void *ctx, enum err err), void *ctx);
+/* Answers who waits, deletes the log. Unknown plid: `done` with OK. */
+void partition_delete(struct reactor *r, uint64_t plid, void (*done)(void *ctx, enum err err), void *ctx);
+/* The topic's config or id is (again) as in `t`. */
+void partition_configure(struct reactor *r, const struct image_topic *t, int32_t partition);
+bool partition_exists(const struct reactor *r, uint64_t plid);
+
+/* ---- operations ---- */
+struct partition_op {
+    struct reactor *caller, *owner;
+    uint64_t plid;
+    void (*done)(struct partition_op *op);
+    int16_t error;                       /* out: Kafka error code, 0 none */
+    int32_t leader_epoch;                /* out: of the partition; -1 unknown */
+    /* private */
+    void (*start)(struct partition_op *op);
+    struct mail mail;
+    bool from_loop;                      /* `done` may run directly */
+};
+
+/* Appends one batch of a client (checked here in full) or of the broker itself. */
+enum { PRODUCE_BAD_RECORDS_MAX = 10 };
+struct partition_produce {
+    struct partition_op op;
+    /* in */
+    struct bytes records;                /* lent; one batch; p NULL: null */
+    int16_t api_version, acks;
+    int32_t timeout_ms;
+    bool trusted;                        /* the broker's own batch: only appended */
+    /* out */
+    int64_t base_offset, log_append_time_ms, log_start_offset;
+    const char *message;                 /* static; NULL: none */
+    int32_t bad_records[PRODUCE_BAD_RECORDS_MAX]; /* record indexes within the batch */
+    int32_t bad_record_count;            /* of all, perhaps more than are listed */
+    /* private */
+    struct list link;
+    struct timer timer;
+    struct partition *partition;
+    struct batch_header header;
+    int64_t last_offset;
+    uint8_t *rewritten;                  /* recompressed batch, owned */
+    struct io_op *work;
+    uint8_t stage;
+};
+void partition_produce(struct partition_produce *op);
+
+/* Offsets by time or kind (ListOffsets), and where an epoch ends (OffsetForLeaderEpoch). */
+struct partition_offset {
+    struct partition_op op;
+    /* in */
+    int64_t timestamp;                   /* ListOffsets' timestamp, special values included */
+    int32_t current_leader_epoch;        /* -1: do not check */
+    /* out */
+    int64_t offset, found_timestamp;
+    int32_t found_epoch;
+    struct log_find find;                /* private */
+};
+void partition_offset(struct partition_offset *op);
+struct partition_epoch_end {
+    struct partition_op op;
+    int32_t current_leader_epoch, epoch; /* in */
+    int32_t found_epoch;                 /* out */
+    int64_t end_offset;
+};
+void partition_epoch_end(struct partition_epoch_end *op);
+
+/* Leader epochs of many partitions of one reactor (Metadata). */
+struct partition_epochs {
+    struct partition_op op;              /* plid unused */
+    uint32_t count;
+    const uint64_t *plids;
+    int32_t *epochs;                     /* out: -1 unknown */
+};
+void partition_epochs(struct partition_epochs *op);
+
+/* ---- fetch ---- */
+/* One partition of a fetch. Planned first; the caller deals out `budget`, then it is read. */
+struct fetch_part {
+    /* in */
+    uint64_t plid;
+    int64_t offset;
+    int32_t max_bytes, current_leader_epoch, last_fetched_epoch;
+    uint32_t budget_bytes;               /* for reading; 0: leave out */
+    bool min_one;                        /* the first batch is returned whole even if larger */
+    /* out of a plan */
+    int16_t error;                       /* Kafka error code */
+    int32_t leader_epoch;
+    int64_t high_watermark, log_start;
+    uint64_t available_bytes;            /* at most max_bytes, but at least 1 when there is anything */
+    int32_t diverging_epoch;             /* -1: none */
+    int64_t diverging_end;
+    /* out of a read */
+    struct log_read *read;               /* NULL: nothing; slices are lent until fetch_group_release() */
+    /* private */
+    struct fetch_group *group;
+    struct list watch;
+};
+/* The partitions of one fetch that live on one reactor. Lives in the request until it is home. */
+struct fetch_group {
+    struct reactor *caller, *owner;
+    struct fetch_part **parts;
+    uint32_t part_count;
+    void (*home)(struct fetch_group *g); /* the caller's thread, from its loop or directly from the call when local */
+    void *request;
+    uint64_t planned_bytes;              /* out of a plan: sum of available_bytes */
+    bool planned_error;                  /* out of a plan: some partition has an error or diverges */
+    uint64_t wanted_bytes;               /* in, for a watch: come home when planned_bytes has reached it */
+    struct fetch_loan *loan;             /* out of a read: hands the bytes back; NULL: none */
+    /* private */
+    struct mail mail, cancel_mail;
+    uint32_t reads_left;
+    uint8_t command;
+    bool away, cancel_away, watching;
+    void (*cancelled)(struct fetch_group *g);
+};
+void fetch_group_plan(struct fetch_group *g);
+/* Comes home when enough bytes are there, a partition has an error, or after fetch_group_cancel(). */
+void fetch_group_watch(struct fetch_group *g);
+/* Makes a watching group come home soon; harmless when it is on its way. */
+void fetch_group_cancel(struct fetch_group *g);
+void fetch_group_read(struct fetch_group *g);
+/* A buf of the caller's reactor: its last release returns every slice that the group's read lent. */
+struct buf *fetch_loan_buf(struct fetch_loan *l);
+#endif
