@@ -1,0 +1,130 @@
+/* config.h - what the operator may set: one table of keys, and the values of one broker.
+ *
+ * The table (server/config_table.c) is the only place where a key exists: parsing, validation,
+ * docs/configuration.md, DescribeConfigs and the nearest-key hint all read it. Kafka's names are
+ * used where Kafka has the thing. Sources, weakest first: default, file, environment, command line.
+ *
+ * Every row has its value as text (what DescribeConfigs shows); rows that the broker acts on also
+ * fill a typed field of `struct config`. Topic configs: server/topic_config.h.
+ *
+ * Threads: written before the reactors start, read-only afterwards. */
+#ifndef SERVER_CONFIG_H
+#define SERVER_CONFIG_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/bytes.h"
+#include "base/compiler.h"
+#include "base/err.h"
+
+/* Numbers are those of DescribeConfigs' config_type. */
+enum config_type {
+    CONFIG_BOOL = 1, CONFIG_STRING = 2, CONFIG_INT = 3, CONFIG_LONG = 5, CONFIG_DOUBLE = 6, CONFIG_LIST = 7
+};
+enum config_source { CONFIG_DEFAULT, CONFIG_FILE, CONFIG_ENV, CONFIG_FLAG };
+
+/* One row. */
+struct config_key {
+    const char *name;
+    enum config_type type;
+    const char *initial;          /* default as text; NULL: not set (Kafka's null) */
+    double min, max;              /* of numbers; both 0: any */
+    const char *choices;          /* "a|b|c" for strings and list elements; NULL: any */
+    bool dynamic;                 /* may change while running (reserved: nothing is yet, but for topics' defaults) */
+    const char *topic;            /* the topic config that this is the default of; NULL: none */
+    size_t offset;                /* of the field in struct config; CONFIG_NO_FIELD */
+    const char *doc;              /* sentences in markdown */
+};
+#define CONFIG_NO_FIELD SIZE_MAX
+
+struct config_value {
+    const char *text;             /* NULL: not set. Owned by the config, or the table's default */
+    enum config_source source;
+};
+
+#define CONFIG_LISTENERS_MAX 8
+struct config_listener {
+    char name[64];                /* "PLAINTEXT" */
+    char host[256];               /* as written; "" means all addresses */
+    uint16_t port;                /* 0: any */
+    char advertised_host[256];    /* "": none given, see request_advertised() */
+    uint16_t advertised_port;
+};
+
+struct config {
+    struct config_value *values;  /* one for each row, in the table's order; owned */
+    /* identity and addresses */
+    int32_t node_id;
+    const char *broker_rack;      /* NULL: none */
+    struct config_listener listeners[CONFIG_LISTENERS_MAX];
+    uint32_t listener_count;
+    bool allow_insecure;
+    const char *data_dir;
+    /* topics */
+    bool auto_create_topics, delete_topic;
+    int32_t num_partitions, default_replication_factor, max_request_partition_size_limit;
+    int32_t max_topic_partitions; /* all topics together */
+    /* storage */
+    int64_t journal_bytes, disk_reserve_bytes, tail_bytes;
+    int32_t journal_depth, open_files_max;
+    bool relaxed;                 /* durability=relaxed */
+    const char *io_backend;       /* auto, io_uring, blocking */
+    int64_t log_retention_check_interval_ms;
+    /* threads, connections and memory */
+    int32_t reactors;
+    int32_t socket_request_max_bytes, max_connections, max_connections_per_ip, inflight_requests_max;
+    int64_t queued_max_request_bytes, inflight_bytes_max, request_arena_max_bytes, max_decompressed_batch_bytes;
+    int64_t connections_max_idle_ms;
+    int32_t receive_timeout_ms, send_timeout_ms, shutdown_timeout_ms;
+    /* requests */
+    int32_t fetch_max_bytes, fetch_session_slots, request_timeout_ms, offset_metadata_max_bytes;
+    int32_t producer_id_expiration_ms;
+    int32_t transaction_max_timeout_ms;
+    /* defaults of topic configs: read through topic_config_resolve() */
+    /* diagnostics */
+    const char *log_format;       /* text, logfmt, json */
+    const char *log_level;
+};
+
+/* All rows, ascending by name. */
+const struct config_key *config_keys(size_t *count);
+const struct config_key *config_find(struct str name);       /* NULL: unknown */
+const struct config_value *config_value(const struct config *c, const char *name); /* of a row that exists */
+const char *config_nearest(struct str name);                 /* the known key most like it; NULL: none is near */
+/* Kafka keys with no meaning here: accepted and ignored. */
+bool config_is_ignored(struct str name);
+
+/* Collects values from sources; then config_finish() validates across keys and fills the fields.
+ * Messages in `why` name the source ("server.properties:12: ..."). */
+struct config_builder;
+MUST_CHECK struct config_builder *config_builder_new(void);  /* NULL: no memory */
+void config_builder_free(struct config_builder *b);
+/* Properties syntax. `origin` is the file's name, for messages. */
+MUST_CHECK enum err config_add_properties(struct config_builder *b, const char *origin, const char *text, size_t len,
+                                          char *why, size_t why_len);
+/* KAFKA_NODE_ID=1: the rule of Kafka's container images. Strings without the prefix are skipped. An
+ * unknown name is an error when it looks like a misspelt key, else it is only counted as ignored. */
+MUST_CHECK enum err config_add_environment(struct config_builder *b, char *const *environ_strings, char *why, size_t why_len);
+/* `origin`: "--set" or the flag's name. */
+MUST_CHECK enum err config_add(struct config_builder *b, const char *origin, struct str name, struct str value,
+                               char *why, size_t why_len);
+/* Fills `out` (config_free() it). The builder can be freed afterwards. */
+MUST_CHECK enum err config_finish(struct config_builder *b, struct config *out, char *why, size_t why_len);
+/* One line for the operator about what was accepted and ignored; false: nothing was. */
+bool config_ignored_summary(const struct config_builder *b, char *line, size_t line_len);
+/* Defaults only (tests). */
+MUST_CHECK enum err config_defaults(struct config *out);
+void config_free(struct config *c);
+
+/* Checks `text` against type, range and choices of a row; also used for topic configs. */
+MUST_CHECK enum err config_check_value(enum config_type type, double min, double max, const char *choices,
+                                       struct str text, char *why, size_t why_len);
+/* Properties syntax, one pair a call: comments, continuation lines, `=` `:` or blank as separator, escapes. */
+struct config_parser { const char *p, *end; unsigned line, next_line; };
+enum config_parsed { CONFIG_PAIR, CONFIG_END, CONFIG_BAD };
+/* Key and value are unescaped into `scratch` (as large as the text + 2 is always enough). CONFIG_BAD: `why` says it. */
+enum config_parsed config_parse(struct config_parser *ps, char *scratch, size_t scratch_len, struct str *key, struct str *value,
+                                const char **why);
+/* docs/configuration.md into `f`-like sink. */
+void config_print_reference(void (*put)(void *ctx, const char *text), void *ctx);
+#endif
