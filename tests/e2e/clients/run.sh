@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# The clients that come from other registries: clients/run.sh BIN_DIR RESULTS_FILE
+# A client that cannot be had is named with the reason and counted as skipped.
+set -uo pipefail
+bin=$(cd "$1" && pwd) results=$2
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d "${TMPDIR:-/tmp}/varve-clients.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+note() { echo "$*" | tee -a "$results"; }
+why() { tail -n 3 "$1" | tr '\n' ' ' | cut -c1-200; }
+
+# check NAME COMMAND...: a fresh broker for each client; the command gets its address as last argument.
+check() {
+  local name=$1
+  shift
+  if /usr/bin/python3 "$here/with_broker.py" "$bin" "$@" >"$work/$name.log" 2>&1; then
+    note "pass clients/$name"
+  else
+    tail -n 40 "$work/$name.log"
+    note "fail clients/$name"
+  fi
+}
+
+# Current librdkafka through confluent-kafka for Python.
+if python3 -m venv "$work/venv" >"$work/venv.log" 2>&1 && "$work/venv/bin/pip" -q install confluent-kafka >"$work/venv.log" 2>&1; then
+  check confluent-kafka "$work/venv/bin/python" "$here/confluent_current.py"
+else
+  note "skip clients/confluent-kafka: $(why "$work/venv.log")"
+fi
+
+# kafkajs and @platformatic/kafka: the oldest and the newest style of JavaScript client.
+mkdir -p "$work/js" && cp "$here"/*.mjs "$work/js/"
+for package in kafkajs @platformatic/kafka; do
+  name=${package//[@\/]/-} && name=${name#-}
+  if (cd "$work/js" && npm install --silent --no-audit --no-fund --no-package-lock "$package") >"$work/npm.log" 2>&1; then
+    check "$name" node "$work/js/$name.mjs"
+  else
+    note "skip clients/$name: $(why "$work/npm.log")"
+  fi
+done
+
+# The Java client with its defaults, and Kafka's own tools.
+version=4.1.0
+cat >"$work/pom.xml" <<X
+<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion><groupId>t</groupId><artifactId>t</artifactId><version>1</version>
+<dependencies><dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$version</version></dependency>
+<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>$version</version></dependency>
+<dependency><groupId>org.slf4j</groupId><artifactId>slf4j-nop</artifactId><version>1.7.36</version></dependency></dependencies></project>
+X
+if (cd "$work" && mvn -q -B dependency:copy-dependencies -DoutputDirectory="$work/jars") >"$work/mvn.log" 2>&1; then
+  if javac -cp "$work/jars/*" -d "$work/classes" "$here/JavaClient.java" >"$work/javac.log" 2>&1; then
+    check java-client java -cp "$work/classes:$work/jars/*" JavaClient
+  else
+    cat "$work/javac.log"
+    note "fail clients/java-client (does not compile)"
+  fi
+  for script in "$here"/kafka_*.sh; do
+    [ -e "$script" ] || continue
+    name=$(basename "$script" .sh)
+    if TMPDIR=$work "$script" "$bin" "$work/jars" >"$work/$name.log" 2>&1; then
+      note "pass clients/$name"
+    else
+      tail -n 40 "$work/$name.log"
+      note "fail clients/$name"
+    fi
+  done
+else
+  note "skip clients/java-client: $(why "$work/mvn.log")"
+fi

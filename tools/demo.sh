@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# Shows Varve at work, set-up included: installs what is missing, builds, streams real log lines
+# through a broker with kcat and varve, kills the broker with -9 while they send, and counts.
+#
+#   tools/demo.sh [--lines N]     at least N lines, 200,000 by default
+#
+# Everything lives in a temporary folder and on free loopback ports; at the end nothing runs and
+# nothing is left but the build folder. Exit 1 if one acknowledged line is missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+lines=200000
+while [ $# -gt 0 ]; do
+  case $1 in
+    --lines) lines=${2:?--lines needs a number}; shift 2 ;;
+    *) echo "usage: tools/demo.sh [--lines N]" >&2; exit 2 ;;
+  esac
+done
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*" | if [ -t 1 ]; then cat; else sed 's/\x1b\[[0-9]*m//g'; fi; }
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/varve-demo.XXXXXX")
+broker=
+cleanup() {
+  # shellcheck disable=SC2046
+  kill $(jobs -p) 2>/dev/null || true
+  [ -z "$broker" ] || kill -9 "$broker" 2>/dev/null || true
+  wait 2>/dev/null || true
+  rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+say "1. Packages and build"
+tools/deps.sh
+{ cmake --preset release -DVARVE_TESTS=OFF && cmake --build --preset release -j "$(nproc)" --target varved varve; } >"$work/build.log" 2>&1 ||
+  { tail -n 40 "$work/build.log" >&2; exit 1; }
+bin=$PWD/build/bin
+ls -l "$bin/varved" "$bin/varve" | awk '{printf "%s  %.1f MB\n", $NF, $5 / 1e6}'
+
+free_port() { # a loopback port that nothing listens on
+  local port
+  while :; do
+    port=$((20000 + RANDOM % 20000))
+    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
+  done
+}
+port=$(free_port)
+at=127.0.0.1:$port
+start_broker() {
+  "$bin/varved" --data "$work/data" --listen "$at" >>"$work/varved.log" 2>&1 &
+  broker=$!
+  disown "$broker"
+  until (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
+    kill -0 "$broker" 2>/dev/null || { cat "$work/varved.log" >&2; exit 1; }
+    sleep 0.02
+  done
+}
+
+say "2. One broker, no configuration but a folder and a port"
+start_broker
+cat "$work/varved.log"
+
+say "3. Real input"
+# The package manager's log, and the copyright texts of the packages for the rest.
+input=$work/input
+{ cat /var/log/dpkg.log 2>/dev/null || true; cat /usr/share/doc/*/copyright 2>/dev/null || true; } |
+  LC_ALL=C tr -d '\000\r' | LC_ALL=C awk -v n="$lines" 'NR > n {exit} {print}' >"$input" || true
+[ -s "$input" ] || { echo "no input found" >&2; exit 1; }
+while [ "$(wc -l <"$input")" -lt "$lines" ]; do cat "$input" "$input" | head -n "$lines" >"$input.more" && mv "$input.more" "$input"; done
+LC_ALL=C awk -v d="$work" '{ f = NR % 2 ? "kcat" : "varve"; n[f]++; print f, n[f], $0 >(d "/sent." f) }' "$input"
+echo "$(wc -l <"$input") lines of /var/log/dpkg.log and /usr/share/doc/*/copyright, $(du -h "$input" | cut -f1)"
+
+say "4. kcat and varve stream them; the broker is killed with -9 twice in the middle"
+"$bin/varve" topic create lines --partitions 3 -b "$at"
+paced() { LC_ALL=C awk -v step=$((lines / 2 / 60 + 1)) '{print} NR % step == 0 {fflush(); system("sleep 0.1")}' "$1"; }
+paced "$work/sent.kcat" | kcat -b "$at" -P -t lines -z lz4 -X enable.idempotence=true -X acks=all \
+  -X reconnect.backoff.max.ms=250 -X log_level=2 2>"$work/kcat.err" &
+kcat_job=$!
+paced "$work/sent.varve" | "$bin/varve" produce lines -z zstd -b "$at" 2>"$work/varve.err" &
+varve_job=$!
+for round in 1 2; do
+  sleep 2
+  kill -0 "$kcat_job" 2>/dev/null && kill -0 "$varve_job" 2>/dev/null || { echo "the producers ended before kill $round" >&2; cat "$work"/*.err >&2; exit 1; }
+  kill -9 "$broker"
+  echo "killed $round: kill -9 $broker, both producers sending; starting it again"
+  : >"$work/varved.log"
+  start_broker
+  grep -iE 'recover' "$work/varved.log" | head -n 2 || true
+done
+kcat_ok=yes varve_ok=yes
+wait "$kcat_job" || kcat_ok=no
+wait "$varve_job" || varve_ok=no
+kcat_failed=$(grep -c 'Delivery failed' "$work/kcat.err" || true)
+tail -n 1 "$work/varve.err"
+[ $kcat_ok = yes ] && [ $varve_ok = yes ] || { echo "a producer gave up (kcat: $kcat_ok, $kcat_failed failed; varve: $varve_ok)" >&2; cat "$work"/*.err >&2; exit 1; }
+
+say "5. What was acknowledged, against what can be read"
+kcat -b "$at" -C -t lines -e -q >"$work/read.kcat"
+"$bin/varve" consume lines -o beginning -e -b "$at" >"$work/read.varve" 2>/dev/null
+LC_ALL=C sort "$work/sent.kcat" "$work/sent.varve" >"$work/acknowledged"
+LC_ALL=C sort "$work/read.kcat" >"$work/read.sorted"
+LC_ALL=C sort "$work/read.varve" | cmp -s - "$work/read.sorted" || { echo "kcat and varve read different lines" >&2; exit 1; }
+acknowledged=$(wc -l <"$work/acknowledged")
+read_lines=$(wc -l <"$work/read.sorted")
+lost=$(LC_ALL=C comm -23 "$work/acknowledged" "$work/read.sorted" | wc -l)
+extra=$(LC_ALL=C comm -13 "$work/acknowledged" "$work/read.sorted" | wc -l)
+
+say "6. What lies on disk"
+segment=$work/data/lines-0/00000000000000000000.log
+kill -TERM "$broker"
+while kill -0 "$broker" 2>/dev/null; do sleep 0.05; done
+broker=
+"$bin/varve" dump "$segment" | cut -c1-230 | head -n 5 || true
+"$bin/varve" dump --records "$segment" | grep '^|' | head -n 3 | cut -c1-160 || true
+"$bin/varve" dump --verify "$work/data" && echo "verified: every batch, index and digest"
+
+say "$acknowledged acknowledged, $read_lines read, $lost lost"
+if [ "$lost" != 0 ] || [ "$extra" != 0 ] || [ "$read_lines" != "$acknowledged" ]; then
+  echo "lost $lost, unexpected $extra" >&2
+  exit 1
+fi
