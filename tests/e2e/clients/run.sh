@@ -40,7 +40,7 @@ for package in kafkajs @platformatic/kafka; do
 done
 
 # The Java client with its defaults, and Kafka's own tools.
-version=4.1.0
+version=4.3.1
 cat >"$work/pom.xml" <<X
 <project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion><groupId>t</groupId><artifactId>t</artifactId><version>1</version>
 <dependencies><dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$version</version></dependency>
