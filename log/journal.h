@@ -52,17 +52,21 @@ struct journal_slice {
     bool urgent;                  /* holds other than RECORDS/DIRECT: may use the space above 7/8 (IMAGE: its reserve) */
     void (*done)(struct journal_slice *s);  /* on the shard's thread, in the order of submission */
     void *owner;
+    struct journal *journal;      /* set by journal_slice_init, like `limit` */
+    uint32_t limit;               /* JOURNAL_GROUP_BYTES; less where pieces are small */
     /* out */
     enum err err;                 /* OK: durable. ERR_IO: never will be, and nothing after it */
     uint64_t seq;                 /* group */
     struct journal_pos pos;       /* of the byte at slice offset JOURNAL_GROUP_HEADER_BYTES; the rest follows in the same piece */
 };
-/* A fresh, empty slice. ERR_NOMEM. */
-MUST_CHECK enum err journal_slice_init(struct journal_slice *s, uint32_t shard);
+/* A fresh, empty slice; sets everything except `done` and `owner`. ERR_NOMEM. Any thread. The journal drops the slice's
+ * reference to `buf` after `done` has returned (which may have re-initialised or freed the slice); a slice that
+ * is not submitted is given up with buf_unref(s->buf). */
+MUST_CHECK enum err journal_slice_init(struct journal_slice *s, struct journal *j, uint32_t shard);
 /* Adds an entry: writes its head, zeroes its padding, returns where `header_len` bytes of header followed by
- * `body_len` bytes of body go (8-aligned), NULL when the slice is full (it holds something and would pass
- * JOURNAL_GROUP_BYTES) or memory is out (`*err`). The pointer is valid until the next add: the buffer may move
- * while the slice is open, so keep offsets. */
+ * `body_len` bytes of body go (8-aligned), NULL with `*err` ERR_FULL (it holds something and would pass `limit`: submit
+ * it and use another), ERR_NOMEM or ERR_TOO_LARGE (journal_body_max). The pointer is valid until the next add: the
+ * buffer may move while the slice is open, so keep offsets. */
 uint8_t *journal_slice_add(struct journal_slice *s, enum entry_type type, uint8_t flags, uint64_t plid, uint32_t header_len,
                            uint32_t body_len, enum err *err);
 /* Largest body that fits any piece: bounds max.message.bytes. */
@@ -86,9 +90,11 @@ struct journal_shard_ops {        /* all run on the shard's thread */
     void (*failed)(void *ctx, enum err err);     /* the directory is latched */
 };
 
-/* State of one log for the catalogue: opaque here. A NULL data removes the plid. */
+/* State of one log for the catalogue: opaque here. A NULL data removes the plid. Plids from 2^63 on are never given
+ * out: a shard may keep states of its own under them. */
 struct journal_state { uint64_t plid; uint8_t *data; uint32_t len; };
-/* Malloc'ed array of malloc'ed states; the journal takes both over. */
+/* Malloc'ed array of malloc'ed states; the journal takes both over. The struct stays the shard's and is the journal's
+ * to read until checkpoint_done. */
 struct journal_states { struct mail mail; struct journal_state *v; uint32_t count; uint32_t shard; enum err err; struct journal *journal; };
 
 struct journal_config {
@@ -98,6 +104,7 @@ struct journal_config {
     uint32_t piece_bytes, depth, shards;
     uint64_t disk_reserve_bytes;
     bool direct, fsync_never;
+    bool must_exist;              /* varve.meta names this journal: a missing one is damage, not a first start */
     void (*failed)(void *ctx, enum err err, const char *what);
     void *ctx;
 };
@@ -117,7 +124,8 @@ void journal_attach(struct journal *j, struct io *io, struct mailbox *mailbox, s
 void journal_attach_shard(struct journal *j, uint32_t shard, struct mailbox *mailbox, const struct journal_shard_ops *ops, void *ctx);
 void journal_submit(struct journal *j, struct journal_slice *s);          /* any */
 /* R5 rewrites file blocks before the reactors run, and must journal IMAGEs first (S3): writes the slice as one
- * group and waits until it is durable. Only between journal_open and journal_attach. */
+ * group and waits until it is durable. Only between journal_open and journal_attach. `done` is not called, the
+ * buffer stays the caller's; seq and pos are set. */
 MUST_CHECK enum err journal_write_now(struct journal *j, struct journal_slice *s);
 void journal_checkpoint_flushed(struct journal *j, struct journal_states *states);  /* any; err != OK latches */
 /* Starts a checkpoint, or another right after the one that runs. `done` (may be NULL) on reactor 0 when a
@@ -127,6 +135,8 @@ void journal_checkpoint(struct journal *j, bool clean_stop, void (*done)(void *c
 int journal_fd(const struct journal *j, uint32_t piece);
 /* 0 none, 1 slow (3/4), 2 stop (7/8), 3 stop because the disk is full: any; a relaxed atomic. */
 int journal_pressure(const struct journal *j);
+/* Free disk space less what is pending and one catalogue, for those that may go below the reserve: any. */
+int64_t journal_disk_room(const struct journal *j);
 /* What shards hold pending (not yet in files), for the disk reserve: any; atomic add. */
 void journal_pending_add(struct journal *j, int64_t bytes);
 uint64_t journal_live_bytes(const struct journal *j);
