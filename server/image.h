@@ -18,7 +18,8 @@ struct image_config { char *name, *value; };       /* one override; NUL-terminat
 struct image_configs { struct image_config *list; uint32_t count; }; /* ascending by name */
 
 struct image_partition {
-    uint64_t plid;                                 /* 0: number reserved, record not seen */
+    uint64_t plid;
+    uint64_t metadata_offset;                      /* of the record that made it */
     uint32_t owner;                                /* index of the reactor that has the log */
     int32_t *replicas;
     int32_t replica_count;
@@ -32,6 +33,7 @@ struct image_topic {
     int32_t partition_count;
     struct image_configs configs;                  /* what was set on the topic */
     struct topic_config config;                    /* what is in force: overrides over the broker's */
+    uint64_t edition;                              /* of the image that it was made for */
 };
 
 /* What moving from the previous image to this one means for the logs. */
@@ -44,13 +46,16 @@ struct image_change {
 
 struct image {
     uint64_t metadata_end;                         /* metadata offsets below it are applied */
+    uint64_t edition;                              /* counts images of this process */
     uint32_t topic_count;
-    struct image_topic **by_name, **by_id;         /* ascending */
+    struct image_topic **by_name, **by_id, **by_folded; /* ascending; folded: by name with '_' as '.' */
     struct image_configs broker_configs;           /* dynamic, of this node or of all: "<node id>/key" or "/key" */
     int64_t next_producer_id;
     int64_t partition_count;
-    struct image_change *changes;                  /* from the image before this one */
+    struct image_change *changes;                  /* from the image before this one, unless that was empty */
     uint32_t change_count;
+    uint64_t *removed_plids;                       /* from an empty image: logs that metadata has removed; unordered */
+    uint32_t removed_count;
     struct image_topic **garbage;                  /* what the image before still shows and this one does not */
     uint32_t garbage_count;
 };
@@ -70,12 +75,14 @@ struct image_edit;
 MUST_CHECK struct image *image_new_empty(void);
 /* Starts from `base` (borrowed); `b` gives node id, shard map and the static config. */
 MUST_CHECK struct image_edit *image_edit_begin(const struct broker *b, const struct image *base);
-/* One record's value. ERR_CORRUPT: not a Record, or it contradicts what came before. ERR_UNSUPPORTED:
+/* One record's value; `metadata_offset` is its offset. ERR_CORRUPT: not a Record, or it contradicts what came before. ERR_UNSUPPORTED:
  * a kind from a later version. ERR_NOMEM. */
-MUST_CHECK enum err image_edit_apply(struct image_edit *e, const uint8_t *record, size_t len);
+MUST_CHECK enum err image_edit_apply(struct image_edit *e, uint64_t metadata_offset, const uint8_t *record, size_t len);
 /* Consumes the edit. */
 MUST_CHECK struct image *image_edit_finish(struct image_edit *e, uint64_t metadata_end);
 void image_edit_drop(struct image_edit *e);
+/* `im` was never published: frees what it does not share with the image it was made from. */
+void image_free_unpublished(struct image *im);
 /* `newer` has replaced `older` everywhere: frees `older` and the topics that only it showed. */
 void image_free_older(struct image *older, struct image *newer);
 /* The last image of a broker that has stopped: frees it with all its topics. */
