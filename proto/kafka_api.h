@@ -18,6 +18,13 @@
  * reader's arena; encoding borrows everything. Fields absent in a version take their defaults when
  * decoded; when encoded, a non-default value in a field that the version lacks is dropped if the
  * schema says `ignorable`, otherwise ERR_INVALID.
+ * A null string, bytes or records where null is not allowed is written as an empty one (so a zeroed struct
+ * is fine but for defaults that are not zero: use _init); a null array (-1) or struct is ERR_INVALID.
+ * `records` default to null; a Fetch response must say empty ({non-NULL, 0}).
+ * After a failed decode the struct is safe to look at but means nothing.
+ * Decoding outside the known versions is ERR_UNSUPPORTED, encoding ERR_INVALID. The generated header
+ * also has the API keys (enum kafka_api_key: API_PRODUCE, ...) and, for the messages kept in
+ * coordinator records, their types (K_OFFSET_COMMIT_KEY_TYPE, ...).
  * Nothing is consumed beyond the body: bytes left over are the caller's to judge. */
 #ifndef PROTO_KAFKA_API_H
 #define PROTO_KAFKA_API_H
@@ -32,6 +39,8 @@ struct kafka_api {
 };
 const struct kafka_api *kafka_api_by_key(int16_t key); /* NULL: unknown */
 const struct kafka_api *kafka_api_all(size_t *count);  /* ascending by key */
+/* What a broker serves or advertises is its own decision, within these ranges or beside them
+ * (Produce is advertised from 0). */
 
 /* Request header v1 or v2, response header v0 or v1 (PROTOCOL: flexible versions have tag sections;
  * the ApiVersions response header is always v0). */

@@ -76,6 +76,7 @@ void wire_put_uvarint(struct wire_writer *w, uint32_t v);
 void wire_put_varint(struct wire_writer *w, int32_t v);
 void wire_put_varlong(struct wire_writer *w, int64_t v);
 void wire_put_raw(struct wire_writer *w, const void *p, size_t len);
+/* A null (p == NULL) where `nullable` is false is written as empty. */
 void wire_put_str(struct wire_writer *w, struct str s, bool compact, bool nullable);
 void wire_put_bytes(struct wire_writer *w, struct bytes b, bool compact, bool nullable);
 void wire_put_records(struct wire_writer *w, struct bytes b, bool compact, bool nullable); /* may reference */
