@@ -30,7 +30,6 @@ struct config_key {
     const char *initial;          /* default as text; NULL: not set (Kafka's null) */
     double min, max;              /* of numbers; both 0: any */
     const char *choices;          /* "a|b|c" for strings and list elements; NULL: any */
-    bool dynamic;                 /* may change while running (reserved: nothing is yet, but for topics' defaults) */
     const char *topic;            /* the topic config that this is the default of; NULL: none */
     size_t offset;                /* of the field in struct config; CONFIG_NO_FIELD */
     const char *doc;              /* sentences in markdown */
@@ -125,6 +124,8 @@ enum config_parsed { CONFIG_PAIR, CONFIG_END, CONFIG_BAD };
 /* Key and value are unescaped into `scratch` (as large as the text + 2 is always enough). CONFIG_BAD: `why` says it. */
 enum config_parsed config_parse(struct config_parser *ps, char *scratch, size_t scratch_len, struct str *key, struct str *value,
                                 const char **why);
-/* docs/configuration.md into `f`-like sink. */
+/* Fills the listeners of `c` from its values; those named in `left_out` (a list) are skipped. */
+MUST_CHECK enum err config_listeners_fill(struct config *c, const char *left_out, char *why, size_t why_len);
+/* docs/configuration.md, piece by piece. */
 void config_print_reference(void (*put)(void *ctx, const char *text), void *ctx);
 #endif
