@@ -15,7 +15,7 @@ struct topic_config {
     struct log_config log;                /* segment.*, index.interval.bytes, producer id expiration */
     bool cleanup_compact, cleanup_delete; /* cleanup.policy */
     int8_t compression;                   /* -1: the producer's; else the codec's number, 0 = uncompressed */
-    int8_t compression_level;             /* of that codec, from compression.<codec>.level */
+    int32_t compression_level;            /* of that codec, from compression.<codec>.level */
     int32_t max_message_bytes;
     bool log_append_time;                 /* message.timestamp.type */
     int64_t timestamp_before_max_ms, timestamp_after_max_ms;
@@ -34,7 +34,6 @@ struct topic_config_key {
     double min, max;                      /* both 0: any */
     const char *choices;
     const char *brokers[3];               /* broker keys that give the default, first set one wins; NULL ends */
-    size_t offset;                        /* of the field in struct topic_config; CONFIG_NO_FIELD */
     const char *doc;
 };
 const struct topic_config_key *topic_config_keys(size_t *count); /* ascending by name */
