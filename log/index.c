@@ -170,7 +170,7 @@ const char *time_entry_wrong(const struct time_entry *last, const struct time_en
     if (next->relative > INT32_MAX) return "offset below the segment's base offset";
     if (next->timestamp < 0) return "negative timestamp";
     if (last && next->timestamp <= last->timestamp) return "timestamp not above the one before";
-    if (last && next->relative < last->relative) return "offset below the one before";
+    if (last && next->relative <= last->relative) return "offset not above the one before";
     return NULL;
 }
 

@@ -3,7 +3,7 @@
  *   .index      8 bytes an entry: i32 offset - base, i32 position. The LAST offset of a batch and where
  *               that batch begins. Both strictly increase, and position > 0: the first batch needs no entry.
  *   .timeindex 12 bytes an entry: i64 timestamp, i32 offset - base. The largest timestamp so far and the last
- *               offset of the (first) batch that holds it. Timestamps strictly increase, offsets never decrease.
+ *               offset of the (first) batch that holds it. Both strictly increase.
  *
  * Kafka's rule, so that equal logs have equal files: before a batch goes in, when more than
  * `interval_bytes` of batches went in since the last entry, the batch gets an offset entry, and the

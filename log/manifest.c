@@ -121,7 +121,7 @@ static enum err segment_from(const Varve__Storage__SealedSegment *in, struct sea
     memcpy(&out->digest, in->digest.data, sizeof out->digest);
     out->chunks = malloc((in->n_chunk_digests + 1) * sizeof *out->chunks);
     if (!out->chunks) return ERR_NOMEM;
-    memcpy(out->chunks, in->chunk_digests, in->n_chunk_digests * sizeof *out->chunks);
+    if (in->n_chunk_digests > 0) memcpy(out->chunks, in->chunk_digests, in->n_chunk_digests * sizeof *out->chunks);
     return OK;
 }
 
