@@ -18,6 +18,7 @@ struct timers {
     struct timer **heap;
     size_t count, cap;
     uint64_t next_seq;
+    int64_t floor_ns;                  /* during timers_run: earliest deadline that can be armed */
 };
 
 void timers_init(struct timers *ts);
