@@ -1,17 +1,277 @@
 /* client.h - libvarve: a small Kafka client over the same codec as the server.
  *
- * One `struct client` is used by one thread. Calls block until they are done, their deadline
- * (`timeout_ms`) passes, or the error is final; retriable errors are retried inside with back-off
- * and refreshed metadata. Every error comes with a sentence: client_error(). Memory handed in is
- * borrowed for the call; memory handed out belongs to the object named in its comment.
+ * One `struct client`, with everything made from it, is used by one thread. There are no threads
+ * inside: connections advance while a call is running. Calls block until they are done, their
+ * deadline (`timeout_ms`) passes, or the error is final; retriable errors are retried inside with
+ * back-off and refreshed metadata. Every error comes with a sentence: client_error(). Memory handed
+ * in is borrowed for the call; memory handed out belongs to the object named in its comment.
  *
- *   client    connections, metadata (refreshed, leader routing), raw requests
+ *   client    connections, metadata (refreshed, leader routing), offsets, raw requests
  *   producer  batching per partition, compression, idempotence, retries, delivery reports
  *   consumer  by assignment: partitions with offsets; batches decoded to records
- *   admin     create, delete, list, describe, alter topics and configs */
+ *   admin     create, delete, list, describe, alter topics and configs
+ *
+ * A broker answers one connection in order, and a fetch may wait there: a program that produces and
+ * consumes at the same time makes two clients.
+ *
+ * Errors, unless a function says otherwise: ERR_TIMEOUT, ERR_CLOSED (no broker could be reached),
+ * ERR_NOMEM, ERR_UNSUPPORTED (the broker lacks the API or version), ERR_CORRUPT (its answer does not
+ * parse), and what client_err_from_code() makes of a Kafka error code, which client_error_code()
+ * then tells. */
 #ifndef CLIENT_CLIENT_H
 #define CLIENT_CLIENT_H
 #include "base/bytes.h"
 #include "base/err.h"
 #include "proto/kafka_api.h"
 #include "proto/record_batch.h"
+
+/* ---- client ----------------------------------------------------------------------------------- */
+
+struct client_config {
+    const char *bootstrap;        /* "HOST:PORT,HOST,[::1]:PORT"; port 9092 when left out */
+    const char *client_id;        /* "varve" */
+    int32_t connect_timeout_ms;   /* 10000: one attempt, name lookup aside */
+    int32_t request_timeout_ms;   /* 30000: one request; when it passes the connection is closed */
+    int32_t backoff_ms, backoff_max_ms; /* 50, 1000: doubles from attempt to attempt */
+    int32_t metadata_max_age_ms;  /* 300000 */
+    uint32_t response_bytes_max;  /* 256 MiB: a longer frame closes the connection */
+};
+void client_config_init(struct client_config *cfg); /* the defaults above; bootstrap 127.0.0.1:9092 */
+
+struct client;
+/* Connects nowhere yet. NULL with a sentence in `why`: the bootstrap list does not parse, or memory. */
+MUST_CHECK struct client *client_create(const struct client_config *cfg, char *why, size_t why_len);
+/* Producers and consumers made from it must be gone. NULL is allowed. */
+void client_destroy(struct client *c);
+/* Why the latest call that failed did: a sentence without a full stop, until the next call. */
+const char *client_error(const struct client *c);
+/* The Kafka error code behind it; 0 when there was none. */
+int16_t client_error_code(const struct client *c);
+enum err client_err_from_code(int16_t kafka_code); /* 0 is OK; unlisted ones are ERR_INVALID */
+
+struct client_broker { int32_t id; const char *host; int32_t port; const char *rack; /* or NULL */ };
+struct client_partition {
+    int32_t index;
+    int16_t error;                /* Kafka's code, e.g. LEADER_NOT_AVAILABLE */
+    int32_t leader, leader_epoch; /* -1: none, unknown */
+    const int32_t *replicas, *in_sync, *offline;
+    int32_t replica_count, in_sync_count, offline_count;
+};
+struct client_topic {
+    const char *name;
+    struct uuid id;               /* zero when the broker tells none */
+    int16_t error;                /* Kafka's code; then there are no partitions */
+    bool internal;
+    const struct client_partition *partitions; /* ascending by index */
+    int32_t partition_count;
+};
+/* What one Metadata response said. */
+struct client_cluster {
+    const char *id;               /* cluster id, or NULL */
+    int32_t controller;           /* broker id, or -1 */
+    const struct client_broker *brokers;
+    int32_t broker_count;
+    const struct client_topic *topics; /* ascending by name */
+    int32_t topic_count;
+};
+/* Asks now. `names` NULL: all topics; `count` 0 with names: brokers only. Unknown names come back
+ * with their error set, and are not created. `*out` is freed with client_cluster_free(). */
+MUST_CHECK enum err client_describe(struct client *c, const char *const *names, int32_t count, int32_t timeout_ms,
+                                    struct client_cluster **out);
+void client_cluster_free(struct client_cluster *cluster);
+
+/* From the cache, waiting until the topic is known. `create`: let the broker create it if it does
+ * that. ERR_NOT_FOUND: unknown (when the time is up; after half a second if it was never to be created). */
+MUST_CHECK enum err client_partition_count(struct client *c, const char *topic, bool create, int32_t timeout_ms, int32_t *out);
+
+/* Timestamps with a meaning, for client_list_offset() and consumer_assign(). */
+enum { OFFSET_LATEST = -1, OFFSET_EARLIEST = -2, OFFSET_MAX_TIMESTAMP = -3 };
+struct client_offset { int64_t offset, timestamp; int32_t leader_epoch; /* -1 each when unknown */ };
+/* Where in the partition `timestamp_ms` is: the first record with that time or a later one (offset
+ * -1: there is none), or one of the meanings above. OFFSET_LATEST is the high watermark. */
+MUST_CHECK enum err client_list_offset(struct client *c, const char *topic, int32_t partition, int64_t timestamp_ms,
+                                       int32_t timeout_ms, struct client_offset *out);
+
+/* ---- raw requests ----------------------------------------------------------------------------- */
+
+/* One exchange of any API: `encode` and `decode` wrap the generated functions of the message. */
+struct client_exchange {
+    int16_t api_key;
+    int16_t version_max;          /* INT16_MAX: the newest that both sides know */
+    int32_t broker;               /* id, CLIENT_ANY or CLIENT_CONTROLLER */
+    const void *request;
+    void (*encode)(const void *request, struct wire_writer *w, int16_t version);
+    void *response;
+    enum err (*decode)(void *response, struct wire_reader *r, int16_t version);
+};
+enum { CLIENT_ANY = -1, CLIENT_CONTROLLER = -2 };
+/* Holds what the decoded response points to. */
+struct client_reply { uint8_t *frame; struct arena arena; int16_t version; };
+/* Sends once a connection is there (that much is retried until the time is up) and waits for the answer, whose
+ * error codes are the caller's to read. On OK the reply must be freed. */
+MUST_CHECK enum err client_call(struct client *c, const struct client_exchange *x, int32_t timeout_ms, struct client_reply *reply);
+void client_reply_free(struct client_reply *reply);
+
+/* ---- producer --------------------------------------------------------------------------------- */
+
+/* What became of one record. Called from producer_send, _poll, _flush and _destroy, in the order in
+ * which each partition's records were sent; must not call back into the producer, nor keep pointers. */
+struct producer_report {
+    uint64_t tag;                 /* of producer_record */
+    const char *topic;
+    int32_t partition;
+    int64_t offset;               /* -1: unknown (acks 0, failure, or a duplicate older than the broker remembers) */
+    int64_t timestamp_ms;         /* the record's, or the broker's with LogAppendTime */
+    enum err err;                 /* OK: stored as `acks` asks. ERR_TIMEOUT: may be stored or not */
+    int16_t code;                 /* Kafka's code behind `err`; 0: none */
+    const char *message;          /* a sentence; NULL when OK */
+};
+typedef void producer_report_fn(void *ctx, const struct producer_report *report);
+
+struct producer_config {
+    enum batch_codec codec;       /* CODEC_NONE */
+    int level;                    /* INT_MIN: the codec's default */
+    int16_t acks;                 /* -1: all in-sync replicas; 1: leader; 0: no answer */
+    bool idempotent;              /* true; needs acks -1. Each record is stored once, in order, whatever is retried */
+    int32_t linger_ms;            /* 5: how long a batch waits for company while the call returns at once */
+    uint32_t batch_bytes;         /* 128 KiB: a batch is closed when its records reach this */
+    uint32_t batch_bytes_max;     /* 1048588: a single larger record gets a batch of its own up to this */
+    uint32_t request_bytes;       /* 1 MiB: batches of several partitions share a request up to this */
+    size_t buffer_bytes;          /* 32 MiB: above it producer_send waits for deliveries */
+    int32_t in_flight_max;        /* 5 requests on a connection; at most 5 when idempotent */
+    int32_t request_timeout_ms;   /* 30000: how long the broker may wait for replicas */
+    int32_t delivery_timeout_ms;  /* 120000: from producer_send to the final failure */
+    bool create_topics;           /* true: let the broker create an unknown topic, if it does that */
+    producer_report_fn *report;   /* NULL: count only */
+    void *report_ctx;
+};
+void producer_config_init(struct producer_config *cfg);
+
+enum { PARTITION_ANY = -1 };
+struct producer_record {
+    const char *topic;
+    int32_t partition;            /* PARTITION_ANY: by the key's murmur2 as Java does; without a key one
+                                     partition for a batch's length, then another */
+    struct bytes key, value;      /* p NULL: null */
+    const struct record_header *headers;
+    int32_t header_count;
+    int64_t timestamp_ms;         /* -1: now */
+    uint64_t tag;                 /* handed back in the report */
+};
+struct producer_stats {
+    uint64_t records_sent;        /* accepted by producer_send = delivered + failed + waiting */
+    uint64_t records_delivered, records_failed;
+    uint64_t batches_delivered;
+    uint64_t bytes_delivered;     /* of batches as stored, after compression */
+    uint64_t retries;             /* batches sent again */
+    size_t buffered_bytes;        /* of records waiting */
+};
+
+struct producer;
+/* NULL: memory, or settings that contradict each other; client_error() tells. */
+MUST_CHECK struct producer *producer_create(struct client *c, const struct producer_config *cfg);
+/* Records not yet delivered are reported with ERR_CLOSED; producer_flush() first. NULL is allowed. */
+void producer_destroy(struct producer *p);
+/* Copies the record into its partition's batch and returns; sends what is due. Waits (at most
+ * delivery_timeout_ms) for the topic's metadata and for room in the buffer. OK: a report will follow.
+ * Otherwise none will: ERR_NOT_FOUND (topic), ERR_INVALID (no such partition), ERR_TOO_LARGE,
+ * ERR_TIMEOUT, ERR_NOMEM; ERR_FENCED: the producer is finished, every later call fails the same. */
+MUST_CHECK enum err producer_send(struct producer *p, const struct producer_record *record);
+/* Moves data and runs reports until something was delivered or failed, nothing waits any more, or
+ * the time is up (0: what can be done without waiting). To be called when the program has nothing to send. */
+MUST_CHECK enum err producer_poll(struct producer *p, int32_t timeout_ms);
+/* Sends everything and waits until all is reported. ERR_TIMEOUT: not all; some may still be. Whether
+ * records failed is told by reports and stats, not here. */
+MUST_CHECK enum err producer_flush(struct producer *p, int32_t timeout_ms);
+const struct producer_stats *producer_stats(const struct producer *p);
+/* The partition that Java's default partitioner picks for a key. */
+int32_t producer_partition_for_key(struct bytes key, int32_t partition_count);
+
+/* ---- consumer --------------------------------------------------------------------------------- */
+
+enum consumer_reset { CONSUMER_RESET_ERROR, CONSUMER_RESET_EARLIEST, CONSUMER_RESET_LATEST };
+struct consumer_config {
+    int32_t max_wait_ms;          /* 500: a broker with nothing to give answers after this */
+    int32_t min_bytes;            /* 1 */
+    int32_t max_bytes;            /* 50 MiB per response */
+    int32_t partition_max_bytes;  /* 1 MiB per partition and response */
+    size_t batch_bytes_max;       /* 256 MiB: cap of one batch when decompressed */
+    bool read_committed;          /* false; true hides records of aborted and open transactions */
+    enum consumer_reset reset;    /* CONSUMER_RESET_ERROR: when the offset is out of range */
+    int32_t retry_timeout_ms;     /* 60000: a partition that failed this long is given up */
+};
+void consumer_config_init(struct consumer_config *cfg);
+
+enum consumer_event_kind {
+    CONSUMER_RECORD,
+    CONSUMER_END,                 /* everything up to the end was handed out; again after each catching up */
+    CONSUMER_ERROR                /* the partition was given up: it is no longer assigned */
+};
+struct consumer_event {
+    enum consumer_event_kind kind;
+    const char *topic;
+    int32_t partition;
+    int64_t end_offset;           /* high watermark as last seen (read_committed: last stable offset); -1 unknown */
+    /* CONSUMER_RECORD */
+    struct record record;         /* views, until the next call; headers by record_header_next() */
+    int32_t leader_epoch;
+    bool log_append_time;         /* the broker set record.timestamp */
+    /* CONSUMER_END */
+    int64_t next_offset;          /* the first that does not exist yet */
+    /* CONSUMER_ERROR */
+    enum err err;
+    int16_t code;                 /* Kafka's; 0: none */
+    const char *message;
+};
+
+struct consumer;
+MUST_CHECK struct consumer *consumer_create(struct client *c, const struct consumer_config *cfg); /* NULL: memory */
+void consumer_destroy(struct consumer *k); /* NULL is allowed */
+/* Adds a partition, or moves one. `offset`: from there on, or OFFSET_EARLIEST or OFFSET_LATEST, found out at the
+ * next poll. For a time, ask client_list_offset() first. Whether it exists is found out later. */
+MUST_CHECK enum err consumer_assign(struct consumer *k, const char *topic, int32_t partition, int64_t offset);
+void consumer_unassign(struct consumer *k, const char *topic, int32_t partition);
+int32_t consumer_assigned_count(const struct consumer *k);
+/* The next event of any partition; order is kept within a partition. ERR_TIMEOUT: none in that time.
+ * `*out` and what it points to live until the next call on this consumer. */
+MUST_CHECK enum err consumer_poll(struct consumer *k, int32_t timeout_ms, const struct consumer_event **out);
+
+/* ---- admin ------------------------------------------------------------------------------------ */
+
+struct admin_setting { const char *name, *value; };
+struct admin_new_topic {
+    const char *name;
+    int32_t partitions;           /* -1: the broker's default */
+    int16_t replication_factor;   /* -1: the broker's default */
+    const struct admin_setting *settings;
+    int32_t setting_count;
+    bool validate_only;
+};
+/* ERR_EXISTS; ERR_INVALID with the broker's own message otherwise. Returns when the controller has it. */
+MUST_CHECK enum err admin_create_topic(struct client *c, const struct admin_new_topic *topic, int32_t timeout_ms);
+MUST_CHECK enum err admin_delete_topic(struct client *c, const char *name, int32_t timeout_ms); /* ERR_NOT_FOUND */
+/* `total`: the new number of partitions. */
+MUST_CHECK enum err admin_create_partitions(struct client *c, const char *topic, int32_t total, bool validate_only, int32_t timeout_ms);
+/* Deletes records below `before_offset` (-1: all up to the high watermark). `*low` is the new log start offset. */
+MUST_CHECK enum err admin_delete_records(struct client *c, const char *topic, int32_t partition, int64_t before_offset,
+                                         int32_t timeout_ms, int64_t *low);
+
+enum admin_resource { ADMIN_TOPIC = 2, ADMIN_BROKER = 4 };    /* Kafka's numbers */
+enum admin_source {                                           /* who set it; Kafka's numbers */
+    ADMIN_SOURCE_UNKNOWN = 0, ADMIN_SOURCE_TOPIC = 1, ADMIN_SOURCE_BROKER = 2, ADMIN_SOURCE_BROKER_DEFAULT = 3,
+    ADMIN_SOURCE_STATIC = 4, ADMIN_SOURCE_DEFAULT = 5, ADMIN_SOURCE_GROUP = 8
+};
+const char *admin_source_name(enum admin_source source);      /* "topic", "default", ... */
+struct admin_config { const char *name, *value; /* NULL: null or hidden */ enum admin_source source; bool read_only, sensitive; };
+struct admin_configs { const struct admin_config *configs; int32_t count; }; /* ascending by name */
+/* `name`: the topic, or the broker's id in digits ("" for the cluster-wide defaults). */
+MUST_CHECK enum err admin_describe_configs(struct client *c, enum admin_resource type, const char *name, int32_t timeout_ms,
+                                           struct admin_configs **out);
+void admin_configs_free(struct admin_configs *configs);
+enum admin_op { ADMIN_SET = 0, ADMIN_DELETE = 1, ADMIN_APPEND = 2, ADMIN_SUBTRACT = 3 };
+struct admin_change { enum admin_op op; const char *name, *value; };
+/* All of `changes` or none. Against brokers without IncrementalAlterConfigs, ADMIN_SET and ADMIN_DELETE
+ * are done by reading and replacing the whole configuration. */
+MUST_CHECK enum err admin_alter_configs(struct client *c, enum admin_resource type, const char *name, const struct admin_change *changes,
+                                        int32_t count, bool validate_only, int32_t timeout_ms);
+#endif
