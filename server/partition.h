@@ -152,7 +152,6 @@ struct fetch_group {
     uint32_t reads_left;
     uint8_t command;
     bool away, cancel_away, watching;
-    void (*cancelled)(struct fetch_group *g);
 };
 void fetch_group_plan(struct fetch_group *g);
 /* Comes home when enough bytes are there, a partition has an error, or after fetch_group_cancel(). */

@@ -1,0 +1,15 @@
+/* partition_produce.h - writes to a partition, between server/partition.c and partition_produce.c. */
+#ifndef SERVER_PARTITION_PRODUCE_H
+#define SERVER_PARTITION_PRODUCE_H
+#include "server/partition_impl.h"
+
+/* partition.c: the core decides whether a new epoch begins first. ERR_AGAIN: no room for its marker. */
+MUST_CHECK enum err partition_before_append(struct partition *p);
+void partition_after_append(struct partition *p);
+void partition_unref_work(struct partition *p);
+
+/* partition_produce.c */
+void partition_pump(struct partition *p);              /* appends what waits, in order of arrival */
+void partition_complete_produces(struct partition *p); /* durable end or high watermark moved */
+void partition_fail_produces(struct partition *p, int16_t error);
+#endif
