@@ -1,51 +1,9 @@
-/* api_errors.h - Kafka's error codes (those that this broker sends), and how ours map to them. */
+/* api_errors.h - how our errors map to Kafka's codes (proto/kafka_errors.h). */
 #ifndef SERVER_API_ERRORS_H
 #define SERVER_API_ERRORS_H
 #include <stdint.h>
 #include "base/err.h"
-
-enum kafka_error {
-    KE_UNKNOWN_SERVER_ERROR = -1,
-    KE_NONE = 0,
-    KE_OFFSET_OUT_OF_RANGE = 1,
-    KE_CORRUPT_MESSAGE = 2,
-    KE_UNKNOWN_TOPIC_OR_PARTITION = 3,
-    KE_LEADER_NOT_AVAILABLE = 5,
-    KE_NOT_LEADER_OR_FOLLOWER = 6,
-    KE_REQUEST_TIMED_OUT = 7,
-    KE_MESSAGE_TOO_LARGE = 10,
-    KE_COORDINATOR_NOT_AVAILABLE = 15,
-    KE_INVALID_TOPIC_EXCEPTION = 17,
-    KE_RECORD_LIST_TOO_LARGE = 18,
-    KE_NOT_ENOUGH_REPLICAS = 19,
-    KE_INVALID_REQUIRED_ACKS = 21,
-    KE_INVALID_TIMESTAMP = 32,
-    KE_UNSUPPORTED_VERSION = 35,
-    KE_TOPIC_ALREADY_EXISTS = 36,
-    KE_INVALID_PARTITIONS = 37,
-    KE_INVALID_REPLICATION_FACTOR = 38,
-    KE_INVALID_REPLICA_ASSIGNMENT = 39,
-    KE_INVALID_CONFIG = 40,
-    KE_NOT_CONTROLLER = 41,
-    KE_INVALID_REQUEST = 42,
-    KE_POLICY_VIOLATION = 44,
-    KE_OUT_OF_ORDER_SEQUENCE_NUMBER = 45,
-    KE_INVALID_PRODUCER_EPOCH = 47,
-    KE_INVALID_TXN_STATE = 48,
-    KE_KAFKA_STORAGE_ERROR = 56,
-    KE_TOPIC_DELETION_DISABLED = 73,
-    KE_FENCED_LEADER_EPOCH = 74,
-    KE_UNKNOWN_LEADER_EPOCH = 75,
-    KE_UNSUPPORTED_COMPRESSION_TYPE = 76,
-    KE_OFFSET_NOT_AVAILABLE = 78,
-    KE_INVALID_RECORD = 87,
-    KE_THROTTLING_QUOTA_EXCEEDED = 89,
-    KE_PRODUCER_FENCED = 90,
-    KE_UNKNOWN_TOPIC_ID = 100,
-    KE_INCONSISTENT_TOPIC_ID = 103,
-    KE_MISMATCHED_ENDPOINT_TYPE = 114,
-    KE_UNSUPPORTED_ENDPOINT_TYPE = 115
-};
+#include "proto/kafka_errors.h"
 
 /* The Kafka code for an operating error of the log or the controller. Never
  * UNKNOWN_SERVER_ERROR for something that a client may retry: some clients then send the batch

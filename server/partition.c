@@ -60,8 +60,8 @@ bool partition_exists(const struct reactor *r, uint64_t plid) {
 uint32_t partition_map_count(const struct partition_map *m) { return HASH_COUNT(m->by_plid); }
 
 int16_t partition_check_epoch(const struct partition *p, int32_t current_leader_epoch) {
-    if (current_leader_epoch < 0 || current_leader_epoch == p->replica.epoch) return KE_NONE;
-    return current_leader_epoch < p->replica.epoch ? KE_FENCED_LEADER_EPOCH : KE_UNKNOWN_LEADER_EPOCH;
+    if (current_leader_epoch < 0 || current_leader_epoch == p->replica.epoch) return KERR_NONE;
+    return current_leader_epoch < p->replica.epoch ? KERR_FENCED_LEADER_EPOCH : KERR_UNKNOWN_LEADER_EPOCH;
 }
 
 /* ---- the core and the log --------------------------------------------------------------------- */
@@ -126,7 +126,7 @@ static void on_durable(struct log *l, void *owner) {
     struct partition *p = owner;
     if (p->gone) return;
     if (atomic_load_explicit(&p->map->reactor->broker->failed, memory_order_acquire)) {
-        partition_fail_produces(p, KE_KAFKA_STORAGE_ERROR);
+        partition_fail_produces(p, KERR_KAFKA_STORAGE_ERROR);
         return;
     }
     step(p, REPLICA_DURABLE, durable_position(p));
@@ -203,7 +203,7 @@ void partition_map_stop(struct partition_map *m, int16_t error) {
 void partition_map_turn(struct partition_map *m) {
     if (!m->failed_seen && atomic_load_explicit(&m->reactor->broker->failed, memory_order_acquire)) {
         m->failed_seen = true;
-        partition_map_stop(m, KE_KAFKA_STORAGE_ERROR);
+        partition_map_stop(m, KERR_KAFKA_STORAGE_ERROR);
     }
     if (!m->writable) return;
     m->writable = false;
@@ -302,7 +302,7 @@ void partition_delete(struct reactor *r, uint64_t plid, void (*done)(void *ctx, 
     p->delete_done = done;
     p->delete_ctx = ctx;
     list_remove(&p->blocked);
-    partition_fail_produces(p, KE_UNKNOWN_TOPIC_OR_PARTITION);
+    partition_fail_produces(p, KERR_UNKNOWN_TOPIC_OR_PARTITION);
     partition_wake_watchers(p);
     log_delete(p->log, on_deleted, p);
 }
@@ -318,7 +318,7 @@ void partition_configure(struct reactor *r, const struct image_topic *t, int32_t
 
 static void find_done(struct log_find *f) {
     struct partition_offset *op = f->owner;
-    int16_t error = KE_NONE;
+    int16_t error = KERR_NONE;
     switch (f->err) {
     case OK:
         op->offset = f->found_offset;
@@ -326,7 +326,7 @@ static void find_done(struct log_find *f) {
         op->found_epoch = f->found_epoch;
         break;
     case ERR_NOT_FOUND: break;
-    case ERR_CORRUPT: error = KE_KAFKA_STORAGE_ERROR; break; /* a range that is kept but not served */
+    case ERR_CORRUPT: error = KERR_KAFKA_STORAGE_ERROR; break; /* a range that is kept but not served */
     default: error = api_error(f->err);
     }
     partition_op_finish(&op->op, error);
@@ -356,12 +356,12 @@ static void offset_start(struct partition_op *base) {
     op->offset = op->found_timestamp = -1;
     op->found_epoch = -1;
     if (!p) {
-        partition_op_finish(base, KE_NOT_LEADER_OR_FOLLOWER);
+        partition_op_finish(base, KERR_NOT_LEADER_OR_FOLLOWER);
         return;
     }
     base->leader_epoch = p->replica.epoch;
     int16_t error = partition_check_epoch(p, op->current_leader_epoch);
-    if (!error && !p->replica.established) error = KE_OFFSET_NOT_AVAILABLE;
+    if (!error && !p->replica.established) error = KERR_OFFSET_NOT_AVAILABLE;
     if (error) {
         partition_op_finish(base, error);
         return;
@@ -384,7 +384,7 @@ static void offset_start(struct partition_op *base) {
         }
         break; /* nothing is tiered: no offset */
     }
-    partition_op_finish(base, KE_NONE);
+    partition_op_finish(base, KERR_NONE);
 }
 void partition_offset(struct partition_offset *op) { partition_op_send(&op->op, offset_start); }
 
@@ -394,7 +394,7 @@ static void epoch_end_start(struct partition_op *base) {
     op->found_epoch = -1;
     op->end_offset = -1;
     if (!p) {
-        partition_op_finish(base, KE_NOT_LEADER_OR_FOLLOWER);
+        partition_op_finish(base, KERR_NOT_LEADER_OR_FOLLOWER);
         return;
     }
     base->leader_epoch = p->replica.epoch;
@@ -412,6 +412,6 @@ static void epochs_start(struct partition_op *base) {
         struct partition *p = partition_find(base->owner, op->plids[i]);
         op->epochs[i] = p ? p->replica.epoch : -1;
     }
-    partition_op_finish(base, KE_NONE);
+    partition_op_finish(base, KERR_NONE);
 }
 void partition_epochs(struct partition_epochs *op) { partition_op_send(&op->op, epochs_start); }

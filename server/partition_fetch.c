@@ -33,7 +33,7 @@ static void send_home(struct fetch_group *g) {
 static int16_t find_readable(struct fetch_group *g, const struct fetch_part *part, struct partition **out) {
     if (g->owner->partitions->stop_error) return g->owner->partitions->stop_error;
     struct partition *p = partition_find(g->owner, part->plid);
-    if (!p) return KE_NOT_LEADER_OR_FOLLOWER;
+    if (!p) return KERR_NOT_LEADER_OR_FOLLOWER;
     *out = p;
     return partition_check_epoch(p, part->current_leader_epoch);
 }
@@ -42,16 +42,16 @@ static int16_t find_readable(struct fetch_group *g, const struct fetch_part *par
 static int16_t check_divergence(const struct partition *p, struct fetch_part *part) {
     part->diverging_epoch = -1;
     part->diverging_end = -1;
-    if (part->last_fetched_epoch < 0) return KE_NONE;
+    if (part->last_fetched_epoch < 0) return KERR_NONE;
     int32_t epoch;
     int64_t end;
     epochs_end_of(&p->log->epochs, part->last_fetched_epoch, p->log->end, &epoch, &end);
-    if (epoch < 0 || end < 0) return KE_OFFSET_OUT_OF_RANGE;
+    if (epoch < 0 || end < 0) return KERR_OFFSET_OUT_OF_RANGE;
     if (epoch < part->last_fetched_epoch || end < part->offset) {
         part->diverging_epoch = epoch;
         part->diverging_end = end;
     }
-    return KE_NONE;
+    return KERR_NONE;
 }
 
 static void plan_part(struct fetch_group *g, struct fetch_part *part) {
@@ -63,7 +63,7 @@ static void plan_part(struct fetch_group *g, struct fetch_part *part) {
     if (p) part->leader_epoch = p->replica.epoch;
     if (part->error) return;
     part->error = check_divergence(p, part);
-    if (!part->error && (part->offset < p->log->start || part->offset > p->log->end)) part->error = KE_OFFSET_OUT_OF_RANGE;
+    if (!part->error && (part->offset < p->log->start || part->offset > p->log->end)) part->error = KERR_OFFSET_OUT_OF_RANGE;
     if (part->error) return;
     part->high_watermark = partition_bound(p);
     part->log_start = p->log->start;
@@ -164,7 +164,7 @@ static void loan_release(struct buf *b) {
 
 static int16_t read_error(enum err err) {
     switch (err) {
-    case ERR_CORRUPT: return KE_KAFKA_STORAGE_ERROR; /* kept, but not served */
+    case ERR_CORRUPT: return KERR_KAFKA_STORAGE_ERROR; /* kept, but not served */
     default: return api_error(err);
     }
 }
@@ -212,7 +212,7 @@ static void read_parts(struct fetch_group *g) {
     if (wanted > 0) g->loan = malloc(sizeof *g->loan + wanted * sizeof g->loan->reads[0]);
     if (!g->loan) {
         for (uint32_t i = 0; wanted > 0 && i < g->part_count; i++)
-            if (g->parts[i]->budget_bytes > 0) g->parts[i]->error = KE_KAFKA_STORAGE_ERROR;
+            if (g->parts[i]->budget_bytes > 0) g->parts[i]->error = KERR_KAFKA_STORAGE_ERROR;
         send_home(g);
         return;
     }

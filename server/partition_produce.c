@@ -27,7 +27,7 @@ static void finish(struct partition_produce *op, int16_t error) {
 
 static void on_timeout(struct timer *t) {
     struct partition_produce *op = CONTAINER_OF(t, struct partition_produce, timer);
-    finish(op, KE_REQUEST_TIMED_OUT);
+    finish(op, KERR_REQUEST_TIMED_OUT);
 }
 
 /* acks=1 has no time limit of its own in Kafka; it is bounded here all the same. */
@@ -47,8 +47,8 @@ static void insert_waiter(struct list *waiters, struct partition_produce *op) {
 
 static int16_t append_error(enum err err) {
     switch (err) {
-    case ERR_TOO_LARGE: return KE_RECORD_LIST_TOO_LARGE;
-    case ERR_INVALID: return KE_INVALID_RECORD;
+    case ERR_TOO_LARGE: return KERR_RECORD_LIST_TOO_LARGE;
+    case ERR_INVALID: return KERR_INVALID_RECORD;
     default: return api_error(err);
     }
 }
@@ -60,12 +60,12 @@ static void appended(struct partition *p, struct partition_produce *op, const st
     op->log_start_offset = p->log->start;
     bool relaxed = op->acks == 1 && p->map->reactor->broker->config.relaxed;
     if (op->acks == 0 || relaxed) {
-        finish(op, KE_NONE);
+        finish(op, KERR_NONE);
         return;
     }
     bool all = op->acks == -1;
     if ((all ? p->replica.high_watermark : p->log->durable_end) > op->last_offset) {
-        finish(op, KE_NONE); /* a duplicate of what is safe already */
+        finish(op, KERR_NONE); /* a duplicate of what is safe already */
         return;
     }
     list_remove(&op->link);
@@ -112,7 +112,7 @@ static void complete_below(struct list *waiters, int64_t bound) {
     while (!list_empty(waiters)) {
         struct partition_produce *op = LIST_ENTRY(waiters->next, struct partition_produce, link);
         if (op->last_offset >= bound) return;
-        finish(op, KE_NONE);
+        finish(op, KERR_NONE);
     }
 }
 
@@ -170,10 +170,10 @@ static void rewrite_work(struct io_op *io) { rewrite_run(CONTAINER_OF(io, struct
 
 static int16_t rewrite_error(enum err err) {
     switch (err) {
-    case OK: return KE_NONE;
-    case ERR_TOO_LARGE: return KE_MESSAGE_TOO_LARGE;
-    case ERR_NOMEM: return KE_KAFKA_STORAGE_ERROR;
-    default: return KE_CORRUPT_MESSAGE; /* the checksum was right, the content is not */
+    case OK: return KERR_NONE;
+    case ERR_TOO_LARGE: return KERR_MESSAGE_TOO_LARGE;
+    case ERR_NOMEM: return KERR_KAFKA_STORAGE_ERROR;
+    default: return KERR_CORRUPT_MESSAGE; /* the checksum was right, the content is not */
     }
 }
 
@@ -182,20 +182,20 @@ static int16_t rewrite_apply(struct rewrite *w) {
     struct partition_produce *op = w->op;
     int16_t error = rewrite_error(w->err);
     if (!error && w->bad_count > 0) {
-        error = KE_INVALID_RECORD;
+        error = KERR_INVALID_RECORD;
         op->bad_record_count = w->bad_count;
         for (int32_t i = 0; i < MIN(w->bad_count, PRODUCE_BAD_RECORDS_MAX); i++) op->bad_records[i] = w->bad[i];
         op->message = "A compacted topic takes no records without a key";
     }
-    if (!error && w->out && batch_parse(w->out, w->out_len, &op->header) != OK) error = KE_CORRUPT_MESSAGE;
-    if (!error && w->out && op->header.total_bytes > (uint32_t)w->partition->config.max_message_bytes) error = KE_MESSAGE_TOO_LARGE;
+    if (!error && w->out && batch_parse(w->out, w->out_len, &op->header) != OK) error = KERR_CORRUPT_MESSAGE;
+    if (!error && w->out && op->header.total_bytes > (uint32_t)w->partition->config.max_message_bytes) error = KERR_MESSAGE_TOO_LARGE;
     if (error) {
         free(w->out);
         return error;
     }
     op->rewritten = w->out;
     op->stage = STAGE_READY;
-    return KE_NONE;
+    return KERR_NONE;
 }
 
 static void rewrite_done(struct io_op *io) {
@@ -204,7 +204,7 @@ static void rewrite_done(struct io_op *io) {
     struct partition_produce *op = w->op;
     int16_t error = rewrite_apply(w);
     free(w);
-    if (p->gone) error = KE_UNKNOWN_TOPIC_OR_PARTITION;
+    if (p->gone) error = KERR_UNKNOWN_TOPIC_OR_PARTITION;
     else if (p->map->stop_error) error = p->map->stop_error;
     if (error) finish(op, error);
     if (!p->gone) partition_pump(p);
@@ -232,7 +232,7 @@ static int16_t rewrite_start(struct partition *p, struct partition_produce *op) 
         return rewrite_apply(&w);
     }
     struct rewrite *w = malloc(sizeof *w);
-    if (!w) return KE_KAFKA_STORAGE_ERROR;
+    if (!w) return KERR_KAFKA_STORAGE_ERROR;
     rewrite_fill(w, p, op);
     w->io.kind = IO_WORK;
     w->io.work = rewrite_work;
@@ -240,14 +240,14 @@ static int16_t rewrite_start(struct partition *p, struct partition_produce *op) 
     op->stage = STAGE_WORKING;
     p->works++;
     io_submit(p->map->reactor->io, &w->io);
-    return KE_NONE;
+    return KERR_NONE;
 }
 
 /* ---- arrival -------------------------------------------------------------------------------- */
 
 static int16_t check(struct partition *p, struct partition_produce *op) {
     if (op->trusted)
-        return batch_parse(op->records.p, (size_t)op->records.len, &op->header) == OK ? KE_NONE : KE_CORRUPT_MESSAGE;
+        return batch_parse(op->records.p, (size_t)op->records.len, &op->header) == OK ? KERR_NONE : KERR_CORRUPT_MESSAGE;
     struct produce_check c = {
         .records = op->records, .api_version = op->api_version, .now_ms = p->map->reactor->now_ms, .config = &p->config,
     };
@@ -255,7 +255,7 @@ static int16_t check(struct partition *p, struct partition_produce *op) {
     op->header = c.header;
     op->message = c.message;
     /* Values up to the majority are accepted and add nothing; there is one replica. */
-    if (!error && op->acks == -1 && p->config.min_insync_replicas > 1) error = KE_NOT_ENOUGH_REPLICAS;
+    if (!error && op->acks == -1 && p->config.min_insync_replicas > 1) error = KERR_NOT_ENOUGH_REPLICAS;
     if (!error && (produce_needs_keys(&p->config) || produce_needs_recompression(&p->config, &op->header)))
         error = rewrite_start(p, op);
     return error;
@@ -271,7 +271,7 @@ static void produce_start(struct partition_op *base) {
     op->bad_record_count = 0;
     op->message = NULL;
     op->rewritten = NULL;
-    int16_t error = p ? p->map->stop_error : KE_NOT_LEADER_OR_FOLLOWER;
+    int16_t error = p ? p->map->stop_error : KERR_NOT_LEADER_OR_FOLLOWER;
     if (!error) error = check(p, op);
     if (error) {
         finish(op, error);
