@@ -382,6 +382,7 @@ static const struct io_vtable blocking_vtable = {
     .listen = posix_listen,
     .socket = posix_socket,
     .shutdown = posix_shutdown,
+    .sockname = posix_sockname,
     .recv_release = blocking_recv_release,
     .submit = blocking_submit,
     .cancel = blocking_cancel,

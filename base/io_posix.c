@@ -212,6 +212,12 @@ int posix_shutdown(struct io *io, int fd) {
     return status(shutdown(fd, SHUT_RDWR));
 }
 
+int posix_sockname(struct io *io, int fd, struct sockaddr_storage *addr) {
+    (void)io;
+    socklen_t len = sizeof *addr;
+    return status(getsockname(fd, (struct sockaddr *)addr, &len));
+}
+
 int64_t posix_mono_ns(struct io *io) {
     (void)io;
     struct timespec now;
