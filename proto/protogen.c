@@ -31,5 +31,7 @@ int main(int argc, char **argv) {
     struct schema s = schema_read(argv[1]);
     write_file(argv[2], "kafka_messages.h", code_write_header, &s);
     write_file(argv[2], "kafka_messages.c", code_write_source, &s);
+    write_file(argv[2], "kafka_messages_test.h", test_write_header, &s);
+    write_file(argv[2], "kafka_messages_test.c", test_write_source, &s);
     return 0;
 }

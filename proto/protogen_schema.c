@@ -418,7 +418,8 @@ static void api_read(struct parser *p) {
     if (api.versions.hi == VERSION_MAX) fail(p, "the versions of an API must end");
     api.flexible = flexible_take(p);
     words_end(p);
-    if (s->api_count && s->apis[s->api_count - 1].key >= api.key) fail(p, "APIs must be in ascending order of their keys");
+    for (int i = 0; i < s->api_count; i++)
+        if (s->apis[i].key == api.key) fail(p, "API %d is described already: %s", api.key, s->apis[i].name);
     s->apis = grow(s->apis, s->api_count, sizeof *s->apis);
     s->apis[s->api_count++] = api;
     for (int response = 0; response < 2; response++) {
@@ -469,7 +470,10 @@ static void mark_is_default(struct strukt *s) {
         if (s->fields[i].kind == TYPE_STRUCT && !s->fields[i].array && !field_is_pointer(&s->fields[i])) mark_is_default(s->fields[i].of);
 }
 
+static int api_by_key(const void *a, const void *b) { return ((const struct api *)a)->key - ((const struct api *)b)->key; }
+
 static void schema_finish(struct schema *s) {
+    if (s->api_count) qsort(s->apis, (size_t)s->api_count, sizeof *s->apis, api_by_key);
     for (int m = 0; m < s->message_count; m++)
         for (int i = 0; i < s->messages[m].struct_count; i++) {
             struct strukt *st = s->messages[m].structs[i];
