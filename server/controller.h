@@ -32,7 +32,7 @@ void controller_start(struct controller *c, const struct log_recovery *recovery,
                       void (*ready)(void *ctx, enum err err, const char *why), void *ctx);
 /* No change is accepted from now on; those that wait are answered with ERR_CLOSED. */
 void controller_stop(struct controller *c);
-/* After all reactors have stopped: frees the controller, the images and the partition maps' share of them. */
+/* After all reactors have stopped: frees the controller and the images. */
 void controller_free(struct controller *c);
 
 /* The records of one change while it is being made. */
@@ -41,14 +41,15 @@ const struct image *controller_edit_image(const struct controller_edit *e); /* t
 struct broker *controller_edit_broker(const struct controller_edit *e);
 uint64_t controller_edit_new_plid(struct controller_edit *e);
 void controller_edit_new_uuid(struct controller_edit *e, struct uuid *out);
-/* Each adds one record. ERR_NOMEM, ERR_FULL: more than a change may hold. */
-MUST_CHECK enum err controller_add_topic(struct controller_edit *e, const struct uuid *id, struct str name);
-MUST_CHECK enum err controller_add_partition(struct controller_edit *e, const struct uuid *topic, int32_t partition,
-                                             const int32_t *replicas, int32_t replica_count);
-MUST_CHECK enum err controller_remove_topic(struct controller_edit *e, const struct uuid *topic);
-MUST_CHECK enum err controller_set_config(struct controller_edit *e, int8_t resource_type, struct str resource_name,
-                                          struct str key, struct str value); /* a null value removes */
-MUST_CHECK enum err controller_set_next_producer_id(struct controller_edit *e, int64_t next);
+/* Each adds one record. ERR_NOMEM, ERR_FULL: more than a change may hold; the edit remembers the first
+ * failure and nothing is appended then, so callers need not check in between. */
+enum err controller_add_topic(struct controller_edit *e, const struct uuid *id, struct str name);
+enum err controller_add_partition(struct controller_edit *e, const struct uuid *topic, int32_t partition,
+                                  const int32_t *replicas, int32_t replica_count);
+enum err controller_remove_topic(struct controller_edit *e, const struct uuid *topic);
+enum err controller_set_config(struct controller_edit *e, int8_t resource_type, struct str resource_name,
+                               struct str key, struct str value); /* a null value removes */
+enum err controller_set_next_producer_id(struct controller_edit *e, int64_t next);
 
 enum { CONTROLLER_CHANGE_RECORDS_MAX = 20000, CONTROLLER_QUEUE_MAX = 4096 };
 
@@ -75,6 +76,7 @@ struct producer_id_request {
     void *owner;
     enum err err;
     int64_t producer_id;
+    struct mail mail;           /* private */
     struct list link;
 };
 void producer_id_get(struct controller *c, struct producer_id_request *rq);

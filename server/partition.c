@@ -59,6 +59,20 @@ bool partition_exists(const struct reactor *r, uint64_t plid) {
 
 uint32_t partition_map_count(const struct partition_map *m) { return HASH_COUNT(m->by_plid); }
 
+uint64_t *partition_map_unknown(const struct partition_map *m, uint32_t *count) {
+    *count = 0;
+    uint64_t *plids = NULL;
+    uint32_t total = HASH_COUNT(m->by_plid);
+    struct partition *p, *next;
+    HASH_ITER(hh, m->by_plid, p, next) {
+        if (p->known) continue;
+        if (!plids) plids = malloc(total * sizeof *plids);
+        ASSERT(plids != NULL);
+        plids[(*count)++] = p->plid;
+    }
+    return plids;
+}
+
 int16_t partition_check_epoch(const struct partition *p, int32_t current_leader_epoch) {
     if (current_leader_epoch < 0 || current_leader_epoch == p->replica.epoch) return KERR_NONE;
     return current_leader_epoch < p->replica.epoch ? KERR_FENCED_LEADER_EPOCH : KERR_UNKNOWN_LEADER_EPOCH;
@@ -249,6 +263,7 @@ static enum err create(struct reactor *r, const struct image_topic *t, int32_t p
     struct partition *p = partition_new(r->partitions, t->partitions[partition].plid);
     if (!p) return ERR_NOMEM;
     p->config = t->config;
+    p->known = true;
     p->create_done = done;
     p->create_ctx = ctx;
     struct log_spec spec = {
@@ -311,6 +326,7 @@ void partition_configure(struct reactor *r, const struct image_topic *t, int32_t
     struct partition *p = partition_find(r, t->partitions[partition].plid);
     if (!p) return;
     p->config = t->config;
+    p->known = true;
     log_configure(p->log, &p->config.log);
 }
 

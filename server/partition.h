@@ -35,6 +35,9 @@ void partition_map_free(struct partition_map *m);
 /* End of a reactor's turn, before log_shard_turn(): retries writes that the journal had no room for. */
 void partition_map_turn(struct partition_map *m);
 uint32_t partition_map_count(const struct partition_map *m);
+/* plids of logs found in the directory that metadata has not claimed yet (partition_create, partition_configure);
+ * malloc'ed, NULL when there are none. */
+uint64_t *partition_map_unknown(const struct partition_map *m, uint32_t *count);
 
 /* ---- what the metadata image asks for; the owner's thread ---- */
 /* Creates the log; `done` runs when that is durable (from the loop, also on failure). */

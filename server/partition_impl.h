@@ -15,6 +15,7 @@ struct partition {
     struct topic_config config;
     int32_t epoch_due;            /* marker that the journal had no room for; 0: none */
     bool created;                 /* the log, with its first marker, is durable */
+    bool known;                   /* metadata has claimed it */
     bool gone;                    /* deleted: nobody new may come */
     uint32_t works;               /* helper work in flight that points here */
     struct list queue;            /* partition_produce.link: not appended yet, in order of arrival */
