@@ -13,6 +13,7 @@
 #include "log/log.h"
 #include "server/config.h"
 
+struct broker_run;
 struct image;
 struct controller;
 struct reactor;
@@ -24,8 +25,7 @@ struct broker {
     uint32_t reactor_count;
     struct controller *controller;       /* on reactor 0: the metadata log and its writer */
     _Atomic(struct image *) image;       /* newest published; readers use reactor_image() */
-    char advertised_host[256];
-    int32_t advertised_port;
+    struct broker_run *run;              /* listeners and the stages of stopping: server/broker.c */
     struct uuid cluster_id;
     atomic_bool stopping;
     atomic_bool failed;                  /* the data directory is latched */
@@ -42,6 +42,7 @@ struct reactor {
     struct partition_map *partitions;    /* of this reactor: server/partition.h */
     struct image *image;                 /* the one this reactor works with; see server/image.h */
     struct conn_set *conns;              /* server/conn.h */
+    bool busy;                           /* there is work for another turn: do not wait */
     int64_t now_ns;                      /* refreshed once a turn */
     int64_t now_ms;                      /* wall clock, once a turn */
 };

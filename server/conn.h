@@ -45,6 +45,8 @@ void conn_set_on_closed(struct conn_set *set, void (*closed)(struct conn_ticket 
 void conn_set_drain(struct conn_set *set);
 /* Closes all at once. The set is empty some turns later. */
 void conn_set_shut(struct conn_set *set);
+/* Once a turn: hands out, sends and frees what became possible. True: call again without waiting. */
+bool conn_set_turn(struct conn_set *set);
 size_t conn_set_count(const struct conn_set *set);             /* connections */
 size_t conn_set_requests(const struct conn_set *set);          /* not finished, orphans included */
 /* Nothing may be left in it but orphaned requests whose handlers are gone: those are freed. */
@@ -60,7 +62,7 @@ const struct conn_stats *conn_set_stats(const struct conn_set *set);
 /* The address that this request's client is told for this broker: advertised.listeners, or the
  * listen address, or, when that is a wildcard, the address that the client connected to. The text
  * lives as long as the request. A request without a connection gets the first listener's. */
-void request_advertised(const struct request *rq, struct str *host, int32_t *port);
+void request_advertised(struct request *rq, struct str *host, int32_t *port);
 /* "127.0.0.1" of the client; empty when the connection is gone. Lives as long as the request. */
-struct str request_peer_host(const struct request *rq);
+struct str request_peer_host(struct request *rq);
 #endif

@@ -3,9 +3,9 @@
  * Order, all on reactor 0's thread unless noted:
  *   broker_init     config taken over; reactors allocated, not usable yet
  *   reactor_init    on each reactor's own thread, with the io that it owns
- *   broker_open     data directory, journal replay, shards, metadata; blocks
- *   broker_listen   listeners opened; from now on clients come in
- *   reactor_turn    on each reactor's thread, again and again
+ *   broker_open     data directory, journal replay, shards; blocks
+ *   reactor_turn    on each reactor's thread, from now on again and again
+ *   broker_start    replays metadata, then opens the listeners and calls `ready`
  *   broker_stop     begins the clean stop; reactors must go on turning until broker_ended()
  *   reactor_close   on each reactor's thread, after its last turn
  *   broker_close    after all reactors are closed
@@ -19,7 +19,11 @@ MUST_CHECK enum err broker_init(struct broker *b, struct config *config);
 MUST_CHECK enum err reactor_init(struct reactor *r, struct io *io);
 /* `why`: one sentence for the operator. */
 MUST_CHECK enum err broker_open(struct broker *b, struct log_recovery *rec, char *why, size_t why_len);
-MUST_CHECK enum err broker_listen(struct broker *b, char *why, size_t why_len);
+/* `ready` runs once, from reactor 0's loop: OK means that a client's produce can be acknowledged now. */
+void broker_start(struct broker *b, const struct log_recovery *rec,
+                  void (*ready)(void *ctx, enum err err, const char *why), void *ctx);
+/* Where it listens, real ports included ("127.0.0.1:9092, [::1]:9093"), after `ready`. */
+void broker_listens_text(const struct broker *b, char *out, size_t len);
 
 /* One turn: mail, I/O completions (waits for the first until `deadline_ns` at most), timers, and
  * what was appended goes to the journal. */
@@ -34,4 +38,5 @@ bool broker_clean(const struct broker *b);   /* ended by a clean stop that succe
 
 void reactor_close(struct reactor *r);
 void broker_close(struct broker *b);
+struct acceptor *broker_acceptor(const struct broker *b);
 #endif

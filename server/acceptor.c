@@ -1,0 +1,327 @@
+/* acceptor.c - see acceptor.h. */
+#include "server/acceptor.h"
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <uthash.h>
+#include "base/assert.h"
+#include "base/trace.h"
+#include "server/conn_impl.h"
+#include "server/reactor.h"
+
+#define LISTEN_BACKLOG 1024
+#define RETRY_NS 100000000 /* pause of accepting when descriptors or memory are short */
+
+/* IPv4 as v4-mapped IPv6, so that one key serves both. */
+struct address_count {
+    uint8_t address[16];
+    uint32_t count;
+    UT_hash_handle hh;
+};
+
+static void address_key(const struct sockaddr_storage *addr, uint8_t key[16]) {
+    memset(key, 0, 16);
+    if (addr->ss_family == AF_INET6) {
+        memcpy(key, &((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr, 16);
+    } else if (addr->ss_family == AF_INET) {
+        key[10] = key[11] = 0xff;
+        memcpy(key + 12, &((const struct sockaddr_in *)(const void *)addr)->sin_addr, 4);
+    }
+}
+
+/* ---- addresses --------------------------------------------------------------------------- */
+
+/* Names other than localhost ask the resolver; that may block, so it is done at start only. */
+static bool address_resolve(const char *host, uint16_t port, struct sockaddr_storage *out) {
+    struct sockaddr_in *v4 = (struct sockaddr_in *)(void *)out;
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)(void *)out;
+    memset(out, 0, sizeof *out);
+    if (!host[0]) host = "0.0.0.0";
+    if (strcmp(host, "localhost") == 0) host = "127.0.0.1";
+    if (inet_pton(AF_INET, host, &v4->sin_addr) == 1) {
+        v4->sin_family = AF_INET;
+        v4->sin_port = htons(port);
+        return true;
+    }
+    if (inet_pton(AF_INET6, host, &v6->sin6_addr) == 1) {
+        v6->sin6_family = AF_INET6;
+        v6->sin6_port = htons(port);
+        return true;
+    }
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
+    if (getaddrinfo(host, NULL, &hints, &found) != 0) return false;
+    bool usable = found->ai_addrlen <= sizeof *out && (found->ai_family == AF_INET || found->ai_family == AF_INET6);
+    if (usable) {
+        memcpy(out, found->ai_addr, found->ai_addrlen);
+        if (found->ai_family == AF_INET) v4->sin_port = htons(port);
+        else v6->sin6_port = htons(port);
+    }
+    freeaddrinfo(found);
+    return usable;
+}
+
+static bool is_wildcard(const struct sockaddr_storage *addr) {
+    if (addr->ss_family == AF_INET) return ((const struct sockaddr_in *)(const void *)addr)->sin_addr.s_addr == 0;
+    return IN6_IS_ADDR_UNSPECIFIED(&((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr);
+}
+
+static void host_text(const struct sockaddr_storage *addr, char out[INET6_ADDRSTRLEN]) {
+    out[0] = 0;
+    if (addr->ss_family == AF_INET) {
+        inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)addr)->sin_addr, out, INET6_ADDRSTRLEN);
+        return;
+    }
+    const struct in6_addr *a = &((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr;
+    if (IN6_IS_ADDR_V4MAPPED(a)) inet_ntop(AF_INET, a->s6_addr + 12, out, INET6_ADDRSTRLEN);
+    else inet_ntop(AF_INET6, a, out, INET6_ADDRSTRLEN);
+}
+
+static uint16_t port_of(const struct sockaddr_storage *addr) {
+    if (addr->ss_family == AF_INET) return ntohs(((const struct sockaddr_in *)(const void *)addr)->sin_port);
+    return ntohs(((const struct sockaddr_in6 *)(const void *)addr)->sin6_port);
+}
+
+void request_advertised(struct request *rq, struct str *host, int32_t *port) {
+    const struct acceptor *a = broker_acceptor(rq->reactor->broker);
+    const struct listener *l = rq->conn ? rq->conn->ticket->listener : &a->listeners[0];
+    *host = str_from(l->config->host);
+    *port = port_of(&l->addr);
+    if (l->config->advertised_host[0]) {
+        *host = str_from(l->config->advertised_host);
+        if (l->config->advertised_port) *port = l->config->advertised_port;
+        return;
+    }
+    if (!l->wildcard) return;
+    char text[INET6_ADDRSTRLEN];
+    struct sockaddr_storage local;
+    *host = STR_LIT("localhost"); /* when the way in cannot be told */
+    if (!rq->conn || rq->conn->closing || io_sockname(rq->reactor->io, rq->conn->fd, &local) < 0) return;
+    host_text(&local, text);
+    char *kept = arena_strdup(&rq->arena, str_from(text));
+    if (kept) *host = str_from(kept);
+}
+
+void broker_listens_text(const struct broker *b, char *out, size_t len) {
+    const struct acceptor *a = broker_acceptor(b);
+    size_t at = 0;
+    out[0] = 0;
+    for (uint32_t i = 0; i < a->listener_count; i++) {
+        char host[INET6_ADDRSTRLEN];
+        host_text(&a->listeners[i].addr, host);
+        bool v6 = strchr(host, ':') != NULL;
+        int n = snprintf(out + at, len - at, "%s%s%s%s:%u", i ? ", " : "", v6 ? "[" : "", host, v6 ? "]" : "",
+                         port_of(&a->listeners[i].addr));
+        if (n < 0 || (size_t)n >= len - at) return;
+        at += (size_t)n;
+    }
+}
+
+/* ---- accepting --------------------------------------------------------------------------- */
+
+static struct reactor *home_of(const struct acceptor *a) { return &a->broker->reactors[0]; }
+
+static void listener_close_when_idle(struct acceptor *a, struct listener *l) {
+    if (!a->stopping || l->fd < 0) return;
+    for (uint32_t i = 0; i < a->slot_count; i++)
+        if (a->slots[i].listener == l && a->slots[i].in_flight) return;
+    int closed = io_close(home_of(a)->io, l->fd);
+    if (closed < 0) trace_warn("accept", "closing a listener: %s", err_str(err_from_errno(closed)));
+    l->fd = -1;
+}
+
+static void ticket_home(struct mail *m) { /* on reactor 0 */
+    struct conn_ticket *t = CONTAINER_OF(m, struct conn_ticket, mail);
+    struct acceptor *a = t->acceptor;
+    uint8_t key[16];
+    struct address_count *entry;
+    address_key(&t->peer, key);
+    HASH_FIND(hh, a->addresses, key, sizeof key, entry);
+    ASSERT(entry && entry->count > 0 && a->conn_count > 0);
+    a->conn_count--;
+    if (--entry->count == 0) {
+        HASH_DEL(a->addresses, entry);
+        free(entry);
+    }
+    free(t);
+}
+
+void acceptor_ticket_closed(struct conn_ticket *ticket) {
+    if (ticket->home->index == 0) {
+        ticket_home(&ticket->mail);
+        return;
+    }
+    ticket->mail.deliver = ticket_home;
+    mailbox_post(&home_of(ticket->acceptor)->mailbox, &ticket->mail);
+}
+
+static void ticket_delivered(struct mail *m) { /* on the connection's reactor */
+    struct conn_ticket *t = CONTAINER_OF(m, struct conn_ticket, mail);
+    conn_start(t->home->conns, t);
+}
+
+/* Counts the connection in. NULL: over a limit, or no memory. */
+static struct conn_ticket *ticket_new(struct acceptor *a, const struct accept_slot *slot, const char **why) {
+    const struct config *config = &a->broker->config;
+    uint8_t key[16];
+    struct address_count *entry;
+    *why = "max.connections is reached";
+    if (a->conn_count >= (uint32_t)config->max_connections) return NULL;
+    address_key(&slot->op.addr, key);
+    HASH_FIND(hh, a->addresses, key, sizeof key, entry);
+    *why = "max.connections.per.ip is reached";
+    if (entry && entry->count >= (uint32_t)config->max_connections_per_ip) return NULL;
+    *why = "out of memory";
+    struct conn_ticket *t = calloc(1, sizeof *t);
+    if (!t) return NULL;
+    if (!entry) {
+        entry = calloc(1, sizeof *entry);
+        if (!entry) {
+            free(t);
+            return NULL;
+        }
+        memcpy(entry->address, key, sizeof key);
+        HASH_ADD(hh, a->addresses, address, sizeof entry->address, entry);
+    }
+    entry->count++;
+    a->conn_count++;
+    return t;
+}
+
+static void accepted(struct acceptor *a, struct accept_slot *slot, int fd) {
+    const char *why;
+    struct conn_ticket *t = a->stopping ? NULL : ticket_new(a, slot, &why);
+    if (!t) {
+        if (!a->stopping) {
+            char host[INET6_ADDRSTRLEN];
+            host_text(&slot->op.addr, host);
+            trace_warn("accept", "%s: refused: %s", host, why);
+        }
+        io_close(home_of(a)->io, fd);
+        return;
+    }
+    t->home = &a->broker->reactors[a->next_reactor];
+    a->next_reactor = (a->next_reactor + 1) % a->broker->reactor_count;
+    t->acceptor = a;
+    t->listener = slot->listener;
+    t->peer = slot->op.addr;
+    t->fd = fd;
+    if (t->home->index == 0) {
+        conn_start(t->home->conns, t);
+        return;
+    }
+    t->mail.deliver = ticket_delivered;
+    mailbox_post(&t->home->mailbox, &t->mail);
+}
+
+static void accept_done(struct io_op *op);
+
+static void accept_submit(struct accept_slot *slot) {
+    memset(&slot->op, 0, sizeof slot->op);
+    slot->op.kind = IO_ACCEPT;
+    slot->op.fd = slot->listener->fd;
+    slot->op.done = accept_done;
+    list_init(&slot->op.link);
+    slot->in_flight = true;
+    io_submit(home_of(slot->acceptor)->io, &slot->op);
+}
+
+static void accept_retry(struct timer *t) {
+    struct accept_slot *slot = CONTAINER_OF(t, struct accept_slot, retry);
+    if (!slot->acceptor->stopping) accept_submit(slot);
+}
+
+static void accept_done(struct io_op *op) {
+    struct accept_slot *slot = CONTAINER_OF(op, struct accept_slot, op);
+    struct acceptor *a = slot->acceptor;
+    slot->in_flight = false;
+    if (op->result >= 0) accepted(a, slot, (int)op->result);
+    if (a->stopping) {
+        listener_close_when_idle(a, slot->listener);
+        return;
+    }
+    bool exhausted = op->result == -EMFILE || op->result == -ENFILE || op->result == -ENOBUFS || op->result == -ENOMEM ||
+                     op->result == -EINVAL || op->result == -EBADF;
+    if (!exhausted) { /* accepted, or the client was gone again */
+        accept_submit(slot);
+        return;
+    }
+    trace_warn("accept", "cannot accept connections now (errno %d): trying again soon", (int)-op->result);
+    timer_set(&home_of(a)->timers, &slot->retry, home_of(a)->now_ns + RETRY_NS);
+}
+
+/* ---- life -------------------------------------------------------------------------------- */
+
+void acceptor_init(struct acceptor *a, struct broker *b) {
+    memset(a, 0, sizeof *a);
+    a->broker = b;
+}
+
+static enum err listener_open(struct acceptor *a, const struct config_listener *config, char *why, size_t why_len) {
+    struct listener *l = &a->listeners[a->listener_count];
+    l->config = config;
+    if (!address_resolve(config->host, config->port, &l->addr)) {
+        snprintf(why, why_len, "listeners: the host \"%s\" cannot be resolved", config->host);
+        return ERR_INVALID;
+    }
+    l->wildcard = is_wildcard(&l->addr);
+    l->fd = io_listen(home_of(a)->io, &l->addr, LISTEN_BACKLOG);
+    if (l->fd < 0) {
+        const char *reason = l->fd == -EADDRINUSE      ? "another process listens there"
+                             : l->fd == -EADDRNOTAVAIL ? "this machine has no such address"
+                             : l->fd == -EACCES        ? "not permitted (ports below 1024 need a privilege)"
+                                                       : strerrordesc_np(-l->fd);
+        snprintf(why, why_len, "cannot listen on %s:%u: %s", config->host[0] ? config->host : "0.0.0.0", config->port, reason);
+        return l->fd == -EADDRINUSE ? ERR_BUSY : ERR_INVALID;
+    }
+    a->listener_count++;
+    return OK;
+}
+
+enum err acceptor_listen(struct acceptor *a, char *why, size_t why_len) {
+    const struct config *config = &a->broker->config;
+    for (uint32_t i = 0; i < config->listener_count; i++) {
+        enum err err = listener_open(a, &config->listeners[i], why, why_len);
+        if (err == OK) continue;
+        acceptor_stop(a);
+        return err;
+    }
+    for (uint32_t i = 0; i < a->listener_count; i++) {
+        for (uint32_t k = 0; k < ACCEPTS_IN_FLIGHT; k++) {
+            struct accept_slot *slot = &a->slots[a->slot_count++];
+            slot->acceptor = a;
+            slot->listener = &a->listeners[i];
+            timer_init(&slot->retry, accept_retry);
+            accept_submit(slot);
+        }
+    }
+    return OK;
+}
+
+void acceptor_stop(struct acceptor *a) {
+    if (a->stopping) return;
+    a->stopping = true;
+    for (uint32_t i = 0; i < a->slot_count; i++) {
+        timer_cancel(&home_of(a)->timers, &a->slots[i].retry);
+        if (a->slots[i].in_flight) io_cancel(home_of(a)->io, &a->slots[i].op);
+    }
+    for (uint32_t i = 0; i < a->listener_count; i++) {
+        (void)io_shutdown(home_of(a)->io, a->listeners[i].fd); /* ends accepts that the cancel missed */
+        listener_close_when_idle(a, &a->listeners[i]);
+    }
+}
+
+bool acceptor_stopped(const struct acceptor *a) {
+    for (uint32_t i = 0; i < a->listener_count; i++)
+        if (a->listeners[i].fd >= 0) return false;
+    return true;
+}
+
+void acceptor_free(struct acceptor *a) {
+    struct address_count *entry, *next;
+    HASH_ITER(hh, a->addresses, entry, next) {
+        HASH_DEL(a->addresses, entry);
+        free(entry);
+    }
+}

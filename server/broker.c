@@ -1,0 +1,247 @@
+/* broker.c - opening a broker, the stages of its stop, and the latched directory. */
+#include <stdio.h>
+#include <stdlib.h>
+#include "base/assert.h"
+#include "base/trace.h"
+#include "server/api_errors.h"
+#include "server/broker_run.h"
+#include "server/controller.h"
+#include "server/partition.h"
+#include "server/reactor.h"
+
+#define STOP_LOOK_NS 10000000     /* how often reactor 0 looks how far the others are */
+#define FAILING_NS 300000000      /* time for error responses to leave before the process ends */
+#define JOURNAL_PIECE_BYTES 16777216u
+#define OPEN_FILES_DEFAULT 4096u
+
+struct acceptor *broker_acceptor(const struct broker *b) { return &b->run->acceptor; }
+bool broker_ended(const struct broker *b) { return atomic_load(&b->run->ended); }
+bool broker_clean(const struct broker *b) { return atomic_load(&b->run->clean); }
+
+static void run_look(struct timer *t) { (void)t; } /* the turn that it causes does the work */
+
+enum err broker_init(struct broker *b, struct config *config) {
+    memset(b, 0, sizeof *b);
+    b->config = *config;
+    memset(config, 0, sizeof *config);
+    b->reactor_count = (uint32_t)b->config.reactors;
+    b->reactors = calloc(b->reactor_count, sizeof *b->reactors);
+    b->run = calloc(1, sizeof *b->run);
+    if (b->run) b->run->reactors = calloc(b->reactor_count, sizeof *b->run->reactors);
+    if (!b->reactors || !b->run || !b->run->reactors) {
+        broker_close(b);
+        return ERR_NOMEM;
+    }
+    acceptor_init(&b->run->acceptor, b);
+    timer_init(&b->run->timer, run_look);
+    for (uint32_t i = 0; i < b->reactor_count; i++) {
+        b->reactors[i].broker = b;
+        b->reactors[i].index = i;
+        b->run->reactors[i].reactor = &b->reactors[i];
+        timers_init(&b->reactors[i].timers);
+    }
+    return OK;
+}
+
+static void wake_all(struct broker *b) {
+    for (uint32_t i = 0; i < b->reactor_count; i++) io_wake(b->reactors[i].io);
+}
+
+/* The store's: on whichever reactor noticed. */
+static void store_failed(void *ctx, enum err err, const char *what) {
+    struct broker *b = ctx;
+    trace_error("broker", "the data directory %s has failed (%s: %s): nothing more is acknowledged and the broker stops. "
+                "Acknowledged records are safe up to here; check the device before starting again", b->config.data_dir, what, err_str(err));
+    atomic_store(&b->failed, true);
+    io_wake(b->reactors[0].io);
+}
+
+static enum err folder_make(struct io *io, const char *dir, char *why, size_t why_len) {
+    char path[4096];
+    size_t len = strlen(dir);
+    if (len >= sizeof path) return ERR_INVALID;
+    for (size_t i = 1; i <= len; i++) {
+        if (dir[i] != '/' && dir[i] != 0) continue;
+        memcpy(path, dir, i);
+        path[i] = 0;
+        struct io_stat st;
+        if (io_stat_path(io, path, &st) == 0) continue;
+        int made = io_mkdir(io, path);
+        if (made == 0 || made == -EEXIST) continue;
+        snprintf(why, why_len, "cannot make the data directory %s: %s", path, strerrordesc_np(-made));
+        return err_from_errno(made);
+    }
+    return OK;
+}
+
+static void store_config_fill(struct broker *b, struct log_store_config *c) {
+    const struct config *config = &b->config;
+    char why[128];
+    *c = (struct log_store_config){
+        .dir = config->data_dir,
+        .node_id = config->node_id,
+        .shards = b->reactor_count,
+        .journal_bytes = (uint64_t)config->journal_bytes,
+        .journal_piece_bytes = JOURNAL_PIECE_BYTES,
+        .journal_depth = (uint32_t)config->journal_depth,
+        .disk_reserve_bytes = (uint64_t)config->disk_reserve_bytes,
+        .tail_bytes = (uint64_t)config->tail_bytes,
+        .open_files_max = config->open_files_max > 0 ? (uint32_t)config->open_files_max : OPEN_FILES_DEFAULT,
+        .fsync_never = config->relaxed,
+        .failed = store_failed,
+        .failed_ctx = b,
+    };
+    while (c->journal_piece_bytes > 1048576 && c->journal_bytes / c->journal_piece_bytes < 8) c->journal_piece_bytes /= 2;
+    c->direct = io_probe_direct(b->reactors[0].io, config->data_dir, why, sizeof why) == 0;
+    if (!c->direct) trace_info("broker", "no O_DIRECT in %s (%s): the journal is written through the page cache and synced", config->data_dir, why);
+}
+
+enum err broker_open(struct broker *b, struct log_recovery *rec, char *why, size_t why_len) {
+    struct io *io = b->reactors[0].io;
+    enum err err = folder_make(io, b->config.data_dir, why, why_len);
+    if (err != OK) return err;
+    struct log_store_config config;
+    store_config_fill(b, &config);
+    err = log_store_open(io, &config, &b->store, rec, why, why_len);
+    if (err != OK) return err;
+    b->cluster_id = *log_store_cluster_id(b->store);
+    snprintf(why, why_len, "out of memory");
+    for (uint32_t i = 0; i < b->reactor_count; i++) {
+        struct reactor *r = &b->reactors[i];
+        r->shard = log_store_attach(b->store, i, r->io, &r->mailbox, &r->timers);
+        r->partitions = partition_map_new(r);
+        if (!r->partitions) return ERR_NOMEM;
+        conn_set_on_closed(r->conns, acceptor_ticket_closed);
+    }
+    b->controller = controller_new(b);
+    return b->controller ? OK : ERR_NOMEM;
+}
+
+static void metadata_ready(void *ctx, enum err err, const char *why) {
+    struct broker *b = ctx;
+    char listen_why[512];
+    if (atomic_load(&b->stopping)) return; /* asked to stop before it was ready */
+    if (err == OK) {
+        err = acceptor_listen(&b->run->acceptor, listen_why, sizeof listen_why);
+        if (err != OK) why = listen_why;
+    }
+    b->run->ready(b->run->ready_ctx, err, why);
+}
+
+void broker_start(struct broker *b, const struct log_recovery *rec, void (*ready)(void *ctx, enum err err, const char *why),
+                  void *ctx) {
+    b->run->ready = ready;
+    b->run->ready_ctx = ctx;
+    atomic_store(&b->run->turning, true);
+    if (atomic_load(&b->stopping)) io_wake(b->reactors[0].io); /* broker_stop() may have come too early to wake */
+    controller_start(b->controller, rec, metadata_ready, b);
+}
+
+void broker_stop(struct broker *b) {
+    atomic_store(&b->stopping, true);
+    if (atomic_load(&b->run->turning)) io_wake(b->reactors[0].io);
+}
+
+/* ---- the stages of stopping -------------------------------------------------------------- */
+
+static struct reactor_run *run_of(struct reactor *r) { return &r->broker->run->reactors[r->index]; }
+
+static void drain_delivered(struct mail *m) {
+    struct reactor_run *run = CONTAINER_OF(m, struct reactor_run, mail);
+    conn_set_drain(run->reactor->conns);
+    atomic_store(&run->stage, REACTOR_DRAINING);
+}
+
+static void shut_delivered(struct mail *m) {
+    struct reactor_run *run = CONTAINER_OF(m, struct reactor_run, mail);
+    conn_set_shut(run->reactor->conns);
+    partition_map_stop(run->reactor->partitions, KERR_NOT_LEADER_OR_FOLLOWER);
+    atomic_store(&run->stage, REACTOR_SHUTTING);
+}
+
+static void post_all(struct broker *b, void (*deliver)(struct mail *m)) {
+    for (uint32_t i = 0; i < b->reactor_count; i++) {
+        b->run->reactors[i].mail.deliver = deliver;
+        mailbox_post(&b->reactors[i].mailbox, &b->run->reactors[i].mail);
+    }
+}
+
+static bool all_at(const struct broker *b, enum reactor_stage stage) {
+    for (uint32_t i = 0; i < b->reactor_count; i++)
+        if (atomic_load(&b->run->reactors[i].stage) < stage) return false;
+    return true;
+}
+
+static void end(struct broker *b, bool clean) {
+    b->run->phase = BROKER_ENDED;
+    atomic_store(&b->run->clean, clean);
+    atomic_store(&b->run->ended, true);
+    wake_all(b);
+}
+
+static void store_stopped(void *ctx, enum err err) {
+    struct broker *b = ctx;
+    if (err != OK) trace_error("broker", "the data directory could not be closed cleanly: %s", err_str(err));
+    if (b->run->phase != BROKER_ENDED) end(b, err == OK && !atomic_load(&b->failed));
+}
+
+static void phase_turn(struct broker *b) {
+    struct broker_run *run = b->run;
+    int64_t now_ns = b->reactors[0].now_ns;
+    if (atomic_load(&b->failed) && run->phase < BROKER_FAILING) {
+        acceptor_stop(&run->acceptor);
+        run->phase = BROKER_FAILING;
+        run->deadline_ns = now_ns + FAILING_NS;
+    }
+    switch (run->phase) {
+    case BROKER_RUNNING:
+        if (!atomic_load(&b->stopping)) return;
+        acceptor_stop(&run->acceptor);
+        run->phase = BROKER_DRAINING;
+        run->deadline_ns = now_ns + (int64_t)b->config.shutdown_timeout_ms * 1000000;
+        post_all(b, drain_delivered);
+        break;
+    case BROKER_DRAINING:
+        if (!all_at(b, REACTOR_DRAINED) && now_ns < run->deadline_ns) break;
+        if (!all_at(b, REACTOR_DRAINED)) trace_warn("broker", "some requests did not finish within shutdown.timeout.ms");
+        if (!all_at(b, REACTOR_DRAINING)) break; /* the mail of the first stage is still on its way */
+        run->phase = BROKER_SHUTTING;
+        controller_stop(b->controller);
+        post_all(b, shut_delivered);
+        break;
+    case BROKER_SHUTTING:
+        if (!all_at(b, REACTOR_SHUT) || !acceptor_stopped(&run->acceptor)) break;
+        run->phase = BROKER_STORING;
+        log_store_stop(b->store, store_stopped, b);
+        break;
+    case BROKER_FAILING:
+        if (now_ns >= run->deadline_ns) end(b, false);
+        break;
+    case BROKER_STORING:
+    case BROKER_ENDED: return;
+    }
+    if (run->phase != BROKER_ENDED) timer_set(&b->reactors[0].timers, &run->timer, now_ns + STOP_LOOK_NS);
+}
+
+void broker_run_turn(struct reactor *r) {
+    struct reactor_run *run = run_of(r);
+    enum reactor_stage stage = atomic_load(&run->stage);
+    if (stage == REACTOR_DRAINING && conn_set_count(r->conns) == 0) atomic_store(&run->stage, REACTOR_DRAINED);
+    if (stage == REACTOR_SHUTTING && conn_set_count(r->conns) == 0) atomic_store(&run->stage, REACTOR_SHUT);
+    if (r->index == 0) phase_turn(r->broker);
+}
+
+/* ---- the end ----------------------------------------------------------------------------- */
+
+void broker_close(struct broker *b) {
+    if (b->controller) controller_free(b->controller);
+    if (b->store) log_store_close(b->store);
+    if (b->run) {
+        acceptor_free(&b->run->acceptor);
+        free(b->run->reactors);
+    }
+    free(b->run);
+    free(b->reactors);
+    config_free(&b->config);
+    memset(b, 0, sizeof *b);
+}

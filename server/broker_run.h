@@ -1,0 +1,38 @@
+/* broker_run.h - how far a broker is on its way from listening to stopped. Private to broker.c and
+ * reactor.c.
+ *
+ *   RUNNING -> DRAINING -> SHUTTING -> STORING -> ENDED         clean stop
+ *   any     -> FAILING  -> ENDED                                the data directory is latched
+ *
+ *   DRAINING  no new connections or requests; those in work finish, for shutdown.timeout.ms
+ *   SHUTTING  connections are cut off, whoever waits on a partition is answered
+ *   STORING   the store checkpoints everything
+ *   FAILING   clients get their errors for a moment, then the process ends with a failure
+ * The phase belongs to reactor 0; the others report through `stage`. */
+#ifndef SERVER_BROKER_RUN_H
+#define SERVER_BROKER_RUN_H
+#include "server/acceptor.h"
+
+enum broker_phase { BROKER_RUNNING, BROKER_DRAINING, BROKER_SHUTTING, BROKER_STORING, BROKER_FAILING, BROKER_ENDED };
+enum reactor_stage { REACTOR_RUNNING, REACTOR_DRAINING, REACTOR_DRAINED, REACTOR_SHUTTING, REACTOR_SHUT };
+
+struct reactor_run {
+    struct reactor *reactor;
+    struct mail mail;
+    _Atomic(enum reactor_stage) stage;
+};
+
+struct broker_run {
+    struct acceptor acceptor;
+    enum broker_phase phase;
+    struct reactor_run *reactors;
+    int64_t deadline_ns;
+    struct timer timer;                  /* reactor 0 looks again */
+    atomic_bool turning;                 /* broker_start() was called: reactor 0 may sleep in a turn */
+    atomic_bool ended, clean;
+    void (*ready)(void *ctx, enum err err, const char *why);
+    void *ready_ctx;
+};
+
+void broker_run_turn(struct reactor *r); /* at the end of each reactor's turn */
+#endif

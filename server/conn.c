@@ -1,0 +1,218 @@
+/* conn.c - the connections of a reactor: beginning, end, deadlines, and the turn's round over those
+ * with something to do. Reading: conn_read.c. Writing: conn_write.c. */
+#include "server/conn.h"
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "base/assert.h"
+#include "base/trace.h"
+#include "server/conn_impl.h"
+#include "server/reactor.h"
+
+enum { KEY_FETCH = 1 };
+
+static const struct config *config_of(const struct conn_set *set) { return &set->reactor->broker->config; }
+
+void conn_mark_dirty(struct conn *c) {
+    if (list_empty(&c->dirty)) list_push_back(&c->set->dirty, &c->dirty);
+}
+
+/* ---- beginning --------------------------------------------------------------------------- */
+
+static void peer_text(const struct sockaddr_storage *addr, char out[INET6_ADDRSTRLEN]) {
+    out[0] = 0;
+    if (addr->ss_family == AF_INET) {
+        inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)addr)->sin_addr, out, INET6_ADDRSTRLEN);
+    } else if (addr->ss_family == AF_INET6) {
+        const struct in6_addr *a = &((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr;
+        if (IN6_IS_ADDR_V4MAPPED(a)) inet_ntop(AF_INET, a->s6_addr + 12, out, INET6_ADDRSTRLEN);
+        else inet_ntop(AF_INET6, a, out, INET6_ADDRSTRLEN);
+    }
+}
+
+void conn_start(struct conn_set *set, struct conn_ticket *ticket) {
+    struct conn *c = set->draining ? NULL : calloc(1, sizeof *c);
+    if (!c) {
+        io_close(set->reactor->io, ticket->fd);
+        set->closed(ticket);
+        return;
+    }
+    c->set = set;
+    c->ticket = ticket;
+    c->fd = ticket->fd;
+    list_init(&c->dirty);
+    list_init(&c->starved);
+    list_init(&c->requests);
+    c->recv_deadline_ns = c->send_deadline_ns = INT64_MAX;
+    c->active_ns = set->reactor->now_ns;
+    peer_text(&ticket->peer, c->peer);
+    list_push_back(&set->conns, &c->link);
+    set->conn_count++;
+    set->stats.accepted++;
+    trace_debug("conn", "%s: connected", c->peer);
+    conn_read(c);
+}
+
+/* ---- end --------------------------------------------------------------------------------- */
+
+void conn_close(struct conn *c, const char *why) {
+    if (c->closing) return;
+    c->closing = true;
+    if (why) trace_warn("conn", "%s: closing: %s", c->peer, why);
+    list_remove(&c->starved);
+    (void)io_shutdown(c->set->reactor->io, c->fd); /* fails when the peer was faster */
+    if (c->receiving) io_cancel(c->set->reactor->io, &c->recv_op);
+    if (c->sending) io_cancel(c->set->reactor->io, &c->send_op);
+    conn_mark_dirty(c);
+}
+
+static void conn_free(struct conn *c) {
+    struct conn_set *set = c->set;
+    LIST_FOREACH_SAFE(it, &c->requests) {
+        struct request *rq = LIST_ENTRY(it, struct request, link);
+        list_remove(&rq->link);
+        rq->conn = NULL;
+        if (rq->done) request_free(rq);
+        else list_push_back(&set->orphans, &rq->link);
+    }
+    if (c->frame) {
+        set->used_bytes -= c->frame->cap;
+        buf_unref(c->frame);
+    }
+    free(c->backlog);
+    free(c->iov);
+    int closed = io_close(set->reactor->io, c->fd);
+    if (closed < 0) trace_warn("conn", "%s: close: %s", c->peer, err_str(err_from_errno(closed)));
+    list_remove(&c->dirty);
+    list_remove(&c->link);
+    set->conn_count--;
+    set->stats.closed++;
+    trace_debug("conn", "%s: closed", c->peer);
+    set->closed(c->ticket);
+    free(c);
+}
+
+/* ---- the turn ---------------------------------------------------------------------------- */
+
+/* While draining a connection is done when it owes nothing; a Fetch that waits is not owed. */
+static bool owes_nothing(const struct conn *c) {
+    LIST_FOREACH(it, &c->requests) {
+        const struct request *rq = LIST_ENTRY(it, struct request, link);
+        if (rq->done || rq->header.api_key != KEY_FETCH) return false;
+    }
+    return true;
+}
+
+static void dirty_visit(struct conn *c) {
+    if (!c->closing) conn_write(c);
+    if (!c->closing) conn_read(c);
+    if (!c->closing && c->set->draining && owes_nothing(c)) conn_close(c, NULL);
+    if (c->closing && !c->receiving && !c->sending) conn_free(c);
+}
+
+/* Those whom a visit makes dirty again are visited in the next call, so one turn's work stays bounded. */
+bool conn_set_turn(struct conn_set *set) {
+    while (!list_empty(&set->starved)) {
+        struct conn *c = LIST_ENTRY(set->starved.next, struct conn, starved);
+        int64_t size = (int32_t)load_be32(c->head);
+        if (set->used_bytes > 0 && set->used_bytes + size > set->budget_bytes) break;
+        list_remove(&c->starved);
+        c->active_ns = set->reactor->now_ns;
+        conn_read(c);
+    }
+    struct list round;
+    list_init(&round);
+    while (!list_empty(&set->dirty)) {
+        struct list *node = list_pop_front(&set->dirty);
+        list_push_back(&round, node);
+    }
+    while (!list_empty(&round)) {
+        struct list *node = list_pop_front(&round);
+        dirty_visit(LIST_ENTRY(node, struct conn, dirty));
+    }
+    return !list_empty(&set->dirty);
+}
+
+/* ---- deadlines --------------------------------------------------------------------------- */
+
+static void sweep_visit(struct conn *c, int64_t now_ns) {
+    struct conn_set *set = c->set;
+    if (c->closing) return;
+    if (c->receiving && now_ns >= c->recv_deadline_ns) {
+        set->stats.closed_slow++;
+        conn_close(c, "a request did not arrive within receive.timeout.ms");
+        return;
+    }
+    if (c->sending && now_ns >= c->send_deadline_ns) {
+        set->stats.closed_slow++;
+        conn_close(c, "the client did not take its response within send.timeout.ms");
+        return;
+    }
+    int64_t idle_ms = config_of(set)->connections_max_idle_ms;
+    bool idle = list_empty(&c->requests) && !c->frame && c->head_len == 0;
+    if (idle_ms >= 0 && idle && (now_ns - c->active_ns) / 1000000 >= idle_ms) {
+        set->stats.closed_idle++;
+        conn_close(c, NULL);
+    }
+}
+
+static void sweep(struct timer *t) {
+    struct conn_set *set = CONTAINER_OF(t, struct conn_set, sweep);
+    LIST_FOREACH(it, &set->conns) sweep_visit(LIST_ENTRY(it, struct conn, link), set->reactor->now_ns);
+    timer_set(&set->reactor->timers, t, set->reactor->now_ns + set->sweep_ns);
+}
+
+/* ---- the set ----------------------------------------------------------------------------- */
+
+struct conn_set *conn_set_new(struct reactor *r) {
+    struct conn_set *set = calloc(1, sizeof *set);
+    if (!set) return NULL;
+    const struct config *config = &r->broker->config;
+    set->reactor = r;
+    list_init(&set->conns);
+    list_init(&set->dirty);
+    list_init(&set->starved);
+    list_init(&set->orphans);
+    set->budget_bytes = config->queued_max_request_bytes / MAX(config->reactors, 1);
+    int64_t shortest_ms = MIN(config->receive_timeout_ms, config->send_timeout_ms);
+    if (config->connections_max_idle_ms >= 0) shortest_ms = MIN(shortest_ms, config->connections_max_idle_ms);
+    set->sweep_ns = MAX(MIN(shortest_ms / 4, CONN_SWEEP_MS_MAX), 1) * 1000000;
+    timer_init(&set->sweep, sweep);
+    timer_set(&r->timers, &set->sweep, io_mono_ns(r->io) + set->sweep_ns);
+    return set;
+}
+
+void conn_set_on_closed(struct conn_set *set, void (*closed)(struct conn_ticket *ticket)) { set->closed = closed; }
+
+void conn_set_drain(struct conn_set *set) {
+    set->draining = true;
+    LIST_FOREACH(it, &set->conns) conn_mark_dirty(LIST_ENTRY(it, struct conn, link));
+}
+
+void conn_set_shut(struct conn_set *set) {
+    set->draining = true;
+    LIST_FOREACH(it, &set->conns) conn_close(LIST_ENTRY(it, struct conn, link), NULL);
+}
+
+size_t conn_set_count(const struct conn_set *set) { return set->conn_count; }
+size_t conn_set_requests(const struct conn_set *set) { return set->request_count; }
+const struct conn_stats *conn_set_stats(const struct conn_set *set) { return &set->stats; }
+
+void conn_set_free(struct conn_set *set) {
+    if (!set) return;
+    ASSERT(list_empty(&set->conns));
+    LIST_FOREACH_SAFE(it, &set->orphans) {
+        list_remove(it);
+        request_free(LIST_ENTRY(it, struct request, link));
+    }
+    timer_cancel(&set->reactor->timers, &set->sweep);
+    free(set);
+}
+
+/* ---- what handlers ask ------------------------------------------------------------------- */
+
+struct str request_peer_host(struct request *rq) {
+    if (!rq->conn) return STR_LIT("");
+    char *text = arena_strdup(&rq->arena, str_from(rq->conn->peer));
+    return text ? str_from(text) : STR_LIT("");
+}

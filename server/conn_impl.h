@@ -1,0 +1,84 @@
+/* conn_impl.h - inside a connection. Private to conn*.c and request.c.
+ *
+ * The bytes of a frame pass through:
+ *   head     size field, gathered byte by byte if need be
+ *   frame    an exact buffer, once its size is known, allowed and within the reactor's budget
+ *   backlog  what a lent buffer held beyond a frame that cannot be handed out yet
+ * While `frame` is complete and cannot be handed out, or waits for budget, nothing is received:
+ * that is the back-pressure.
+ *
+ * A connection ends in two steps: conn_close() stops everything, and the turn's end frees it as soon as
+ * no operation is in flight. Until then pointers to it stay good. */
+#ifndef SERVER_CONN_IMPL_H
+#define SERVER_CONN_IMPL_H
+#include "server/conn.h"
+
+#define CONN_CHUNK_BYTES 1048576u       /* a receive or send of this much has one deadline */
+#define CONN_GATHER_BYTES 262144u       /* small responses are gathered up to here */
+#define CONN_FRAME_BYTES_MIN 8          /* key, version, correlation id */
+#define CONN_SWEEP_MS_MAX 500           /* how late a deadline may be noticed */
+#define CONN_RESPONSE_BYTES_MAX 268435456u
+
+struct conn {
+    struct list link;                   /* in set->conns */
+    struct list dirty;                  /* in set->dirty: something to do at the turn's end */
+    struct list starved;                /* in set->starved: waits for the reactor's budget */
+    struct conn_set *set;
+    struct conn_ticket *ticket;
+    int fd;
+    bool closing, recv_ended;
+    char peer[INET6_ADDRSTRLEN];
+    /* reading */
+    struct io_op recv_op;
+    bool receiving;
+    int64_t recv_deadline_ns;           /* INT64_MAX: none */
+    uint8_t head[4];
+    uint32_t head_len;
+    struct buf *frame;                  /* NULL until the size is known and admitted */
+    uint32_t frame_len, frame_filled;
+    uint8_t *backlog;
+    uint32_t backlog_off, backlog_len;
+    int64_t active_ns;
+    /* requests, in order of arrival */
+    struct list requests;
+    uint32_t request_count;             /* in the list */
+    uint32_t unfinished, unfinished_others; /* of them without a reply yet; those that are not Produce */
+    int64_t held_bytes;                 /* frames in the list and responses not sent */
+    /* sending */
+    struct io_op send_op;
+    bool sending;
+    int64_t send_deadline_ns;
+    struct iovec *iov;
+    uint32_t iov_cap, iov_count, iov_pos, iov_window;
+    struct iovec iov_rest;              /* of the window's last element when that was cut */
+    size_t window_bytes;
+    uint32_t batch;                     /* requests at the front of the list that the iov covers */
+};
+
+struct conn_set {
+    struct reactor *reactor;
+    struct list conns, dirty, starved;
+    struct list orphans;                /* unfinished requests of connections that are gone */
+    size_t conn_count, request_count;
+    int64_t budget_bytes, used_bytes;   /* frames of this reactor */
+    bool draining;
+    struct timer sweep;
+    int64_t sweep_ns;
+    struct conn_stats stats;
+    void (*closed)(struct conn_ticket *ticket);
+};
+
+void conn_mark_dirty(struct conn *c);
+void conn_close(struct conn *c, const char *why);   /* why: NULL says nothing */
+/* Hands out what is there and receives more, as far as limits allow. */
+void conn_read(struct conn *c);
+void conn_recv_done(struct io_op *op);
+/* Sends what is ready, in order. */
+void conn_write(struct conn *c);
+void conn_send_done(struct io_op *op);
+
+/* A frame becomes a request and goes to its handler. Takes over the frame; false: the connection was closed. */
+bool request_start(struct conn *c, struct buf *frame, uint32_t len);
+void request_free(struct request *rq);
+static inline bool request_is_produce(const struct request *rq) { return rq->header.api_key == 0; }
+#endif

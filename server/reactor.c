@@ -1,0 +1,52 @@
+/* reactor.c - one turn of a reactor's loop. */
+#include "server/reactor.h"
+#include "base/assert.h"
+#include "base/trace.h"
+#include "server/broker_run.h"
+#include "server/conn.h"
+#include "server/partition.h"
+
+enum err reactor_init(struct reactor *r, struct io *io) {
+    r->io = io;
+    mailbox_init(&r->mailbox, io);
+    timers_init(&r->timers);
+    r->now_ns = io_mono_ns(io);
+    r->now_ms = io_wall_ms(io);
+    r->conns = conn_set_new(r);
+    return r->conns ? OK : ERR_NOMEM;
+}
+
+/* The order matters twice: whatever completes or arrives is handled before the appends of this turn go to
+ * the journal together, and responses leave after that, gathered. */
+void reactor_turn(struct reactor *r, int64_t deadline_ns) {
+    int64_t timer_ns = timers_next(&r->timers);
+    if (timer_ns < deadline_ns) deadline_ns = timer_ns;
+    if (r->busy) deadline_ns = 0;
+    int status = io_turn(r->io, deadline_ns);
+    if (status < 0) trace_error("reactor", "reactor %u: waiting for I/O: %s", r->index, err_str(err_from_errno(status)));
+    r->now_ns = io_mono_ns(r->io);
+    r->now_ms = io_wall_ms(r->io);
+    mailbox_drain(&r->mailbox);
+    timers_run(&r->timers, r->now_ns);
+    if (r->partitions) partition_map_turn(r->partitions);
+    r->busy = conn_set_turn(r->conns);
+    if (r->shard) log_shard_turn(r->shard);
+    if (conn_set_turn(r->conns)) r->busy = true;
+    broker_run_turn(r);
+}
+
+/* Connections that are left are cut off; their last completions are awaited. */
+void reactor_close(struct reactor *r) {
+    if (!r->conns) return;
+    conn_set_shut(r->conns);
+    while (conn_set_count(r->conns) > 0) {
+        io_turn(r->io, io_mono_ns(r->io) + 10000000);
+        r->now_ns = io_mono_ns(r->io);
+        conn_set_turn(r->conns);
+    }
+    partition_map_free(r->partitions);
+    conn_set_free(r->conns);
+    timers_free(&r->timers);
+    r->partitions = NULL;
+    r->conns = NULL;
+}

@@ -1,0 +1,142 @@
+/* request.c - from a frame to a handler, and from a finished reply back to the connection. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include "base/assert.h"
+#include "base/trace.h"
+#include "server/conn_impl.h"
+
+enum { KEY_API_VERSIONS = 18 };
+
+void request_free(struct request *rq) {
+    struct conn_set *set = rq->reactor->conns;
+    for (uint32_t i = 0; i < rq->lent_count; i++) buf_unref(rq->lent[i].buf);
+    free(rq->lent);
+    wire_writer_free(&rq->out);
+    arena_free(&rq->arena);
+    if (rq->frame) {
+        set->used_bytes -= rq->frame->cap;
+        buf_unref(rq->frame);
+    }
+    free(rq);
+}
+
+static void refuse(struct conn *c, const struct request *rq, const char *why) {
+    c->set->stats.refused_requests++;
+    const struct kafka_api *api = kafka_api_by_key(rq->header.api_key);
+    trace_warn("conn", "%s: closing: %s (API key %d%s%s, version %d, client %.*s)", c->peer, why, rq->header.api_key,
+               api ? " " : "", api ? api->name : "", rq->header.api_version, (int)MIN(rq->header.client_id.len, 64),
+               rq->header.client_id.p ? rq->header.client_id.p : "");
+    conn_close(c, NULL);
+}
+
+/* The handler, or NULL with the reason why this request closes the connection. */
+static api_handler *handler_find(struct request *rq, const char **why) {
+    enum err err = kafka_request_header_read(&rq->body, &rq->header);
+    const struct api *api = api_find(rq->header.api_key);
+    bool asks_versions = api && rq->header.api_key == KEY_API_VERSIONS; /* answers error 35 itself */
+    *why = err == ERR_UNSUPPORTED ? "unknown API or version" : "malformed request header";
+    if (err != OK && !(err == ERR_UNSUPPORTED && asks_versions)) return NULL;
+    *why = "API not served";
+    if (!api) return NULL;
+    *why = "version not served";
+    if (!asks_versions && (rq->header.api_version < api->min_version || rq->header.api_version > api->max_version)) return NULL;
+    return api->handle;
+}
+
+bool request_start(struct conn *c, struct buf *frame, uint32_t len) {
+    struct conn_set *set = c->set;
+    struct request *rq = calloc(1, sizeof *rq);
+    if (!rq) {
+        set->used_bytes -= frame->cap;
+        buf_unref(frame);
+        conn_close(c, "out of memory");
+        return false;
+    }
+    rq->reactor = set->reactor;
+    rq->conn = c;
+    rq->frame = frame;
+    rq->received_ns = set->reactor->now_ns;
+    list_init(&rq->link);
+    arena_init(&rq->arena, (size_t)set->reactor->broker->config.request_arena_max_bytes);
+    wire_writer_init(&rq->out, CONN_RESPONSE_BYTES_MAX);
+    rq->body = wire_reader_init(frame->data, len, &rq->arena);
+    const char *why;
+    api_handler *handle = handler_find(rq, &why);
+    if (!handle) {
+        refuse(c, rq, why);
+        request_free(rq);
+        return false;
+    }
+    list_push_back(&c->requests, &rq->link);
+    c->request_count++;
+    c->unfinished++;
+    if (!request_is_produce(rq)) c->unfinished_others++;
+    c->held_bytes += frame->cap;
+    set->request_count++;
+    set->stats.requests++;
+    handle(rq);
+    return !c->closing;
+}
+
+struct wire_writer *request_reply_begin(struct request *rq) {
+    ASSERT(!rq->done && rq->out.len == 0);
+    wire_put_i32(&rq->out, 0); /* the frame's size; request_reply() knows it */
+    kafka_response_header_write(&rq->out, rq->header.api_key, rq->header.api_version, rq->header.correlation_id);
+    return &rq->out;
+}
+
+/* The handler is through with it. Without a connection nobody else is interested. */
+static void finish(struct request *rq) {
+    struct conn *c = rq->conn;
+    ASSERT(!rq->done);
+    rq->done = true;
+    rq->reactor->conns->request_count--;
+    if (rq->body.err == OK && wire_left(&rq->body) > 0) rq->reactor->conns->stats.trailing_bytes += wire_left(&rq->body);
+    if (!c) {
+        list_remove(&rq->link);
+        request_free(rq);
+        return;
+    }
+    c->unfinished--;
+    if (!request_is_produce(rq)) c->unfinished_others--;
+    c->held_bytes += (int64_t)wire_writer_total(&rq->out);
+    conn_mark_dirty(c);
+}
+
+void request_reply(struct request *rq) {
+    size_t total = wire_writer_total(&rq->out);
+    if (rq->out.err != OK || total < 8) {
+        trace_error("request", "response of API key %d version %d cannot be encoded (%s): closing the connection",
+                    rq->header.api_key, rq->header.api_version, err_str(rq->out.err));
+        if (rq->conn) conn_close(rq->conn, NULL);
+        rq->no_reply = true;
+    } else {
+        wire_patch_i32(&rq->out, 0, (int32_t)(total - 4));
+    }
+    finish(rq);
+}
+
+void request_finish_silently(struct request *rq) {
+    rq->no_reply = true;
+    finish(rq);
+}
+
+void request_close(struct request *rq, const char *why) {
+    if (rq->conn) refuse(rq->conn, rq, why);
+    request_finish_silently(rq);
+}
+
+enum err request_lend(struct request *rq, struct slice s) {
+    if (rq->lent_count == rq->lent_cap) {
+        uint32_t cap = rq->lent_cap ? rq->lent_cap * 2 : 8;
+        struct slice *grown = realloc(rq->lent, cap * sizeof *grown);
+        if (!grown) {
+            buf_unref(s.buf);
+            return ERR_NOMEM;
+        }
+        rq->lent = grown;
+        rq->lent_cap = cap;
+    }
+    rq->lent[rq->lent_count++] = s;
+    return OK;
+}
