@@ -23,7 +23,8 @@ struct wire_reader {
     enum err err;          /* OK, ERR_TRUNCATED, ERR_CORRUPT (bad value), ERR_NOMEM (arena) */
 };
 static inline struct wire_reader wire_reader_init(const void *p, size_t len, struct arena *arena) {
-    return (struct wire_reader){(const uint8_t *)p, (const uint8_t *)p + len, arena, OK};
+    const uint8_t *begin = p ? p : (const void *)""; /* no bytes may be NULL */
+    return (struct wire_reader){begin, begin + len, arena, OK};
 }
 static inline size_t wire_left(const struct wire_reader *r) { return (size_t)(r->end - r->p); }
 
