@@ -179,7 +179,8 @@ static const char *const ignored[] = {
     "producer.id.expiration.check.interval.ms", "producer.purgatory.purge.interval.requests", "queued.max.requests",
     "quota.*", "remote.*", "replica.*", "replication.quota.*", "reserved.broker.max.id", "sasl.*", "security.*",
     "server.max.startup.time.ms", "share.*", "socket.connection.setup.*", "socket.listen.backlog.size",
-    "socket.receive.buffer.bytes", "socket.send.buffer.bytes", "ssl.*", "telemetry.*", "transaction.*",
+    "socket.receive.buffer.bytes", "socket.send.buffer.bytes", "ssl.*", "telemetry.*", "transaction.abort.*", "transaction.partition.*",
+    "transaction.remove.*", "transaction.state.*", "transaction.two.*",
     "transactional.*", "unstable.*", "delete.records.purgatory.purge.interval.requests",
     "fetch.purgatory.purge.interval.requests", "zookeeper.*",
 };
