@@ -1,0 +1,382 @@
+/* The simulator itself: what a crash keeps, what faults do, and that a seed decides everything. */
+#include <check.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/assert.h"
+#include "tests/sim/io_sim.h"
+
+#define RW (IO_OPEN_READ | IO_OPEN_WRITE)
+#define CREATE (RW | IO_OPEN_CREATE)
+
+static struct sim_world *world;
+static struct io *io;
+
+static void begin(void) {
+    world = sim_world_new(42);
+    io = sim_io_create(world, 0);
+    ck_assert_int_eq(io_mkdir(io, "/d"), 0);
+    ck_assert_int_eq(io_sync_dir(io, "/"), 0);
+}
+
+static void end(void) {
+    io_destroy(io);
+    sim_world_free(world);
+}
+
+static void crash(enum sim_crash_policy policy) {
+    sim_crash(world, 0, policy);
+    io_destroy(io);
+    io = sim_io_create(world, 0);
+}
+
+static int create(const char *path) {
+    int fd = io_open(io, path, CREATE);
+    ck_assert_int_ge(fd, 0);
+    return fd;
+}
+
+static void write_at(int fd, uint64_t offset, const char *text) {
+    ck_assert_int_eq(io_pwrite(io, fd, text, strlen(text), offset), (int64_t)strlen(text));
+}
+
+/* A file that a crash cannot take away. */
+static int create_durable(const char *path, const char *text) {
+    int fd = create(path);
+    write_at(fd, 0, text);
+    ck_assert_int_eq(io_sync(io, fd), 0);
+    ck_assert_int_eq(io_sync_dir(io, "/d"), 0);
+    return fd;
+}
+
+static void expect(const char *path, const char *text) {
+    uint8_t *data;
+    size_t len;
+    int result = io_read_file(io, path, 1 << 20, &data, &len);
+    if (!text) {
+        ck_assert_int_eq(result, -ENOENT);
+        return;
+    }
+    ck_assert_int_eq(result, 0);
+    ck_assert_uint_eq(len, strlen(text));
+    ck_assert_mem_eq(data, text, len);
+    free(data);
+}
+
+struct counted { struct io_op op; unsigned done; };
+static void count_done(struct io_op *op) { CONTAINER_OF(op, struct counted, op)->done++; }
+
+static void submit_write(struct counted *c, int fd, uint64_t offset, struct iovec *iov, uint32_t flags) {
+    *c = (struct counted){.op = {.kind = IO_WRITE, .fd = fd, .offset = offset, .iov = iov, .iov_count = 1, .flags = flags, .done = count_done}};
+    io_submit(io, &c->op);
+}
+
+static void finish(struct counted *c) {
+    while (!c->done) ck_assert_int_eq(io_turn(io, INT64_MAX), 0);
+}
+
+START_TEST(lose_all_keeps_what_was_synced) {
+    int fd = create_durable("/d/a", "synced");
+    write_at(fd, 6, " and not");
+    create("/d/unnamed");
+    crash(SIM_LOSE_ALL);
+    expect("/d/a", "synced");
+    expect("/d/unnamed", NULL);
+} END_TEST
+
+START_TEST(lose_none_keeps_everything) {
+    int fd = create_durable("/d/a", "synced");
+    write_at(fd, 6, " and not");
+    create("/d/empty");
+    crash(SIM_LOSE_NONE);
+    expect("/d/a", "synced and not");
+    expect("/d/empty", "");
+} END_TEST
+
+START_TEST(synced_content_without_durable_name_is_lost) {
+    int fd = create("/d/a");
+    write_at(fd, 0, "text");
+    ck_assert_int_eq(io_sync(io, fd), 0);
+    crash(SIM_LOSE_ALL);
+    expect("/d/a", NULL);
+} END_TEST
+
+START_TEST(unsynced_truncation_comes_undone) {
+    int fd = create_durable("/d/a", "0123456789");
+    ck_assert_int_eq(io_truncate(io, fd, 4), 0);
+    expect("/d/a", "0123");
+    crash(SIM_LOSE_ALL);
+    expect("/d/a", "0123456789");
+    fd = io_open(io, "/d/a", RW);
+    ck_assert_int_eq(io_truncate(io, fd, 4), 0);
+    ck_assert_int_eq(io_sync(io, fd), 0);
+    crash(SIM_LOSE_ALL);
+    expect("/d/a", "0123");
+} END_TEST
+
+START_TEST(rename_is_old_or_new) {
+    bool seen_old = false, seen_new = false;
+    for (int i = 0; i < 40; i++) {
+        create_durable("/d/a", "old");
+        int fd = create("/d/a.tmp");
+        write_at(fd, 0, "new");
+        ck_assert_int_eq(io_sync(io, fd), 0);
+        ck_assert_int_eq(io_rename(io, "/d/a.tmp", "/d/a"), 0);
+        crash(SIM_RANDOM);
+        uint8_t *data;
+        size_t len;
+        ck_assert_int_eq(io_read_file(io, "/d/a", 100, &data, &len), 0);
+        ck_assert_uint_eq(len, 3);
+        bool is_new = memcmp(data, "new", 3) == 0;
+        ck_assert(is_new || memcmp(data, "old", 3) == 0);
+        seen_new |= is_new;
+        seen_old |= !is_new;
+        free(data);
+        int removed = io_unlink(io, "/d/a.tmp");
+        ck_assert(removed == 0 || removed == -ENOENT);
+        ck_assert_int_eq(io_unlink(io, "/d/a"), 0);
+        ck_assert_int_eq(io_sync_dir(io, "/d"), 0);
+    }
+    ck_assert(seen_old && seen_new);
+} END_TEST
+
+START_TEST(replaced_file_survives_every_crash_point) {
+    for (uint64_t point = 1; point < 100; point++) {
+        ck_assert_int_eq(io_replace_file(io, "/d/state", "first", 5), 0);
+        sim_crash_at(world, 0, sim_disk_ops(world, 0) + point);
+        int result = io_replace_file(io, "/d/state", "second", 6);
+        if (result == 0) {
+            ck_assert_uint_gt(point, 4); /* else not one point was tried */
+            return;
+        }
+        ck_assert(sim_crashed(world, 0));
+        crash(SIM_TORN);
+        uint8_t *data;
+        size_t len;
+        ck_assert_int_eq(io_read_file(io, "/d/state", 100, &data, &len), 0);
+        ck_assert((len == 5 && memcmp(data, "first", 5) == 0) || (len == 6 && memcmp(data, "second", 6) == 0));
+        free(data);
+    }
+    ck_abort_msg("never finished");
+} END_TEST
+
+START_TEST(dsync_write_is_durable_when_done) {
+    int fd = create_durable("/d/a", "");
+    write_at(fd, 0, "xxxxxxxx"); /* stays un-synced before it */
+    struct counted c;
+    struct iovec iov = {"DURABLE", 7};
+    submit_write(&c, fd, 1, &iov, IO_DSYNC);
+    finish(&c);
+    ck_assert_int_eq(c.op.result, 7);
+    crash(SIM_LOSE_ALL);
+    uint8_t *data;
+    size_t len;
+    ck_assert_int_eq(io_read_file(io, "/d/a", 100, &data, &len), 0);
+    ck_assert_uint_eq(len, 8);
+    ck_assert_mem_eq(data, "\0DURABLE", 8);
+    free(data);
+} END_TEST
+
+START_TEST(write_in_flight_may_be_lost_or_torn) {
+    static uint8_t new_bytes[4096], old_bytes[4096];
+    memset(new_bytes, 'n', sizeof new_bytes);
+    memset(old_bytes, 'o', sizeof old_bytes);
+    unsigned kept = 0, lost = 0, garbled = 0;
+    for (int round = 0; round < 20; round++) {
+        int fd = create("/d/a");
+        ck_assert_int_eq(io_pwrite(io, fd, old_bytes, 4096, 0), 4096);
+        ck_assert_int_eq(io_sync(io, fd), 0);
+        ck_assert_int_eq(io_sync_dir(io, "/d"), 0);
+        struct counted c;
+        struct iovec iov = {new_bytes, 4096};
+        submit_write(&c, fd, 0, &iov, IO_DSYNC);
+        crash(SIM_TORN);
+        ck_assert_uint_eq(c.done, 0);
+        uint8_t *data;
+        size_t len;
+        ck_assert_int_eq(io_read_file(io, "/d/a", 8192, &data, &len), 0);
+        ck_assert_uint_eq(len, 4096);
+        for (size_t at = 0; at < len; at += SIM_SECTOR_BYTES) {
+            if (memcmp(data + at, new_bytes, SIM_SECTOR_BYTES) == 0) kept++;
+            else if (memcmp(data + at, old_bytes, SIM_SECTOR_BYTES) == 0) lost++;
+            else garbled++;
+        }
+        free(data);
+    }
+    ck_assert(kept > 0 && lost > 0 && garbled > 0);
+} END_TEST
+
+START_TEST(failed_sync_loses_the_data_for_good) {
+    int fd = create_durable("/d/a", "old");
+    write_at(fd, 0, "new");
+    sim_fault(world, 0, &(struct sim_fault){.call = SIM_SYNC, .result = -EIO});
+    ck_assert_int_eq(io_sync(io, fd), -EIO);
+    expect("/d/a", "new");
+    ck_assert_int_eq(io_sync(io, fd), 0); /* lies, as kernels do */
+    crash(SIM_LOSE_NONE);
+    expect("/d/a", "old");
+} END_TEST
+
+START_TEST(fault_strikes_the_nth_matching_call) {
+    int a = create("/d/a"), b = create("/d/b");
+    sim_fault(world, 0, &(struct sim_fault){.call = SIM_WRITE, .path_part = "/b", .skip = 1, .times = 2, .result = -ENOSPC});
+    write_at(a, 0, "1");
+    write_at(b, 0, "1");
+    write_at(a, 0, "2");
+    ck_assert_int_eq(io_pwrite(io, b, "2", 1, 0), -ENOSPC);
+    ck_assert_int_eq(io_pwrite(io, b, "2", 1, 0), -ENOSPC);
+    write_at(b, 0, "3");
+    sim_fault(world, 0, &(struct sim_fault){.call = SIM_READ, .result = 2});
+    char buf[8];
+    write_at(a, 0, "12345");
+    ck_assert_int_eq(io_pread(io, a, buf, 5, 0), 2);
+    ck_assert_int_eq(io_pread(io, a, buf, 5, 0), 5);
+} END_TEST
+
+START_TEST(full_disk_cuts_short_then_fails) {
+    struct io_space space;
+    ck_assert_int_eq(io_space(io, "/d", &space), 0);
+    sim_disk_capacity(world, 0, space.total_bytes - space.free_bytes + 8192);
+    static char bytes[10000];
+    int fd = create("/d/a");
+    ck_assert_int_eq(io_pwrite(io, fd, bytes, sizeof bytes, 0), 8192);
+    ck_assert_int_eq(io_pwrite(io, fd, bytes, 1, 8192), -ENOSPC);
+    ck_assert_int_eq(io_pwrite(io, fd, bytes, 100, 0), 100);
+    ck_assert_int_eq(io_truncate(io, fd, 0), 0);
+    ck_assert_int_eq(io_reserve(io, fd, 0, 16384), -ENOSPC);
+    ck_assert_int_eq(io_reserve(io, fd, 0, 8192), 0);
+    ck_assert_int_eq(io_space(io, "/d", &space), 0);
+    ck_assert_uint_eq(space.free_bytes, 0);
+    ck_assert_int_eq(io_close(io, fd), 0);
+    ck_assert_int_eq(io_unlink(io, "/d/a"), 0);
+    ck_assert_int_eq(io_space(io, "/d", &space), 0);
+    ck_assert_uint_eq(space.free_bytes, 8192);
+} END_TEST
+
+START_TEST(old_life_is_dead) {
+    int fd = create_durable("/d/a", "x");
+    int lock = io_lock(io, "/d/lock");
+    ck_assert_int_ge(lock, 0);
+    ck_assert_int_eq(io_lock(io, "/d/lock"), -EWOULDBLOCK);
+    sim_crash(world, 0, SIM_LOSE_NONE);
+    ck_assert_int_eq(io_pwrite(io, fd, "y", 1, 0), -ESHUTDOWN);
+    ck_assert_int_eq(io_turn(io, INT64_MAX), -ESHUTDOWN);
+    io_destroy(io);
+    io = sim_io_create(world, 0);
+    ck_assert_int_eq(io_pwrite(io, fd, "y", 1, 0), -EBADF);
+    ck_assert_int_ge(io_lock(io, "/d/lock"), 0);
+} END_TEST
+
+START_TEST(damage_reaches_both_images) {
+    create_durable("/d/a", "abcdef");
+    ck_assert_int_eq(sim_file_flip(world, 0, "/d/a", 2, 0x20), 0);
+    expect("/d/a", "abCdef");
+    ck_assert_int_eq(sim_file_truncate(world, 0, "/d/a", 4), 0);
+    crash(SIM_LOSE_ALL);
+    expect("/d/a", "abCd");
+    uint8_t *data;
+    size_t len;
+    ck_assert_int_eq(sim_file_read(world, 0, "/d/a", SIM_DURABLE, &data, &len), 0);
+    ck_assert_uint_eq(len, 4);
+    free(data);
+} END_TEST
+
+START_TEST(direct_io_demands_alignment) {
+    int fd = io_open(io, "/d/a", CREATE | IO_OPEN_DIRECT);
+    static _Alignas(4096) uint8_t block[8192];
+    ck_assert_int_eq(io_pwrite(io, fd, block, 4096, 4096), 4096);
+    ck_assert_int_eq(io_pwrite(io, fd, block + 1, 4096, 0), -EINVAL);
+    ck_assert_int_eq(io_pwrite(io, fd, block, 4095, 0), -EINVAL);
+    ck_assert_int_eq(io_pread(io, fd, block, 4096, 512), -EINVAL);
+} END_TEST
+
+static jmp_buf fatal_jump;
+
+START_TEST(fatal_takes_the_node_down) {
+    sim_fatal(world)->jump = &fatal_jump;
+    if (setjmp(fatal_jump) == 0) io_fatal(io, 3, "no more");
+    ck_assert(sim_fatal(world)->happened && sim_fatal(world)->exit_code == 3);
+    ck_assert_str_eq(sim_fatal(world)->message, "no more");
+    ck_assert(sim_crashed(world, 0));
+    ck_assert_int_eq(io_mkdir(io, "/x"), -ESHUTDOWN);
+} END_TEST
+
+START_TEST(nothing_to_wait_for_is_said) {
+    ck_assert_int_eq(io_turn(io, INT64_MAX), -EDEADLK);
+    int64_t deadline = io_mono_ns(io) + 5000000;
+    ck_assert_int_eq(io_turn(io, deadline), 0);
+    ck_assert_int_ge(io_mono_ns(io), deadline);
+} END_TEST
+
+/* A bit of everything, ending in a crash in mid-work. */
+static uint64_t busy_run(uint64_t seed, uint64_t *content) {
+    struct sim_world *w = sim_world_new(seed);
+    struct io *mine = sim_io_create(w, 3), *before = io;
+    io = mine;
+    ck_assert_int_eq(io_mkdir(io, "/d"), 0);
+    int fd = create("/d/a");
+    static uint8_t bytes[8][4096];
+    struct counted ops[8];
+    struct iovec iov[8];
+    for (unsigned round = 0; round < 10; round++) {
+        for (unsigned i = 0; i < 8; i++) {
+            io_entropy(io, bytes[i], sizeof bytes[i]);
+            iov[i] = (struct iovec){bytes[i], sizeof bytes[i]};
+            submit_write(&ops[i], fd, i * 4096, &iov[i], i % 2 ? IO_DSYNC : 0);
+        }
+        for (unsigned i = 0; i < 8; i++) finish(&ops[i]);
+    }
+    for (unsigned i = 0; i < 4; i++) submit_write(&ops[i], fd, i * 4096, &iov[7 - i], 0);
+    ck_assert_int_eq(io_sync_dir(io, "/d"), 0);
+    ck_assert_int_eq(io_sync_dir(io, "/"), 0);
+    sim_crash(w, 3, SIM_TORN);
+    io_destroy(mine);
+    io = before;
+    uint8_t *data;
+    size_t len;
+    ck_assert_int_eq(sim_file_read(w, 3, "/d/a", SIM_DURABLE, &data, &len), 0);
+    *content = len;
+    for (size_t i = 0; i < len; i++) *content = *content * 31 + data[i];
+    free(data);
+    uint64_t hash = sim_hash(w);
+    sim_world_free(w);
+    return hash;
+}
+
+START_TEST(same_seed_same_run) {
+    uint64_t first, again, other;
+    uint64_t hash = busy_run(7, &first);
+    ck_assert_uint_eq(busy_run(7, &again), hash);
+    ck_assert_uint_eq(first, again);
+    ck_assert_uint_ne(busy_run(8, &other), hash);
+    ck_assert_uint_ne(first, other);
+} END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("io_sim");
+    TCase *tc = tcase_create("disk");
+    tcase_add_checked_fixture(tc, begin, end);
+    tcase_add_test(tc, lose_all_keeps_what_was_synced);
+    tcase_add_test(tc, lose_none_keeps_everything);
+    tcase_add_test(tc, synced_content_without_durable_name_is_lost);
+    tcase_add_test(tc, unsynced_truncation_comes_undone);
+    tcase_add_test(tc, rename_is_old_or_new);
+    tcase_add_test(tc, replaced_file_survives_every_crash_point);
+    tcase_add_test(tc, dsync_write_is_durable_when_done);
+    tcase_add_test(tc, write_in_flight_may_be_lost_or_torn);
+    tcase_add_test(tc, failed_sync_loses_the_data_for_good);
+    tcase_add_test(tc, fault_strikes_the_nth_matching_call);
+    tcase_add_test(tc, full_disk_cuts_short_then_fails);
+    tcase_add_test(tc, old_life_is_dead);
+    tcase_add_test(tc, damage_reaches_both_images);
+    tcase_add_test(tc, direct_io_demands_alignment);
+    tcase_add_test(tc, fatal_takes_the_node_down);
+    tcase_add_test(tc, nothing_to_wait_for_is_said);
+    tcase_add_test(tc, same_seed_same_run);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
+}
