@@ -27,7 +27,12 @@ bool topic_names_clash(struct str a, struct str b) {
     return true;
 }
 
+/* journal-<k> is the commit journal's: partitions of a topic of that name get a letter that no topic name has. */
+static const char journal_topic[] = "journal";
+static const char journal_topic_folder[] = "journal~";
+
 void folder_name(char out[FOLDER_NAME_BYTES], const char *topic, int32_t partition) {
+    if (strcmp(topic, journal_topic) == 0) topic = journal_topic_folder;
     int len = snprintf(out, FOLDER_NAME_BYTES, "%s-%d", topic, partition);
     ASSERT(len > 0 && len < FOLDER_NAME_BYTES);
 }
@@ -77,8 +82,10 @@ enum folder_kind folder_parse(const char *name, struct str *topic, int32_t *part
     const char *dash = strrchr(name, '-');
     if (!dash) return FOLDER_OTHER;
     struct str head = {name, (int32_t)(dash - name)}, tail = {dash + 1, s.len - (int32_t)(dash + 1 - name)};
-    if (!parse_partition(tail, partition) || !topic_name_ok(head)) return FOLDER_OTHER;
-    if (str_is(head, "journal")) return FOLDER_JOURNAL;
+    if (!parse_partition(tail, partition)) return FOLDER_OTHER;
+    if (str_is(head, journal_topic)) return FOLDER_JOURNAL;
+    if (str_is(head, journal_topic_folder)) head.len = (int32_t)sizeof journal_topic - 1;
+    if (!topic_name_ok(head)) return FOLDER_OTHER;
     *topic = head;
     return FOLDER_PARTITION;
 }

@@ -15,7 +15,7 @@ bool topic_name_ok(struct str name);
 /* Names that differ only in '.' against '_' clash in metric names: Kafka refuses the second. True for equal names too. */
 bool topic_names_clash(struct str a, struct str b);
 
-/* "<topic>-<partition>". */
+/* "<topic>-<partition>"; "journal~-<partition>" for the topic "journal", because "journal-<k>" is the commit journal's. */
 void folder_name(char out[FOLDER_NAME_BYTES], const char *topic, int32_t partition);
 /* "<topic>-<partition>.<plid>-delete": where a deleted partition's folder waits; the topic is cut so that it fits 255 bytes. */
 void folder_name_deleted(char out[FOLDER_NAME_BYTES], const char *topic, int32_t partition, uint64_t plid);
@@ -24,7 +24,7 @@ void folder_name_stray(char out[FOLDER_NAME_BYTES], const char *name, uint64_t p
 
 enum folder_kind { FOLDER_OTHER, FOLDER_PARTITION, FOLDER_DELETED, FOLDER_STRAY, FOLDER_FUTURE, FOLDER_JOURNAL };
 /* What a folder's name says. `topic` (a view) and `partition` are set for FOLDER_PARTITION, `partition` alone (the
- * index) for FOLDER_JOURNAL "journal-<k>". A topic may be called "journal": then which it is lies in the content. */
+ * index) for FOLDER_JOURNAL "journal-<k>". */
 enum folder_kind folder_parse(const char *name, struct str *topic, int32_t *partition);
 
 enum file_kind { FILE_OTHER, FILE_LOG, FILE_INDEX, FILE_TIMEINDEX, FILE_TXNINDEX, FILE_SNAPSHOT, FILE_KIND_COUNT };

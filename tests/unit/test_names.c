@@ -51,6 +51,12 @@ START_TEST(folders) {
     ck_assert_str_eq(name, "t-3.77-stray");
     ck_assert_int_eq(folder_parse(name, &topic, &partition), FOLDER_STRAY);
     ck_assert_int_eq(folder_parse("t-3.abc-future", &topic, &partition), FOLDER_FUTURE);
+    folder_name(name, "journal", 0);   /* must not be the commit journal's folder */
+    ck_assert_str_eq(name, "journal~-0");
+    ck_assert_int_eq(folder_parse(name, &topic, &partition), FOLDER_PARTITION);
+    ck_assert(str_is(topic, "journal"));
+    ck_assert_int_eq(folder_parse("journal-3", &topic, &partition), FOLDER_JOURNAL);
+    ck_assert_int_eq(partition, 3);
     const char *other[] = {"", "t", "t-", "-1", "t-01", "t-x", "t-2147483648", "t-1x", "..-", "a b-1", "t--", "t-99999999999"};
     for (size_t i = 0; i < sizeof other / sizeof *other; i++)
         ck_assert_msg(folder_parse(other[i], &topic, &partition) == FOLDER_OTHER, "%s", other[i]);
