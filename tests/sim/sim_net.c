@@ -180,7 +180,8 @@ static void fire_reset(struct sim_world *w, struct sim_event *e) {
 /* What arrives at one socket arrives in the order in which it was sent. */
 static struct sim_event *send_event(struct sim_world *w, struct sim_socket *to, size_t len,
                                     void (*fire)(struct sim_world *w, struct sim_event *e)) {
-    int64_t arrival_ns = MAX(w->now_ns + sim_net_delay(w), to->last_arrival_ns);
+    int64_t delay_ns = sim_net_delay(w); /* drawn once: MAX evaluates twice */
+    int64_t arrival_ns = MAX(w->now_ns + delay_ns, to->last_arrival_ns);
     to->last_arrival_ns = arrival_ns;
     struct sim_event *e = sim_schedule(w, arrival_ns, len, fire);
     e->socket = to;
