@@ -81,7 +81,7 @@ MUST_CHECK enum err client_describe(struct client *c, const char *const *names, 
 void client_cluster_free(struct client_cluster *cluster);
 
 /* From the cache, waiting until the topic is known. `create`: let the broker create it if it does
- * that. ERR_NOT_FOUND: unknown (when the time is up; after half a second if it was never to be created). */
+ * that. ERR_NOT_FOUND: unknown when the time is up, or after 5 seconds, half a second without `create`. */
 MUST_CHECK enum err client_partition_count(struct client *c, const char *topic, bool create, int32_t timeout_ms, int32_t *out);
 
 /* Timestamps with a meaning, for client_list_offset() and consumer_assign(). */
@@ -178,7 +178,8 @@ void producer_destroy(struct producer *p);
  * ERR_TIMEOUT, ERR_NOMEM; ERR_FENCED: the producer is finished, every later call fails the same. */
 MUST_CHECK enum err producer_send(struct producer *p, const struct producer_record *record);
 /* Moves data and runs reports until something was delivered or failed, nothing waits any more, or
- * the time is up (0: what can be done without waiting). To be called when the program has nothing to send. */
+ * the time is up (0: what can be done without waiting); OK in all these cases, ERR_FENCED as above.
+ * To be called when the program has nothing to send. */
 MUST_CHECK enum err producer_poll(struct producer *p, int32_t timeout_ms);
 /* Sends everything and waits until all is reported. ERR_TIMEOUT: not all; some may still be. Whether
  * records failed is told by reports and stats, not here. */
@@ -232,7 +233,8 @@ void consumer_destroy(struct consumer *k); /* NULL is allowed */
 MUST_CHECK enum err consumer_assign(struct consumer *k, const char *topic, int32_t partition, int64_t offset);
 void consumer_unassign(struct consumer *k, const char *topic, int32_t partition);
 int32_t consumer_assigned_count(const struct consumer *k);
-/* The next event of any partition; order is kept within a partition. ERR_TIMEOUT: none in that time.
+/* The next event of any partition; order is kept within a partition. ERR_TIMEOUT: none in that time
+ * (which looking up an OFFSET_ may exceed by a second). ERR_INVALID: nothing is assigned.
  * `*out` and what it points to live until the next call on this consumer. */
 MUST_CHECK enum err consumer_poll(struct consumer *k, int32_t timeout_ms, const struct consumer_event **out);
 

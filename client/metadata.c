@@ -209,13 +209,14 @@ void metadata_pump(struct client *c, int64_t now_ns) {
 }
 
 enum err metadata_wait(struct client *c, struct topic_meta *t, int64_t deadline_ns) {
-    enum { UNKNOWN_FOR_GOOD_NS = 500000000 };
+    /* A broker that creates topics does so within moments of being asked. */
+    const int64_t unknown_for_good_ns = t->create ? 5000000000 : 500000000;
     int64_t began_ns = client_now_ns();
     for (;;) {
         if (t->partition_count > 0) return OK;
         int64_t now_ns = client_now_ns();
         bool unknown = t->asked && t->error == KERR_UNKNOWN_TOPIC_OR_PARTITION;
-        if (unknown && !t->create && now_ns - began_ns > UNKNOWN_FOR_GOOD_NS) break;
+        if (unknown && now_ns - began_ns > unknown_for_good_ns) break;
         if (t->asked && t->error != KERR_NONE && !kafka_error_retriable(t->error)) break;
         if (now_ns >= deadline_ns) break;
         metadata_want(c);

@@ -64,12 +64,13 @@ enum err client_list_offset(struct client *c, const char *topic, int32_t partiti
     struct question q = {t, partition, timestamp_ms};
     enum err err = metadata_wait(c, t, deadline_ns);
     for (int32_t attempt = 0; !err; attempt++) {
-        int16_t code = KERR_LEADER_NOT_AVAILABLE;
+        int16_t code = KERR_NONE;
         const struct partition_meta *leader = metadata_leader(t, partition);
         if (partition < 0 || partition >= t->partition_count) {
             return client_fail(c, ERR_NOT_FOUND, 0, "topic \"%s\" has %d partitions, not partition %d", topic, t->partition_count, partition);
         }
         if (leader) err = ask_leader(c, &q, leader, deadline_ns, out, &code);
+        else code = KERR_LEADER_NOT_AVAILABLE;
         if (!err && code == KERR_NONE) return OK;
         if (!err) err = client_fail_code(c, code, STR_NULL, "ListOffsets of \"%s\" partition %d", topic, partition);
         bool again = code != KERR_NONE && kafka_error_retriable(code);
