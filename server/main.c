@@ -148,12 +148,15 @@ static void *reactor_main(void *arg) {
         while (!broker_ended(&p->broker)) reactor_turn(r, r->now_ns + WAIT_NS_MAX);
     }
     bool clean = !p->failed && broker_clean(&p->broker);
+    struct io *io = r->io;
     pthread_barrier_wait(&p->barrier); /* nobody turns any more */
     if (clean) reactor_close(r);
     pthread_barrier_wait(&p->barrier);
+    if (first && clean) broker_close(&p->broker);
+    pthread_barrier_wait(&p->barrier); /* closed: what it used may go */
+    if (clean) io_destroy(io);
     if (first) {
-        if (clean) broker_close(&p->broker);
-        else p->failed = true;
+        if (!clean) p->failed = true;
         uint64_t one = 1;
         if (write(p->ended_fd, &one, sizeof one) < 0) abort(); /* an eventfd takes it */
     }
