@@ -260,7 +260,7 @@ static void change_arrive(struct mail *m) {
     struct controller_change *ch = CONTAINER_OF(m, struct controller_change, mail);
     struct controller *c = ch->caller->broker->controller;
     if (c->stopping || c->queue_count >= CONTROLLER_QUEUE_MAX) {
-        change_finish(ch, c->stopping ? ERR_CLOSED : ERR_FULL);
+        change_finish(ch, c->stopping ? ERR_CLOSED : ERR_AGAIN);
         return;
     }
     list_push_back(&c->queue, &ch->link);

@@ -62,7 +62,8 @@ struct controller_change {
     void *owner;
     /* out */
     enum err err;               /* OK: durable, every reactor has moved on, logs are created (or nothing was
-                                   added); ERR_CLOSED, ERR_IO, ERR_NOSPACE, ERR_FULL (queue), ERR_NOMEM */
+                                   added); ERR_CLOSED, ERR_IO, ERR_NOSPACE, ERR_AGAIN (too many wait),
+                                   ERR_FULL (too many records), ERR_NOMEM */
     /* private */
     struct mail mail;
     struct list link;

@@ -1,5 +1,4 @@
 #include "server/image.h"
-#include <stdio.h>
 #include <stdlib.h>
 #include "base/assert.h"
 #include "proto/metadata.pb-c.h"
@@ -222,7 +221,6 @@ static void image_free_arrays(struct image *im) {
     free(im->changes);
     free(im->garbage);
     free(im->removed_plids);
-    configs_free(&im->broker_configs);
     free(im);
 }
 
@@ -248,7 +246,6 @@ struct image_edit *image_edit_begin(const struct broker *b, const struct image *
         memcpy(im->by_id, base->by_id, base->topic_count * sizeof(void *));
         memcpy(im->by_folded, base->by_folded, base->topic_count * sizeof(void *));
     }
-    if (configs_copy(&im->broker_configs, &base->broker_configs) != OK) goto fail;
     return e;
 fail:
     free(e);
@@ -430,24 +427,16 @@ static enum err apply_remove(struct image_edit *e, const Varve__Metadata__Remove
     return OK;
 }
 
-enum { RESOURCE_TOPIC = 2, RESOURCE_BROKER = 4 };
+enum { RESOURCE_TOPIC = 2 }; /* Kafka's number */
 
-static enum err apply_topic_config(struct image_edit *e, const Varve__Metadata__Config *m) {
+static enum err apply_config(struct image_edit *e, const Varve__Metadata__Config *m) {
+    if (m->resource_type != RESOURCE_TOPIC) return ERR_UNSUPPORTED;
     struct image_topic *t = find_by_name(e->next, str_from(m->resource_name));
     if (!t) return ERR_CORRUPT;
     t = topic_own(e, t);
     if (!t || configs_set(&t->configs, m->key, m->removed ? NULL : m->value) != OK) return ERR_NOMEM;
     if (resolve_config(e, t) != OK) return ERR_NOMEM;
     return add_change(e, IMAGE_TOPIC_CONFIGURED, t, -1);
-}
-
-static enum err apply_config(struct image_edit *e, const Varve__Metadata__Config *m) {
-    if (m->resource_type == RESOURCE_TOPIC) return apply_topic_config(e, m);
-    if (m->resource_type != RESOURCE_BROKER) return ERR_UNSUPPORTED;
-    char key[512];
-    int n = snprintf(key, sizeof key, "%s/%s", m->resource_name, m->key);
-    if (n < 0 || (size_t)n >= sizeof key) return ERR_CORRUPT;
-    return configs_set(&e->next->broker_configs, key, m->removed ? NULL : m->value);
 }
 
 static enum err apply(struct image_edit *e, uint64_t metadata_offset, const Varve__Metadata__Record *r) {

@@ -49,7 +49,6 @@ struct image {
     uint64_t edition;                              /* counts images of this process */
     uint32_t topic_count;
     struct image_topic **by_name, **by_id, **by_folded; /* ascending; folded: by name with '_' as '.' */
-    struct image_configs broker_configs;           /* dynamic, of this node or of all: "<node id>/key" or "/key" */
     int64_t next_producer_id;
     int64_t partition_count;
     struct image_change *changes;                  /* from the image before this one, unless that was empty */

@@ -1,0 +1,170 @@
+/* api_configs.c - DescribeConfigs, and the lists behind it. */
+#include "server/api_configs.h"
+#include <stdio.h>
+
+typedef struct k_describe_configs_response_results_configs config_entry;
+typedef struct k_describe_configs_response_results_configs_synonyms config_entry_synonym;
+
+static int8_t source_of(enum config_source source) { return source == CONFIG_DEFAULT ? SOURCE_DEFAULT : SOURCE_STATIC_BROKER; }
+
+static bool wanted(const struct config_listing *l, const char *name) {
+    if (!l->keys) return true;
+    for (int32_t i = 0; i < l->key_count; i++)
+        if (str_is(l->keys[i], name)) return true;
+    return false;
+}
+
+static const struct topic_override *override_of(const struct config_listing *l, const char *name) {
+    for (size_t i = 0; i < l->override_count; i++)
+        if (str_is(l->overrides[i].name, name)) return &l->overrides[i];
+    return NULL;
+}
+
+static struct str doc_of(const struct config_listing *l, const char *doc) { return l->documentation ? str_from(doc) : STR_NULL; }
+
+/* ---- topics ------------------------------------------------------------------------------------------- */
+
+/* "Synonyms when asked: topic value, then dynamic broker, static broker, default." */
+static bool topic_synonyms(struct config_listing *l, config_entry *e, const struct topic_config_key *key, const struct topic_override *set) {
+    struct config_synonym broker[TOPIC_CONFIG_SYNONYMS_MAX];
+    size_t n = topic_config_synonyms(&request_broker(l->rq)->config, key, broker);
+    e->synonyms = request_alloc(l->rq, n + 1, sizeof *e->synonyms);
+    if (!e->synonyms) return false;
+    if (set) e->synonyms[e->synonyms_n++] = (config_entry_synonym){e->name, e->value, SOURCE_TOPIC};
+    for (size_t i = 0; i < n; i++)
+        e->synonyms[e->synonyms_n++] = (config_entry_synonym){str_from(broker[i].name), str_from(broker[i].value), source_of(broker[i].source)};
+    return true;
+}
+
+static bool topic_entry(struct config_listing *l, config_entry *e, const struct topic_config_key *key) {
+    const struct topic_override *set = override_of(l, key->name);
+    char buf[TOPIC_CONFIG_TEXT_BYTES];
+    enum config_source source = CONFIG_DEFAULT;
+    k_describe_configs_response_results_configs_init(e);
+    e->name = str_from(key->name);
+    e->config_type = (int8_t)key->type;
+    e->documentation = doc_of(l, key->doc);
+    if (set) {
+        e->value = request_copy(l->rq, set->value);
+        e->config_source = SOURCE_TOPIC;
+    } else {
+        e->value = request_copy(l->rq, str_from(topic_config_default_text(&request_broker(l->rq)->config, key, buf, &source)));
+        e->config_source = source_of(source);
+    }
+    return !l->synonyms || topic_synonyms(l, e, key, set);
+}
+
+bool list_topic_configs(struct config_listing *l) {
+    size_t n;
+    const struct topic_config_key *keys = topic_config_keys(&n);
+    l->count = 0;
+    l->list = request_alloc(l->rq, n, sizeof *l->list);
+    if (!l->list) return false;
+    for (size_t i = 0; i < n; i++)
+        if (wanted(l, keys[i].name) && !topic_entry(l, &l->list[l->count++], &keys[i])) return false;
+    return true;
+}
+
+/* ---- the broker ------------------------------------------------------------------------------------------ */
+
+static bool broker_synonyms(struct config_listing *l, config_entry *e, const struct config_key *key) {
+    e->synonyms = request_alloc(l->rq, 2, sizeof *e->synonyms);
+    if (!e->synonyms) return false;
+    if (e->config_source != SOURCE_DEFAULT) e->synonyms[e->synonyms_n++] = (config_entry_synonym){e->name, e->value, e->config_source};
+    if (key->initial) e->synonyms[e->synonyms_n++] = (config_entry_synonym){e->name, str_from(key->initial), SOURCE_DEFAULT};
+    return true;
+}
+
+bool list_broker_configs(struct config_listing *l) {
+    size_t n;
+    const struct config *c = &request_broker(l->rq)->config;
+    const struct config_key *keys = config_keys(&n);
+    l->count = 0;
+    l->list = request_alloc(l->rq, n, sizeof *l->list);
+    if (!l->list) return false;
+    for (size_t i = 0; i < n; i++) {
+        if (!wanted(l, keys[i].name)) continue;
+        config_entry *e = &l->list[l->count++];
+        k_describe_configs_response_results_configs_init(e);
+        const struct config_value *v = config_value(c, keys[i].name);
+        e->name = str_from(keys[i].name);
+        e->value = str_from(v->text);
+        e->read_only = true; /* broker configs change with a restart only */
+        e->config_source = source_of(v->source);
+        e->config_type = (int8_t)keys[i].type;
+        e->documentation = doc_of(l, keys[i].doc);
+        if (l->synonyms && !broker_synonyms(l, e, &keys[i])) return false;
+    }
+    return true;
+}
+
+/* ---- DescribeConfigs --------------------------------------------------------------------------------------- */
+
+typedef struct k_describe_configs_response_results describe_result;
+
+static void refuse(describe_result *r, int16_t error, struct str why) {
+    r->error_code = error;
+    r->error_message = why;
+}
+
+static bool describe_topic(struct config_listing *l, describe_result *r) {
+    const char *problem = topic_name_problem(r->resource_name);
+    const struct image_topic *t = image_topic_by_name(request_image(l->rq), r->resource_name);
+    if (problem || !t) {
+        refuse(r, problem ? KERR_INVALID_TOPIC_EXCEPTION : KERR_UNKNOWN_TOPIC_OR_PARTITION,
+               problem ? str_from(problem) : STR_LIT("This server does not host this topic-partition."));
+        return true;
+    }
+    struct topic_override *overrides = request_alloc(l->rq, t->configs.count, sizeof *overrides);
+    if (!overrides) return false;
+    for (uint32_t i = 0; i < t->configs.count; i++)
+        overrides[i] = (struct topic_override){str_from(t->configs.list[i].name), str_from(t->configs.list[i].value)};
+    l->overrides = overrides;
+    l->override_count = t->configs.count;
+    return list_topic_configs(l);
+}
+
+static bool describe_broker(struct config_listing *l, describe_result *r) {
+    char self[16];
+    snprintf(self, sizeof self, "%d", request_broker(l->rq)->config.node_id);
+    if (r->resource_name.len == 0) return true; /* what was set for all brokers: nothing */
+    if (str_is(r->resource_name, self)) return list_broker_configs(l);
+    refuse(r, KERR_INVALID_REQUEST, request_printf(l->rq, "Unexpected broker id, expected %s, but received %.*s", self,
+                                                   (int)MIN(r->resource_name.len, 64), r->resource_name.p));
+    return true;
+}
+
+static bool describe(struct request *rq, const struct k_describe_configs_request *m,
+                     const struct k_describe_configs_request_resources *asked, describe_result *r) {
+    struct config_listing l = {.rq = rq, .synonyms = m->include_synonyms, .documentation = m->include_documentation};
+    if (asked->configuration_keys_n > 0) {
+        l.keys = asked->configuration_keys;
+        l.key_count = asked->configuration_keys_n;
+    }
+    k_describe_configs_response_results_init(r);
+    r->resource_type = asked->resource_type;
+    r->resource_name = asked->resource_name;
+    bool ok = true;
+    if (asked->resource_type == API_RESOURCE_TOPIC) ok = describe_topic(&l, r);
+    else if (asked->resource_type == API_RESOURCE_BROKER) ok = describe_broker(&l, r);
+    else refuse(r, KERR_INVALID_REQUEST, request_printf(rq, "Unsupported resource type: %d", asked->resource_type));
+    r->configs = l.list;
+    r->configs_n = l.count;
+    return ok;
+}
+
+void api_describe_configs(struct request *rq) {
+    struct k_describe_configs_request m;
+    struct k_describe_configs_response out;
+    if (!request_decoded(rq, k_describe_configs_request_decode(&m, &rq->body, request_version(rq)))) return;
+    k_describe_configs_response_init(&out);
+    int32_t n = MAX(m.resources_n, 0);
+    out.results = request_alloc(rq, (size_t)n, sizeof *out.results);
+    if (!out.results) return;
+    out.results_n = n;
+    for (int32_t i = 0; i < n; i++)
+        if (!describe(rq, &m, &m.resources[i], &out.results[i])) return;
+    struct wire_writer *w = request_reply_begin(rq);
+    k_describe_configs_response_encode(&out, w, request_version(rq));
+    request_reply(rq);
+}

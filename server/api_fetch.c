@@ -1,0 +1,351 @@
+/* api_fetch.c - Fetch: plan, perhaps wait, deal out the budget in request order, read, answer.
+ *
+ *   PLAN --enough, an error, or no time--> READ --> answer
+ *     \--too little--> WATCH --something came, or time is up--> PLAN
+ *
+ * The partitions of a request are grouped by the reactor that owns them. Limits: the first batch of
+ * the first partition with data is returned whole even if it is larger than every limit (KIP-74);
+ * everything else fits max_bytes. Sessions are never made: the answer's session id is 0, which a
+ * client must accept (KIP-227). */
+#include <stdlib.h>
+#include "proto/kafka_messages.h"
+#include "server/api.h"
+#include "server/partition.h"
+
+/* A waiting fetch looks from time to time whether its connection still exists. */
+enum { WAIT_CHECK_MS = 1000, SMALL_RECORDS_BYTES = 4096 };
+enum { SESSION_EPOCH_FINAL = -1, SESSION_EPOCH_INITIAL = 0 };
+
+typedef struct k_fetch_response_responses_partitions fetch_result;
+
+struct fetch_item {
+    struct fetch_part part;
+    fetch_result *result;
+    struct reactor *owner;           /* NULL: refused at once, `result` is final */
+};
+struct fetch_state {
+    struct request *rq;
+    struct k_fetch_request in;
+    struct k_fetch_response out;
+    struct fetch_item *items;        /* in request order */
+    uint32_t item_count;
+    struct fetch_group *groups;      /* those with partitions */
+    uint32_t group_count, away;
+    void (*next)(struct fetch_state *s); /* when all groups are home */
+    uint64_t min_bytes;
+    bool woken;                      /* somebody came home from waiting */
+    bool refused;                    /* some partition has its error already */
+    bool timer_used;
+    struct timer timer;
+    int64_t deadline_ns;
+    struct k_fetch_response_node_endpoints self;
+};
+
+static void plan(struct fetch_state *s);
+
+static void group_home(struct fetch_group *g) {
+    struct fetch_state *s = g->request;
+    if (--s->away == 0) s->next(s);
+}
+
+/* Sends all groups off; `next` runs when they are home, perhaps before this returns. */
+static void all_groups(struct fetch_state *s, void (*go)(struct fetch_group *g), void (*next)(struct fetch_state *s)) {
+    s->next = next;
+    s->away = s->group_count + 1;
+    for (uint32_t i = 0, n = s->group_count; i < n; i++) go(&s->groups[i]);
+    if (--s->away == 0) next(s);
+}
+
+/* ---- answer ---------------------------------------------------------------------------------------- */
+
+static void name_leader(struct fetch_state *s, fetch_result *r, int32_t leader_epoch) {
+    struct broker *b = request_broker(s->rq);
+    if (request_version(s->rq) < 12 || leader_epoch < 0) return;
+    r->current_leader.leader_id = b->config.node_id;
+    r->current_leader.leader_epoch = leader_epoch;
+    if (request_version(s->rq) < 16 || s->out.node_endpoints_n > 0) return;
+    k_fetch_response_node_endpoints_init(&s->self);
+    s->self.node_id = b->config.node_id;
+    request_advertised(s->rq, &s->self.host, &s->self.port);
+    s->self.rack = str_from(b->config.broker_rack);
+    s->out.node_endpoints = &s->self;
+    s->out.node_endpoints_n = 1;
+}
+
+static void result_error(struct fetch_state *s, fetch_result *r, int16_t error, int32_t leader_epoch) {
+    /* Version 6 brought KAFKA_STORAGE_ERROR. */
+    if (error == KERR_KAFKA_STORAGE_ERROR && request_version(s->rq) < 6) error = KERR_NOT_LEADER_OR_FOLLOWER;
+    r->error_code = error;
+    r->high_watermark = r->last_stable_offset = r->log_start_offset = -1;
+    if (error == KERR_NOT_LEADER_OR_FOLLOWER || error == KERR_FENCED_LEADER_EPOCH) name_leader(s, r, leader_epoch);
+}
+
+static void fill_result(struct fetch_state *s, struct fetch_item *item) {
+    const struct fetch_part *part = &item->part;
+    fetch_result *r = item->result;
+    if (part->error) {
+        result_error(s, r, part->error, part->leader_epoch);
+        return;
+    }
+    r->high_watermark = r->last_stable_offset = part->high_watermark;
+    r->log_start_offset = part->log_start;
+    if (part->diverging_epoch >= 0) {
+        r->diverging_epoch.epoch = part->diverging_epoch;
+        r->diverging_epoch.end_offset = part->diverging_end;
+        return;
+    }
+    if (!part->read || part->read->bytes == 0) return;
+    /* The first slice's address stands for all of them until lend_records(). */
+    r->records = (struct bytes){slice_data(&part->read->slices[0]), (int32_t)part->read->bytes};
+}
+
+/* Small records that lie in pieces are put together: cheaper than an iovec for each. */
+static void gather_small(struct fetch_state *s, struct fetch_item *item) {
+    const struct log_read *read = item->part.read;
+    if (item->result->records.len == 0 || read->bytes > SMALL_RECORDS_BYTES || read->slice_count < 2) return;
+    uint8_t *all = arena_alloc(&s->rq->arena, read->bytes);
+    item->result->records.p = all;
+    if (!all) item->result->records = (struct bytes){(const uint8_t *)"", 0};
+    if (!all) return;
+    for (uint32_t i = 0; i < read->slice_count; i++) {
+        memcpy(all, slice_data(&read->slices[i]), read->slices[i].len);
+        all += read->slices[i].len;
+    }
+}
+
+/* The writer has one reference for each records field; those in several slices become several. */
+static enum err split_refs(struct fetch_state *s, struct wire_writer *w) {
+    uint32_t count = 0, from = 0;
+    for (uint32_t i = 0; i < s->item_count; i++)
+        if (s->items[i].part.read) count += s->items[i].part.read->slice_count;
+    if (count <= w->ref_count || w->err) return w->err;
+    struct wire_ref *refs = malloc(count * sizeof *refs);
+    if (!refs) return ERR_NOMEM;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->item_count && from < w->ref_count; i++) {
+        const struct log_read *read = s->items[i].part.read;
+        if (!read || s->items[i].result->records.p != w->refs[from].b.p || read->slice_count == 0) continue;
+        for (uint32_t k = 0; k < read->slice_count; k++)
+            refs[n++] = (struct wire_ref){w->refs[from].at, {slice_data(&read->slices[k]), (int32_t)read->slices[k].len}};
+        from++;
+    }
+    free(w->refs);
+    w->refs = refs;
+    w->ref_count = n;
+    w->ref_cap = count;
+    return OK;
+}
+
+static void encode(struct fetch_state *s) {
+    struct request *rq = s->rq;
+    struct wire_writer *w = request_reply_begin(rq);
+    w->ref_min_bytes = SMALL_RECORDS_BYTES + 1;
+    for (uint32_t i = 0; i < s->item_count; i++)
+        if (s->items[i].owner) {
+            fill_result(s, &s->items[i]);
+            gather_small(s, &s->items[i]);
+        }
+    k_fetch_response_encode(&s->out, w, request_version(rq));
+}
+
+static void answer(struct fetch_state *s) {
+    struct request *rq = s->rq;
+    if (s->timer_used) timer_cancel(&rq->reactor->timers, &s->timer);
+    encode(s);
+    enum err err = split_refs(s, &rq->out);
+    for (uint32_t i = 0; i < s->group_count; i++) {
+        struct buf *loan = s->groups[i].loan ? fetch_loan_buf(s->groups[i].loan) : NULL;
+        if (loan && request_lend(rq, (struct slice){loan, 0, 0}) != OK) err = ERR_NOMEM;
+    }
+    if (err) request_close(rq, "not enough memory for the answer");
+    else request_reply(rq);
+}
+
+/* ---- budget ----------------------------------------------------------------------------------------- */
+
+static int64_t response_bytes_max(const struct fetch_state *s) {
+    return MIN((int64_t)MAX(s->in.max_bytes, 0), (int64_t)request_broker(s->rq)->config.fetch_max_bytes);
+}
+
+static void deal(struct fetch_state *s) {
+    int64_t left = response_bytes_max(s);
+    bool first = true;
+    for (uint32_t i = 0; i < s->item_count; i++) {
+        struct fetch_part *part = &s->items[i].part;
+        part->budget_bytes = 0;
+        part->min_one = false;
+        if (!s->items[i].owner || part->error || part->diverging_epoch >= 0 || part->available_bytes == 0) continue;
+        int64_t grant = MIN(left, (int64_t)MAX(part->max_bytes, 0));
+        if (first) {
+            part->min_one = true;
+            grant = MAX(grant, 1);
+            first = false;
+        }
+        if (grant <= 0) continue;
+        part->budget_bytes = (uint32_t)MIN(grant, (int64_t)UINT32_MAX);
+        left -= MIN(grant, (int64_t)part->available_bytes);
+    }
+}
+
+static void read_all(struct fetch_state *s) {
+    deal(s);
+    all_groups(s, fetch_group_read, answer);
+}
+
+/* ---- waiting ------------------------------------------------------------------------------------------- */
+
+static uint64_t planned_bytes(const struct fetch_state *s) {
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < s->group_count; i++) total += s->groups[i].planned_bytes;
+    return total;
+}
+
+/* Whoever comes home first ends the wait of the others. */
+static void watch_home(struct fetch_group *g) {
+    struct fetch_state *s = g->request;
+    s->woken = true;
+    for (uint32_t i = 0; i < s->group_count; i++)
+        if (&s->groups[i] != g) fetch_group_cancel(&s->groups[i]);
+    if (--s->away == 0) s->next(s);
+}
+
+static void on_timer(struct timer *t) {
+    struct fetch_state *s = CONTAINER_OF(t, struct fetch_state, timer);
+    struct reactor *r = s->rq->reactor;
+    if (s->rq->conn && r->now_ns < s->deadline_ns) {
+        timer_set(&r->timers, t, MIN(s->deadline_ns, r->now_ns + WAIT_CHECK_MS * 1000000LL));
+        return;
+    }
+    s->deadline_ns = r->now_ns; /* also when nobody is there to read the answer */
+    s->away++; /* the last one home would finish the request under this loop */
+    for (uint32_t i = 0; i < s->group_count; i++) fetch_group_cancel(&s->groups[i]);
+    if (--s->away == 0) s->next(s);
+}
+
+static void watched(struct fetch_state *s) {
+    timer_cancel(&s->rq->reactor->timers, &s->timer);
+    for (uint32_t i = 0; i < s->group_count; i++) s->groups[i].home = group_home;
+    plan(s);
+}
+
+static void watch_group(struct fetch_group *g) {
+    struct fetch_state *s = g->request;
+    if (s->woken) {
+        s->away--; /* not sent off at all; all_groups() holds the last count */
+        return;
+    }
+    g->home = watch_home;
+    fetch_group_watch(g);
+}
+
+static void wait(struct fetch_state *s) {
+    struct reactor *r = s->rq->reactor;
+    uint64_t missing = s->min_bytes - planned_bytes(s);
+    /* If the sum has grown by what is missing, then one of the groups has grown by its share. */
+    uint64_t share = (missing + s->group_count - 1) / s->group_count;
+    for (uint32_t i = 0; i < s->group_count; i++) s->groups[i].wanted_bytes = s->groups[i].planned_bytes + share;
+    if (!s->timer_used) timer_init(&s->timer, on_timer);
+    s->timer_used = true;
+    s->woken = false;
+    timer_set(&r->timers, &s->timer, MIN(s->deadline_ns, r->now_ns + WAIT_CHECK_MS * 1000000LL));
+    all_groups(s, watch_group, watched);
+}
+
+static void planned(struct fetch_state *s) {
+    bool ready = s->refused || planned_bytes(s) >= s->min_bytes || s->group_count == 0;
+    for (uint32_t i = 0; i < s->group_count && !ready; i++) ready = s->groups[i].planned_error;
+    if (ready || s->rq->reactor->now_ns >= s->deadline_ns) read_all(s);
+    else wait(s);
+}
+
+static void plan(struct fetch_state *s) { all_groups(s, fetch_group_plan, planned); }
+
+/* ---- arrival --------------------------------------------------------------------------------------------- */
+
+static void add_item(struct fetch_state *s, const struct k_fetch_request_topics *t,
+                     const struct k_fetch_request_topics_partitions *p, fetch_result *r) {
+    struct fetch_item *item = &s->items[s->item_count++];
+    k_fetch_response_responses_partitions_init(r);
+    r->partition_index = p->partition;
+    r->aborted_transactions_n = s->in.isolation_level == 0 ? -1 : 0;
+    r->preferred_read_replica = -1;
+    r->records = (struct bytes){(const uint8_t *)"", 0}; /* never null: librdkafka takes that for an error */
+    item->result = r;
+    struct api_partition where = request_find_partition(s->rq, request_version(s->rq) >= 13, t->topic, &t->topic_id, p->partition);
+    if (where.error) {
+        result_error(s, r, where.error, -1);
+        s->refused = true;
+        return;
+    }
+    item->owner = where.owner;
+    item->part = (struct fetch_part){
+        .plid = where.plid, .offset = p->fetch_offset, .max_bytes = p->partition_max_bytes,
+        .current_leader_epoch = p->current_leader_epoch, .last_fetched_epoch = p->last_fetched_epoch, .diverging_epoch = -1,
+    };
+}
+
+static bool add_items(struct fetch_state *s) {
+    int32_t topics = s->in.topics_n, total = 0;
+    for (int32_t i = 0; i < topics; i++) total += s->in.topics[i].partitions_n;
+    s->items = request_alloc(s->rq, (size_t)total, sizeof *s->items);
+    if (!s->items) return false;
+    s->out.responses = request_alloc(s->rq, (size_t)topics, sizeof *s->out.responses);
+    if (!s->out.responses) return false;
+    s->out.responses_n = topics;
+    for (int32_t i = 0; i < topics; i++) {
+        const struct k_fetch_request_topics *t = &s->in.topics[i];
+        struct k_fetch_response_responses *r = &s->out.responses[i];
+        k_fetch_response_responses_init(r);
+        r->topic = t->topic;
+        r->topic_id = t->topic_id;
+        r->partitions = request_alloc(s->rq, (size_t)t->partitions_n, sizeof *r->partitions);
+        if (!r->partitions) return false;
+        r->partitions_n = t->partitions_n;
+        for (int32_t k = 0; k < t->partitions_n; k++) add_item(s, t, &t->partitions[k], &r->partitions[k]);
+    }
+    return true;
+}
+
+static bool make_groups(struct fetch_state *s) {
+    struct broker *b = request_broker(s->rq);
+    uint32_t *counts = request_alloc(s->rq, b->reactor_count, sizeof *counts);
+    if (!counts) return false;
+    for (uint32_t i = 0; i < s->item_count; i++)
+        if (s->items[i].owner) counts[s->items[i].owner->index]++;
+    s->groups = request_alloc(s->rq, b->reactor_count, sizeof *s->groups);
+    if (!s->groups) return false;
+    for (uint32_t i = 0; i < b->reactor_count; i++) {
+        if (counts[i] == 0) continue;
+        struct fetch_group *g = &s->groups[s->group_count++];
+        *g = (struct fetch_group){.caller = s->rq->reactor, .owner = &b->reactors[i], .home = group_home, .request = s};
+        g->parts = request_alloc(s->rq, counts[i], sizeof(struct fetch_part *));
+        if (!g->parts) return false;
+        for (uint32_t k = 0; k < s->item_count; k++)
+            if (s->items[k].owner == g->owner) g->parts[g->part_count++] = &s->items[k].part;
+    }
+    return true;
+}
+
+/* No session was ever made, so none can be continued. */
+static bool refuse_session(struct fetch_state *s) {
+    bool full = s->in.session_epoch == SESSION_EPOCH_FINAL || s->in.session_epoch == SESSION_EPOCH_INITIAL;
+    if (full || request_version(s->rq) < 7) return false;
+    s->out.error_code = s->in.session_id == 0 ? KERR_INVALID_FETCH_SESSION_EPOCH : KERR_FETCH_SESSION_ID_NOT_FOUND;
+    return true;
+}
+
+void api_fetch(struct request *rq) {
+    struct fetch_state *s = request_alloc(rq, 1, sizeof *s);
+    if (!s) return;
+    s->rq = rq;
+    if (!request_decoded(rq, k_fetch_request_decode(&s->in, &rq->body, request_version(rq)))) return;
+    k_fetch_response_init(&s->out);
+    s->min_bytes = (uint64_t)MIN((int64_t)MAX(s->in.min_bytes, 0), response_bytes_max(s));
+    s->deadline_ns = rq->reactor->now_ns + MAX(s->in.max_wait_ms, 0) * 1000000LL;
+    if (refuse_session(s)) {
+        answer(s);
+        return;
+    }
+    if (!add_items(s) || !make_groups(s)) return;
+    plan(s);
+}

@@ -1,0 +1,204 @@
+/* api_metadata.c - Metadata: brokers, topics, partitions and their leaders.
+ *
+ * Leader epochs are real: they are asked from the reactors that own the partitions, so the answer
+ * is put together in two steps; everything from the image is copied in the first. */
+#include "proto/kafka_messages.h"
+#include "server/api.h"
+#include "server/partition.h"
+
+enum { AUTO_CREATE_MAX = 100 };  /* names that one request may have created */
+
+struct metadata_state;
+struct metadata_op {                     /* what one reactor is asked */
+    struct partition_epochs ask;
+    struct metadata_state *state;
+    uint64_t *plids;
+    struct k_metadata_response_topics_partitions **targets;  /* beside the plids */
+    uint32_t count, cap;
+};
+struct metadata_state {
+    struct request *rq;
+    struct k_metadata_request in;
+    struct k_metadata_response out;
+    struct k_metadata_response_brokers self;
+    struct metadata_op *ops;             /* one for each reactor */
+    uint32_t waiting;
+    struct str create[AUTO_CREATE_MAX];
+    uint32_t create_count;
+};
+
+static bool ask_epoch(struct metadata_state *s, struct metadata_op *op, uint64_t plid, struct k_metadata_response_topics_partitions *target) {
+    if (op->count == op->cap) {
+        uint32_t cap = op->cap ? op->cap * 2 : 16;
+        uint64_t *plids = request_alloc(s->rq, cap, sizeof *plids);
+        if (!plids) return false;
+        struct k_metadata_response_topics_partitions **targets = request_alloc(s->rq, cap, sizeof *targets);
+        if (!targets) return false;
+        if (op->count > 0) {
+            memcpy(plids, op->plids, op->count * sizeof *plids);
+            memcpy(targets, op->targets, op->count * sizeof *targets);
+        }
+        op->plids = plids;
+        op->targets = targets;
+        op->cap = cap;
+    }
+    op->plids[op->count] = plid;
+    op->targets[op->count++] = target;
+    return true;
+}
+
+/* What the image says about one topic. False: closing. */
+static bool fill_topic(struct metadata_state *s, struct k_metadata_response_topics *out, const struct image_topic *t) {
+    struct request *rq = s->rq;
+    out->name = request_copy(rq, (struct str){t->name, t->name_len});
+    out->topic_id = t->id;
+    out->is_internal = t->internal;
+    out->partitions_n = t->partition_count;
+    out->partitions = request_alloc(rq, (size_t)t->partition_count, sizeof *out->partitions);
+    if (!out->partitions) return false;
+    if (s->in.include_topic_authorized_operations) out->topic_authorized_operations = API_TOPIC_OPERATIONS;
+    for (int32_t i = 0; i < t->partition_count; i++) {
+        const struct image_partition *from = &t->partitions[i];
+        struct k_metadata_response_topics_partitions *p = &out->partitions[i];
+        k_metadata_response_topics_partitions_init(p);
+        p->partition_index = i;
+        p->leader_id = request_broker(rq)->config.node_id;
+        p->replica_nodes = request_alloc(rq, (size_t)from->replica_count, sizeof *p->replica_nodes);
+        if (!p->replica_nodes) return false;
+        memcpy(p->replica_nodes, from->replicas, (size_t)from->replica_count * sizeof *p->replica_nodes);
+        p->isr_nodes = p->replica_nodes;
+        p->replica_nodes_n = p->isr_nodes_n = from->replica_count;
+        if (!ask_epoch(s, &s->ops[from->owner], from->plid, p)) return false;
+    }
+    return true;
+}
+
+static void refuse_topic(struct metadata_state *s, struct k_metadata_response_topics *out,
+                         const struct k_metadata_request_topics *asked, bool by_id, int16_t error) {
+    bool nullable = request_version(s->rq) >= 12;
+    out->error_code = error;
+    out->name = by_id ? (nullable ? STR_NULL : STR_LIT("")) : asked->name;
+    if (by_id) out->topic_id = asked->topic_id;
+}
+
+/* One topic that was asked for and does not exist. "Create in the background and still answer 3." */
+static void unknown_topic(struct metadata_state *s, struct k_metadata_response_topics *out, const struct k_metadata_request_topics *asked) {
+    if (topic_name_problem(asked->name)) {
+        refuse_topic(s, out, asked, false, KERR_INVALID_TOPIC_EXCEPTION);
+        return;
+    }
+    refuse_topic(s, out, asked, false, KERR_UNKNOWN_TOPIC_OR_PARTITION);
+    bool create = s->in.allow_auto_topic_creation && request_broker(s->rq)->config.auto_create_topics;
+    if (create && !topic_name_internal(asked->name) && s->create_count < AUTO_CREATE_MAX) s->create[s->create_count++] = asked->name;
+}
+
+static bool fill_asked(struct metadata_state *s, const struct k_metadata_request_topics *asked, struct number_set *seen) {
+    int16_t version = request_version(s->rq);
+    bool by_id = asked->name.p == NULL;
+    int16_t error = KERR_NONE;
+    const struct image_topic *t = NULL;
+    if (by_id && version < 12) error = KERR_INVALID_REQUEST; /* ids came with version 10, but to no effect before 12 */
+    else if (version >= 12 && !by_id && !uuid_is_zero(&asked->topic_id)) error = KERR_INVALID_REQUEST;
+    else t = request_find_topic(s->rq, by_id, asked->name, &asked->topic_id, &error);
+    /* A topic that is named twice is answered once: the answer must not grow beyond the cluster. */
+    if (t && !number_set_add(seen, (uint64_t)(uintptr_t)t)) return true;
+    struct k_metadata_response_topics *out = &s->out.topics[s->out.topics_n++];
+    k_metadata_response_topics_init(out);
+    if (t) return fill_topic(s, out, t);
+    if (error == KERR_UNKNOWN_TOPIC_OR_PARTITION) unknown_topic(s, out, asked);
+    else refuse_topic(s, out, asked, by_id, error);
+    return true;
+}
+
+static bool fill_all(struct metadata_state *s) {
+    const struct image *im = request_image(s->rq);
+    s->out.topics = request_alloc(s->rq, im->topic_count, sizeof *s->out.topics);
+    if (!s->out.topics) return false;
+    for (uint32_t i = 0; i < im->topic_count; i++) {
+        struct k_metadata_response_topics *out = &s->out.topics[s->out.topics_n++];
+        k_metadata_response_topics_init(out);
+        if (!fill_topic(s, out, im->by_name[i])) return false;
+    }
+    return true;
+}
+
+static bool fill_topics(struct metadata_state *s) {
+    int32_t n = s->in.topics_n;
+    /* "v0 empty list = all topics; v1+ null = all, empty = none." */
+    if (n < 0 || (n == 0 && request_version(s->rq) == 0)) return fill_all(s);
+    struct number_set seen;
+    s->out.topics = request_alloc(s->rq, (size_t)n, sizeof *s->out.topics);
+    if (!s->out.topics || !number_set_init(&seen, s->rq, (size_t)n)) return false;
+    for (int32_t i = 0; i < n; i++)
+        if (!fill_asked(s, &s->in.topics[i], &seen)) return false;
+    return true;
+}
+
+static void fill_self(struct metadata_state *s) {
+    struct broker *b = request_broker(s->rq);
+    k_metadata_response_brokers_init(&s->self);
+    s->self.node_id = b->config.node_id;
+    request_advertised(s->rq, &s->self.host, &s->self.port);
+    s->self.rack = str_from(b->config.broker_rack);
+    s->out.brokers = &s->self;
+    s->out.brokers_n = 1;
+    s->out.controller_id = b->config.node_id;
+    s->out.cluster_id = request_uuid_text(s->rq, &b->cluster_id);
+    if (s->in.include_cluster_authorized_operations) s->out.cluster_authorized_operations = API_CLUSTER_OPERATIONS;
+}
+
+static void finish(struct metadata_state *s) {
+    struct request *rq = s->rq;
+    struct wire_writer *w = request_reply_begin(rq);
+    k_metadata_response_encode(&s->out, w, request_version(rq));
+    if (s->create_count > 0) topics_auto_create(rq, s->create, s->create_count);
+    request_reply(rq);
+}
+
+/* "No leader: partition error 5, leader -1." So it is while the log is being made. */
+static void take_epochs(struct metadata_op *op) {
+    for (uint32_t i = 0; i < op->count; i++) {
+        struct k_metadata_response_topics_partitions *p = op->targets[i];
+        p->leader_epoch = op->ask.epochs[i];
+        if (p->leader_epoch >= 0) continue;
+        p->error_code = KERR_LEADER_NOT_AVAILABLE;
+        p->leader_id = -1;
+    }
+}
+
+static void epochs_done(struct partition_op *base) {
+    struct metadata_op *op = CONTAINER_OF(base, struct metadata_op, ask.op);
+    take_epochs(op);
+    if (--op->state->waiting == 0) finish(op->state);
+}
+
+static bool ask_epochs(struct metadata_state *s) {
+    struct broker *b = request_broker(s->rq);
+    for (uint32_t i = 0; i < b->reactor_count; i++) {
+        struct metadata_op *op = &s->ops[i];
+        if (op->count == 0) continue;
+        op->state = s;
+        op->ask = (struct partition_epochs){
+            .op = {.caller = s->rq->reactor, .owner = &b->reactors[i], .done = epochs_done}, .count = op->count, .plids = op->plids,
+        };
+        op->ask.epochs = request_alloc(s->rq, op->count, sizeof *op->ask.epochs);
+        if (!op->ask.epochs) return false;
+        s->waiting++;
+    }
+    for (uint32_t i = 0; i < b->reactor_count; i++)
+        if (s->ops[i].count > 0) partition_epochs(&s->ops[i].ask);
+    return true;
+}
+
+void api_metadata(struct request *rq) {
+    struct metadata_state *s = request_alloc(rq, 1, sizeof *s);
+    if (!s) return;
+    s->rq = rq;
+    if (!request_decoded(rq, k_metadata_request_decode(&s->in, &rq->body, request_version(rq)))) return;
+    k_metadata_response_init(&s->out);
+    s->ops = request_alloc(rq, request_broker(rq)->reactor_count, sizeof *s->ops);
+    if (!s->ops) return;
+    fill_self(s);
+    if (!fill_topics(s) || !ask_epochs(s)) return;
+    if (s->waiting == 0) finish(s);
+}

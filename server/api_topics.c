@@ -1,0 +1,210 @@
+/* api_topics.c - DeleteTopics and CreatePartitions. Validated on reactor 0, as in api_create_topics.c. */
+#include "proto/kafka_messages.h"
+#include "server/api.h"
+#include "server/controller.h"
+
+/* ---- DeleteTopics -------------------------------------------------------------------------------------- */
+
+typedef struct k_delete_topics_response_responses delete_result;
+
+struct delete_state {
+    struct request *rq;
+    struct k_delete_topics_response out;
+    bool *by_id;
+    struct number_set seen;
+    struct controller_change change;
+};
+
+static void delete_refuse(delete_result *r, int16_t error, struct str why) {
+    r->error_code = error;
+    r->error_message = why;
+}
+
+static void delete_one(struct delete_state *s, int32_t i, struct controller_edit *e) {
+    delete_result *r = &s->out.responses[i];
+    const struct image *im = controller_edit_image(e);
+    const struct image_topic *t = s->by_id[i] ? image_topic_by_id(im, &r->topic_id) : image_topic_by_name(im, r->name);
+    if (!t) {
+        if (s->by_id[i]) delete_refuse(r, KERR_UNKNOWN_TOPIC_ID, STR_LIT("This server does not host this topic ID."));
+        else delete_refuse(r, KERR_UNKNOWN_TOPIC_OR_PARTITION, STR_LIT("This server does not host this topic-partition."));
+        return;
+    }
+    r->name = request_copy(s->rq, (struct str){t->name, t->name_len});
+    r->topic_id = t->id;
+    controller_remove_topic(e, &t->id);
+}
+
+/* The same topic by name and by id, or twice: refused before anything is removed. */
+static void delete_find_twice(struct delete_state *s, struct controller_edit *e) {
+    for (int32_t i = 0; i < s->out.responses_n; i++) {
+        delete_result *r = &s->out.responses[i];
+        const struct image *im = controller_edit_image(e);
+        if (r->error_code) continue;
+        const struct image_topic *t = s->by_id[i] ? image_topic_by_id(im, &r->topic_id) : image_topic_by_name(im, r->name);
+        if (t && !number_set_add(&s->seen, (uint64_t)(uintptr_t)t))
+            delete_refuse(r, KERR_INVALID_REQUEST, STR_LIT("Duplicate topic in the request."));
+    }
+}
+
+static void delete_make(struct controller_change *ch, struct controller_edit *e) {
+    struct delete_state *s = ch->owner;
+    delete_find_twice(s, e);
+    for (int32_t i = 0; i < s->out.responses_n; i++)
+        if (!s->out.responses[i].error_code) delete_one(s, i, e);
+}
+
+static void delete_reply(struct delete_state *s) {
+    struct wire_writer *w = request_reply_begin(s->rq);
+    k_delete_topics_response_encode(&s->out, w, request_version(s->rq));
+    request_reply(s->rq);
+}
+
+static void delete_done(struct controller_change *ch) {
+    struct delete_state *s = ch->owner;
+    for (int32_t i = 0; i < s->out.responses_n; i++)
+        if (!s->out.responses[i].error_code && ch->err)
+            delete_refuse(&s->out.responses[i], api_change_error(ch->err), str_from(err_str(ch->err)));
+    delete_reply(s);
+}
+
+/* Version 6 names topics by name or id in structs, older ones by plain names. */
+static bool delete_prepare(struct delete_state *s, const struct k_delete_topics_request *m) {
+    int16_t version = request_version(s->rq);
+    int32_t n = MAX(version >= 6 ? m->topics_n : m->topic_names_n, 0);
+    bool enabled = request_broker(s->rq)->config.delete_topic;
+    s->out.responses = request_alloc(s->rq, (size_t)n, sizeof *s->out.responses);
+    if (!s->out.responses) return false;
+    s->by_id = request_alloc(s->rq, (size_t)n, sizeof *s->by_id);
+    if (!s->by_id || !number_set_init(&s->seen, s->rq, (size_t)n)) return false;
+    s->out.responses_n = n;
+    for (int32_t i = 0; i < n; i++) {
+        delete_result *r = &s->out.responses[i];
+        k_delete_topics_response_responses_init(r);
+        r->name = version >= 6 ? m->topics[i].name : m->topic_names[i];
+        if (version >= 6) r->topic_id = m->topics[i].topic_id;
+        s->by_id[i] = r->name.p == NULL;
+        if (!enabled)
+            delete_refuse(r, version >= 3 ? KERR_TOPIC_DELETION_DISABLED : KERR_INVALID_REQUEST, STR_LIT("Topic deletion is disabled."));
+        else if (version >= 6 && s->by_id[i] == uuid_is_zero(&r->topic_id))
+            delete_refuse(r, KERR_INVALID_REQUEST, STR_LIT("Either a topic name or a topic ID is needed, and not both."));
+    }
+    return true;
+}
+
+void api_delete_topics(struct request *rq) {
+    struct k_delete_topics_request m;
+    struct delete_state *s = request_alloc(rq, 1, sizeof *s);
+    if (!s) return;
+    s->rq = rq;
+    if (!request_decoded(rq, k_delete_topics_request_decode(&m, &rq->body, request_version(rq)))) return;
+    k_delete_topics_response_init(&s->out);
+    if (!delete_prepare(s, &m)) return;
+    s->change = (struct controller_change){.caller = rq->reactor, .make = delete_make, .done = delete_done, .owner = s};
+    controller_submit(request_broker(rq)->controller, &s->change);
+}
+
+/* ---- CreatePartitions ------------------------------------------------------------------------------------ */
+
+enum { PARTITIONS_PER_REQUEST_MAX = 10000 };
+
+typedef struct k_create_partitions_request_topics grow_spec;
+typedef struct k_create_partitions_response_results grow_result;
+
+struct grow_state {
+    struct request *rq;
+    struct k_create_partitions_request in;
+    struct k_create_partitions_response out;
+    const grow_spec **specs;         /* beside out.results */
+    int64_t partitions;              /* accepted so far */
+    struct controller_change change;
+};
+
+static int16_t grow_refuse(grow_result *r, int16_t error, struct str why) {
+    r->error_code = error;
+    r->error_message = why;
+    return error;
+}
+
+static int16_t grow_check(struct grow_state *s, const grow_spec *t, grow_result *r, const struct image *im) {
+    struct broker *b = request_broker(s->rq);
+    const struct image_topic *topic = image_topic_by_name(im, t->name);
+    if (!topic) return grow_refuse(r, KERR_UNKNOWN_TOPIC_OR_PARTITION, STR_LIT("This server does not host this topic-partition."));
+    int32_t now = topic->partition_count;
+    if (t->count == now) return grow_refuse(r, KERR_INVALID_PARTITIONS, request_printf(s->rq, "Topic already has %d partition(s).", now));
+    if (t->count < now)
+        return grow_refuse(r, KERR_INVALID_PARTITIONS, request_printf(s->rq, "The topic %.*s currently has %d partition(s); %d would not be an increase.",
+                                                                      t->name.len, t->name.p, now, t->count));
+    int64_t more = (int64_t)t->count - now;
+    if (t->assignments_n >= 0 && t->assignments_n != more)
+        return grow_refuse(r, KERR_INVALID_REPLICA_ASSIGNMENT, request_printf(s->rq, "Attempted to add %lld additional partition(s), but only %d assignment(s) were specified.",
+                                                                              (long long)more, t->assignments_n));
+    for (int32_t i = 0; i < t->assignments_n; i++) {
+        if (t->assignments[i].broker_ids_n == 1 && t->assignments[i].broker_ids[0] == b->config.node_id) continue;
+        return grow_refuse(r, KERR_INVALID_REPLICA_ASSIGNMENT, STR_LIT("Each partition needs one replica on each of some brokers that exist."));
+    }
+    if (s->partitions + more > PARTITIONS_PER_REQUEST_MAX)
+        return grow_refuse(r, KERR_POLICY_VIOLATION, STR_LIT("Excessively large number of partitions per request."));
+    if (im->partition_count + s->partitions + more > b->config.max_topic_partitions)
+        return grow_refuse(r, KERR_POLICY_VIOLATION, STR_LIT("The cluster would have more partitions than max.topic.partitions allows."));
+    return KERR_NONE;
+}
+
+static void grow_make(struct controller_change *ch, struct controller_edit *e) {
+    struct grow_state *s = ch->owner;
+    const struct image *im = controller_edit_image(e);
+    int32_t self = request_broker(s->rq)->config.node_id;
+    for (int32_t i = 0; i < s->out.results_n; i++) {
+        grow_result *r = &s->out.results[i];
+        if (r->error_code || grow_check(s, s->specs[i], r, im)) continue;
+        const struct image_topic *t = image_topic_by_name(im, s->specs[i]->name);
+        s->partitions += s->specs[i]->count - t->partition_count;
+        for (int32_t k = t->partition_count; !s->in.validate_only && k < s->specs[i]->count; k++) controller_add_partition(e, &t->id, k, &self, 1);
+    }
+}
+
+static void grow_done(struct controller_change *ch) {
+    struct grow_state *s = ch->owner;
+    for (int32_t i = 0; i < s->out.results_n; i++)
+        if (!s->out.results[i].error_code && ch->err)
+            grow_refuse(&s->out.results[i], api_change_error(ch->err), str_from(err_str(ch->err)));
+    struct wire_writer *w = request_reply_begin(s->rq);
+    k_create_partitions_response_encode(&s->out, w, request_version(s->rq));
+    request_reply(s->rq);
+}
+
+static bool grow_prepare(struct grow_state *s) {
+    struct request *rq = s->rq;
+    size_t n = (size_t)MAX(s->in.topics_n, 0);
+    struct name_set seen;
+    struct str *names = request_alloc(rq, n, sizeof *names);
+    if (!names || !name_set_init(&seen, rq, names, n)) return false;
+    s->specs = request_alloc(rq, n, sizeof *s->specs);
+    if (!s->specs) return false;
+    s->out.results = request_alloc(rq, n, sizeof *s->out.results);
+    if (!s->out.results) return false;
+    for (size_t k = 0; k < n; k++) {
+        int32_t i = s->out.results_n;
+        names[i] = s->in.topics[k].name;
+        int32_t before = name_set_add(&seen, i);
+        if (before >= 0) {
+            grow_refuse(&s->out.results[before], KERR_INVALID_REQUEST, STR_LIT("Duplicate topic name."));
+            continue;
+        }
+        s->specs[i] = &s->in.topics[k];
+        k_create_partitions_response_results_init(&s->out.results[i]);
+        s->out.results[i].name = names[i];
+        s->out.results_n++;
+    }
+    return true;
+}
+
+void api_create_partitions(struct request *rq) {
+    struct grow_state *s = request_alloc(rq, 1, sizeof *s);
+    if (!s) return;
+    s->rq = rq;
+    if (!request_decoded(rq, k_create_partitions_request_decode(&s->in, &rq->body, request_version(rq)))) return;
+    k_create_partitions_response_init(&s->out);
+    if (!grow_prepare(s)) return;
+    s->change = (struct controller_change){.caller = rq->reactor, .make = grow_make, .done = grow_done, .owner = s};
+    controller_submit(request_broker(rq)->controller, &s->change);
+}

@@ -1,0 +1,117 @@
+/* api_versions.c - ApiVersions (KIP-35, KIP-511, KIP-584), DescribeCluster, FindCoordinator: who we are. */
+#include "proto/kafka_messages.h"
+#include "server/api.h"
+
+/* [a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])? */
+static bool software_name_ok(struct str s) {
+    for (int32_t i = 0; i < s.len; i++) {
+        char c = s.p[i];
+        bool alnum = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        bool inner = i > 0 && i < s.len - 1;
+        if (!alnum && !(inner && (c == '-' || c == '.'))) return false;
+    }
+    return s.len > 0;
+}
+
+static void reply(struct request *rq, int16_t error, bool keys, int16_t version) {
+    struct k_api_versions_response m;
+    k_api_versions_response_init(&m);
+    m.error_code = error;
+    size_t count;
+    const struct api *apis = api_table(&count);
+    if (keys) {
+        m.api_keys = request_alloc(rq, count, sizeof *m.api_keys);
+        if (!m.api_keys) return;
+        for (size_t i = 0; i < count; i++) {
+            /* The answer to a version that is not served names only this API. */
+            if (error == KERR_UNSUPPORTED_VERSION && apis[i].key != rq->header.api_key) continue;
+            m.api_keys[m.api_keys_n++] = (struct k_api_versions_response_api_keys){
+                apis[i].key, apis[i].advertised_min, apis[i].max_version,
+            };
+        }
+    }
+    struct wire_writer *w = request_reply_begin(rq);
+    k_api_versions_response_encode(&m, w, version);
+    request_reply(rq);
+}
+
+void api_api_versions(struct request *rq) {
+    int16_t version = request_version(rq);
+    if (version < 0 || version > 4) {
+        reply(rq, KERR_UNSUPPORTED_VERSION, true, 0);
+        return;
+    }
+    struct k_api_versions_request m;
+    if (!request_decoded(rq, k_api_versions_request_decode(&m, &rq->body, version))) return;
+    bool ok = version < 3 || (software_name_ok(m.client_software_name) && software_name_ok(m.client_software_version));
+    reply(rq, ok ? KERR_NONE : KERR_INVALID_REQUEST, ok, version);
+}
+
+/* ---- DescribeCluster ------------------------------------------------------------------------------ */
+
+enum { ENDPOINT_BROKERS = 1, ENDPOINT_CONTROLLERS = 2 };
+
+void api_describe_cluster(struct request *rq) {
+    struct k_describe_cluster_request m;
+    if (!request_decoded(rq, k_describe_cluster_request_decode(&m, &rq->body, request_version(rq)))) return;
+    struct broker *b = request_broker(rq);
+    struct k_describe_cluster_response out;
+    struct k_describe_cluster_response_brokers self;
+    k_describe_cluster_response_init(&out);
+    k_describe_cluster_response_brokers_init(&self);
+    if (m.endpoint_type != ENDPOINT_BROKERS) {
+        bool controllers = m.endpoint_type == ENDPOINT_CONTROLLERS;
+        out.error_code = controllers ? KERR_MISMATCHED_ENDPOINT_TYPE : KERR_UNSUPPORTED_ENDPOINT_TYPE;
+        out.error_message = controllers ? STR_LIT("The request was sent to an endpoint of a broker")
+                                        : STR_LIT("Unknown endpoint type");
+        out.endpoint_type = ENDPOINT_BROKERS;
+    } else {
+        self.broker_id = b->config.node_id;
+        request_advertised(rq, &self.host, &self.port);
+        self.rack = str_from(b->config.broker_rack);
+        out.cluster_id = request_uuid_text(rq, &b->cluster_id);
+        out.controller_id = b->config.node_id;
+        out.brokers = &self;
+        out.brokers_n = 1;
+        if (m.include_cluster_authorized_operations) out.cluster_authorized_operations = API_CLUSTER_OPERATIONS;
+    }
+    struct wire_writer *w = request_reply_begin(rq);
+    k_describe_cluster_response_encode(&out, w, request_version(rq));
+    request_reply(rq);
+}
+
+/* ---- FindCoordinator --------------------------------------------------------------------------------- */
+
+void api_find_coordinator(struct request *rq) {
+    int16_t version = request_version(rq);
+    struct k_find_coordinator_request m;
+    if (!request_decoded(rq, k_find_coordinator_request_decode(&m, &rq->body, version))) return;
+    bool known = m.key_type >= 0 && m.key_type <= (version >= 6 ? 2 : 1);
+    int16_t error = known ? KERR_COORDINATOR_NOT_AVAILABLE : KERR_INVALID_REQUEST;
+    struct str message = known ? STR_LIT("The coordinator is not available.") : STR_LIT("Unknown key type");
+    struct k_find_coordinator_response out;
+    k_find_coordinator_response_init(&out);
+    if (version < 4) {
+        out.error_code = error;
+        out.error_message = message;
+        out.node_id = -1;
+        out.port = -1;
+    } else {
+        int32_t n = MAX(m.coordinator_keys_n, 0);
+        out.coordinators = request_alloc(rq, (size_t)n, sizeof *out.coordinators);
+        if (!out.coordinators) return;
+        out.coordinators_n = n;
+        for (int32_t i = 0; i < n; i++) {
+            struct k_find_coordinator_response_coordinators *c = &out.coordinators[i];
+            k_find_coordinator_response_coordinators_init(c);
+            c->key = m.coordinator_keys[i];
+            c->node_id = -1;
+            c->port = -1;
+            c->error_code = error;
+            c->error_message = message;
+        }
+    }
+    struct wire_writer *w = request_reply_begin(rq);
+    k_find_coordinator_response_encode(&out, w, version);
+    request_reply(rq);
+}

@@ -1,0 +1,36 @@
+/* apis.c - what is served: the one list behind ApiVersions, dispatch and docs/protocol.md.
+ *
+ * Ranges are those of Apache Kafka 4.3, because some clients guess the broker's release from them.
+ * Nothing is listed that is not served, but for two ranges that old clients look at to decide
+ * whether they may compress: Produce from 0 (KAFKA-18659; below 3 the connection is closed) and
+ * FindCoordinator (answered with COORDINATOR_NOT_AVAILABLE while there are no groups). */
+#include "server/api.h"
+
+static const struct api table[] = {
+    {0, 3, 13, 0, api_produce},
+    {1, 4, 18, 4, api_fetch},
+    {2, 1, 11, 1, api_list_offsets},
+    {3, 0, 13, 0, api_metadata},
+    {10, 0, 6, 0, api_find_coordinator},
+    {18, 0, 4, 0, api_api_versions},
+    {19, 2, 7, 2, api_create_topics},
+    {20, 1, 6, 1, api_delete_topics},
+    {22, 0, 5, 0, api_init_producer_id},
+    {23, 2, 4, 2, api_offset_for_leader_epoch},
+    {32, 1, 4, 1, api_describe_configs},
+    {33, 0, 2, 0, api_alter_configs},
+    {37, 0, 3, 0, api_create_partitions},
+    {44, 0, 1, 0, api_incremental_alter_configs},
+    {60, 0, 2, 0, api_describe_cluster},
+};
+
+const struct api *api_table(size_t *count) {
+    *count = ARRAY_LEN(table);
+    return table;
+}
+
+const struct api *api_find(int16_t key) {
+    for (size_t i = 0; i < ARRAY_LEN(table); i++)
+        if (table[i].key == key) return &table[i];
+    return NULL;
+}
