@@ -182,6 +182,8 @@ static void put_back(struct journal *j, struct slice_queue *taken) {
 
 /* Slices that hold nothing need no group of their own: they are durable with the last one. */
 static void complete_empty(struct journal *j, struct slice_queue *slices);
+static void finish_waiting(struct journal *j);
+static void deliver(struct journal *j, bool now);
 
 /* Memory for a group of `used` bytes. */
 static struct group *group_prepare(struct journal *j, struct slice_queue *slices, uint32_t used) {
@@ -248,7 +250,7 @@ static bool may_submit(const struct journal *j) {
     return j->in_flight_count < j->cfg.depth && j->queue.bytes >= j->group_bytes / 2;
 }
 
-void journal_pump(struct journal *j) {
+static void pump(struct journal *j) {
     j->space_blocked = j->piece_blocked = j->reserve_blocked = false;
     while (may_submit(j)) {
         struct slice_queue slices = {0};
@@ -269,6 +271,14 @@ void journal_pump(struct journal *j) {
     if (j->err == OK) journal_levels(j);
 }
 
+void journal_pump(struct journal *j) {
+    pump(j);
+    if (j->completing) return; /* group_written reports and goes on */
+    finish_waiting(j);
+    deliver(j, false);
+    journal_checkpoint_durable(j);
+}
+
 /* ---- completions ---------------------------------------------------------------------------- */
 
 static void slice_deliver(struct mail *m) {
@@ -278,17 +288,27 @@ static void slice_deliver(struct mail *m) {
     buf_unref(b);
 }
 
+/* To a shard of this reactor, from inside a call of it. */
+static void slice_deliver_posted(struct mail *m) {
+    struct journal_slice *s = slice_of_mail(m);
+    s->journal->shards[s->shard].posted--;
+    slice_deliver(m);
+}
+
 static bool same_reactor(const struct journal *j, uint32_t shard) { return j->shards[shard].mailbox == j->mailbox; }
 
-/* `now`: from the reactor's loop, so that callbacks may run. */
-static void deliver(struct journal *j, struct slice_queue *done, bool now) {
-    for (struct journal_slice *s; (s = slice_pop(done)) != NULL;) {
-        if (now && same_reactor(j, s->shard)) {
+/* `now`: from the reactor's loop, so that callbacks may run; but none may overtake one that was posted. */
+static void deliver(struct journal *j, bool now) {
+    for (struct journal_slice *s; (s = slice_pop(&j->done)) != NULL;) {
+        struct shard_port *p = &j->shards[s->shard];
+        bool here = same_reactor(j, s->shard);
+        if (here && now && p->posted == 0) {
             slice_deliver(&s->mail);
-        } else {
-            s->mail.deliver = slice_deliver;
-            mailbox_post(j->shards[s->shard].mailbox, &s->mail);
+            continue;
         }
+        if (here) p->posted++;
+        s->mail.deliver = here ? slice_deliver_posted : slice_deliver;
+        mailbox_post(p->mailbox, &s->mail);
     }
 }
 
@@ -297,18 +317,23 @@ static void complete_empty(struct journal *j, struct slice_queue *slices) {
         s->seq = j->next_seq - 1;
         s->pos = j->head;
     }
-    if (j->in_flight_tail != NULL) {
-        for (struct journal_slice *s; (s = slice_pop(slices)) != NULL;) slice_push(&j->in_flight_tail->slices, s);
-    } else {
-        deliver(j, slices, false);
+    struct slice_queue *after = j->in_flight_tail != NULL ? &j->in_flight_tail->slices : &j->done;
+    for (struct journal_slice *s; (s = slice_pop(slices)) != NULL;) slice_push(after, s);
+}
+
+/* Moves slices to those that are done, with the journal's state: OK, or latched. */
+static void finish_slices(struct journal *j, struct slice_queue *q) {
+    for (struct journal_slice *s; (s = slice_pop(q)) != NULL;) {
+        s->err = j->err;
+        slice_push(&j->done, s);
     }
 }
 
-static void fail_queue(struct journal *j, struct slice_queue *q, struct slice_queue *done) {
-    for (struct journal_slice *s; (s = slice_pop(q)) != NULL;) {
-        s->err = j->err;
-        slice_push(done, s);
-    }
+/* Once it is latched and nothing is in flight, what waits will never be written. */
+static void finish_waiting(struct journal *j) {
+    if (j->err == OK || j->in_flight != NULL) return;
+    finish_slices(j, &j->queue);
+    finish_slices(j, &j->held);
 }
 
 static void failed_deliver(struct mail *m) {
@@ -332,15 +357,12 @@ static void latch(struct journal *j, enum err err, const char *what) {
 
 void journal_fail(struct journal *j, enum err err, const char *what) {
     latch(j, err, what);
-    if (j->in_flight != NULL) return; /* their slices come first */
-    struct slice_queue done = {0};
-    fail_queue(j, &j->queue, &done);
-    fail_queue(j, &j->held, &done);
-    deliver(j, &done, false);
+    finish_waiting(j);
+    if (!j->completing) deliver(j, false);
 }
 
 /* Takes complete groups from the front. */
-static void collect(struct journal *j, struct slice_queue *done) {
+static void collect(struct journal *j) {
     while (j->in_flight != NULL && j->in_flight->complete) {
         struct group *g = j->in_flight;
         j->in_flight = g->next;
@@ -348,13 +370,10 @@ static void collect(struct journal *j, struct slice_queue *done) {
         if (g->counts) j->in_flight_count--;
         if (g->err != OK) latch(j, g->err, "a write to the journal failed");
         if (j->err == OK) j->durable_seq = g->seq;
-        fail_queue(j, &g->slices, done); /* sets err to the journal's, OK included */
+        finish_slices(j, &g->slices);
         group_free(j, g);
     }
-    if (j->err != OK && j->in_flight == NULL) {
-        fail_queue(j, &j->queue, done);
-        fail_queue(j, &j->held, done);
-    }
+    finish_waiting(j);
 }
 
 static void group_written(struct io_op *op) {
@@ -368,29 +387,24 @@ static void group_written(struct io_op *op) {
     }
     if (--g->writes_pending > 0) return;
     g->complete = true;
-    struct slice_queue done = {0};
-    collect(j, &done);
-    /* The disk first: then what the callbacks submit makes the group after next. */
+    j->completing = true;
+    collect(j);
+    /* The disk first; then what the callbacks submit makes the group after next. */
     journal_pump(j);
-    j->delivering = true;
-    deliver(j, &done, true);
-    j->delivering = false;
+    while (j->done.head != NULL) {
+        deliver(j, true);
+        journal_checkpoint_durable(j);
+        journal_pump(j);
+    }
     journal_checkpoint_durable(j);
-    journal_pump(j);
+    j->completing = false;
 }
 
 /* ---- submission ------------------------------------------------------------------------------- */
 
 static void enqueue(struct journal *j, struct journal_slice *s) {
     struct shard_port *p = &j->shards[s->shard];
-    if (j->err != OK && j->in_flight == NULL) {
-        struct slice_queue done = {0};
-        s->err = j->err;
-        slice_push(&done, s);
-        deliver(j, &done, false);
-        return;
-    }
-    if (p->cut) {
+    if (p->cut && j->err == OK) {
         slice_push(&j->held, s);
         return;
     }
@@ -399,7 +413,7 @@ static void enqueue(struct journal *j, struct journal_slice *s) {
         p->cut = true;
     }
     slice_push(&j->queue, s);
-    if (!j->delivering) journal_pump(j);
+    if (!j->completing) journal_pump(j); /* else it is done when all callbacks have run */
 }
 
 static void submit_deliver(struct mail *m) {

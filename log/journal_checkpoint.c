@@ -80,7 +80,6 @@ void journal_checkpoint_seal_if_cut(struct journal *j) {
     ck->chain_bytes = j->chain_bytes;
     for (uint32_t i = 0; i < j->cfg.shards; i++) j->shards[i].cut = false;
     for (struct journal_slice *s; (s = slice_pop(&j->held)) != NULL;) slice_push(&j->queue, s);
-    journal_checkpoint_durable(j);
 }
 
 /* ---- C2 is the shards' ------------------------------------------------------------------------- */
@@ -88,6 +87,7 @@ void journal_checkpoint_seal_if_cut(struct journal *j) {
 void journal_checkpoint_durable(struct journal *j) {
     struct checkpoint *ck = &j->ck;
     if (ck->phase != CHECKPOINT_SEALED || j->durable_seq < ck->seq || j->err != OK) return;
+    if (j->done.head != NULL) return; /* shards learn first that their slices are durable */
     ck->phase = CHECKPOINT_FLUSHING;
     ck->flushes_missing = j->cfg.shards;
     for (uint32_t i = 0; i < j->cfg.shards; i++) {

@@ -74,6 +74,7 @@ struct shard_port {
     bool cut;                      /* its cut slice of the running checkpoint is here: what follows is held */
     bool blocked;                  /* while a group is formed: an earlier slice of it must wait for space */
     uint64_t flush_seq;
+    uint32_t posted;               /* slices on their way to a shard of this reactor by mail */
 };
 
 struct checkpoint_waiter { struct checkpoint_waiter *next; void (*done)(void *ctx, enum err err); void *ctx; bool clean_stop; };
@@ -130,7 +131,8 @@ struct journal {
     uint32_t in_flight_count;      /* without LINKs */
     struct group *spare_groups;
     struct buf *spare_buf;
-    bool delivering;
+    struct slice_queue done;       /* to be reported */
+    bool completing;               /* inside group_written: reports and pumps by itself */
     enum err err;                  /* latched */
 
     struct shard_port *shards;

@@ -12,6 +12,7 @@
 #define META_MAGIC 0x4d565256u /* "VRVM" */
 #define META_FORMAT 1u
 #define META_HEAD_BYTES 24u
+#define META_BYTES_MAX 65536u
 
 static bool take_uuid(struct uuid *out, const ProtobufCBinaryData *in) {
     if (in->len != sizeof out->b) return false;
@@ -80,7 +81,7 @@ enum err meta_load(struct io *io, const char *dir, struct meta *m, char *why, si
     snprintf(path, sizeof path, "%s/varve.meta", dir);
     uint8_t *file;
     size_t len;
-    int rc = io_read_file(io, path, META_BYTES, &file, &len);
+    int rc = io_read_file(io, path, META_BYTES_MAX, &file, &len);
     if (rc == -ENOENT) return ERR_NOT_FOUND;
     if (rc < 0) {
         snprintf(why, why_len, "%s cannot be read: %s", path, strerror(-rc));
