@@ -1,0 +1,78 @@
+/* main.c - varve: the command line of the log server. Finds the command and runs it. */
+#include <stdio.h>
+#include "tools/cli.h"
+
+static const struct command commands[] = {
+    {"topic create", "NAME...", "Creates topics", COMMAND_TOPIC_CREATE, 1, INT32_MAX, cmd_topic_create, NULL},
+    {"topic list", "", "Lists all topics", COMMAND_TOPIC_LIST, 0, 0, cmd_topic_list, NULL},
+    {"topic describe", "NAME...", "Shows partitions, offsets and configs of topics", COMMAND_TOPIC_DESCRIBE, 1, INT32_MAX, cmd_topic_describe, NULL},
+    {"topic alter", "NAME...", "Changes configs of topics, or adds partitions", COMMAND_TOPIC_ALTER, 1, INT32_MAX, cmd_topic_alter, NULL},
+    {"topic delete", "NAME...", "Deletes topics with all their records", COMMAND_TOPIC_DELETE, 1, INT32_MAX, cmd_topic_delete, NULL},
+    {"produce", "TOPIC", "Sends each line of standard input as a record", COMMAND_PRODUCE, 1, 1, cmd_produce, NULL},
+    {"consume", "TOPIC", "Prints the records of a topic", COMMAND_CONSUME, 1, 1, cmd_consume, NULL},
+    {"cluster describe", "", "Shows the brokers", COMMAND_CLUSTER_DESCRIBE, 0, 0, cmd_cluster_describe, NULL},
+    {"dump", "FILE|DIR...", "Explains and verifies files of a data directory", 0, 0, 0, NULL, cmd_dump},
+};
+
+/* How many words of argv the command's name takes; 0: it is another command. */
+static int command_match(const struct command *c, int argc, char **argv) {
+    const char *words = c->words;
+    int used = 0;
+    while (*words) {
+        size_t len = strcspn(words, " ");
+        if (used == argc || strlen(argv[used]) != len || memcmp(argv[used], words, len) != 0) return 0;
+        words += len + (words[len] == ' ');
+        used++;
+    }
+    return used;
+}
+
+/* Of the commands that begin with `word`, or of all (NULL). */
+static bool print_commands(FILE *out, const char *word) {
+    bool any = false;
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+        char left[64];
+        size_t len = word ? strlen(word) : 0;
+        if (word && (strncmp(commands[i].words, word, len) != 0 || commands[i].words[len] != ' ')) continue;
+        if (!any) fprintf(out, "usage: varve COMMAND [OPTION...] [ARGUMENT...]\n\n");
+        snprintf(left, sizeof left, "%s %s", commands[i].words, commands[i].args);
+        fprintf(out, "  %-28s %s\n", left, commands[i].summary);
+        any = true;
+    }
+    return any;
+}
+
+static int help(FILE *out) {
+    print_commands(out, NULL);
+    fprintf(out, "\nvarve COMMAND --help explains the options of one.\n"
+                 "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 damage found, 75 cannot connect.\n");
+    return out == stdout ? EXIT_OK : EXIT_USAGE;
+}
+
+static int run(const struct command *c, int argc, char **argv) {
+    struct options o;
+    if (c->run_raw) return c->run_raw(argc, argv);
+    int code = options_parse(c, argc, argv, &o);
+    if (code != EXIT_OK) return code < 0 ? EXIT_OK : code;
+    code = cli_finish(&o, c->run(&o));
+    options_free(&o);
+    return code;
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2) return help(stderr);
+    const char *word = argv[1];
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+        int used = command_match(&commands[i], argc - 1, argv + 1);
+        if (used > 0) return run(&commands[i], argc - used, argv + used);
+    }
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) return help(stdout);
+    if (strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0) {
+        printf("varve %s\n", VARVE_VERSION);
+        return EXIT_OK;
+    }
+    bool asked = argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0);
+    if (print_commands(asked ? stdout : stderr, word)) return asked ? EXIT_OK : EXIT_USAGE;
+    fprintf(stderr, "varve: unknown command \"%s\"\ntry: varve --help\n", word);
+    return EXIT_USAGE;
+}

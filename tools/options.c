@@ -1,0 +1,282 @@
+/* options.c - see options.h. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "base/assert.h"
+#include "tools/options.h"
+
+enum option_id {
+    OPTION_BOOTSTRAP = 'b', OPTION_KEY = 'k', OPTION_HEADER = 'H', OPTION_PARTITION = 'p', OPTION_CODEC = 'z',
+    OPTION_DELIMITER = 'D', OPTION_NULL = 'Z', OPTION_OFFSET = 'o', OPTION_COUNT = 'c', OPTION_EXIT = 'e',
+    OPTION_FORMAT = 'f', OPTION_ENVELOPE = 'J', OPTION_QUIET = 'q', OPTION_HELP = 'h',
+    OPTION_JSON = 256, OPTION_PARTITIONS, OPTION_REPLICATION, OPTION_CONFIG, OPTION_DELETE_CONFIG, OPTION_ACKS, OPTION_TIMEOUT
+};
+struct option_row {
+    enum option_id id;
+    const char *name;             /* long name, or NULL */
+    const char *value;            /* what follows, or NULL */
+    unsigned commands;
+    const char *help;
+};
+enum { ALL = ~0 };
+static const struct option_row rows[] = {
+    {OPTION_PARTITIONS, "partitions", "N", COMMAND_TOPIC_CREATE | COMMAND_TOPIC_ALTER, "number of partitions (create: the broker's default)"},
+    {OPTION_REPLICATION, "replication-factor", "N", COMMAND_TOPIC_CREATE, "copies of each partition (the broker's default)"},
+    {OPTION_CONFIG, "config", "KEY=VALUE", COMMAND_TOPIC_CREATE | COMMAND_TOPIC_ALTER, "set a topic config; may be repeated"},
+    {OPTION_DELETE_CONFIG, "delete-config", "KEY", COMMAND_TOPIC_ALTER, "back to the default; may be repeated"},
+    {OPTION_KEY, "key-delimiter", "DELIM", COMMAND_PRODUCE, "what stands before the first DELIM of a line is its key"},
+    {OPTION_HEADER, "header", "KEY=VALUE", COMMAND_PRODUCE, "a header for every record (without =: null); may be repeated"},
+    {OPTION_PARTITION, "partition", "N", COMMAND_PRODUCE, "this partition (by key, else evenly)"},
+    {OPTION_PARTITION, "partition", "N", COMMAND_CONSUME, "this partition only (all)"},
+    {OPTION_CODEC, "compression", "CODEC", COMMAND_PRODUCE, "none, gzip, snappy, lz4 or zstd (none)"},
+    {OPTION_ACKS, "acks", "0|1|all", COMMAND_PRODUCE, "who must have a record before it counts (all)"},
+    {OPTION_DELIMITER, "delimiter", "DELIM", COMMAND_PRODUCE, "what ends a line (\\n); escapes \\n \\t \\r \\0 \\\\ \\xHH"},
+    {OPTION_NULL, NULL, NULL, COMMAND_PRODUCE, "send empty keys and values as null"},
+    {OPTION_NULL, NULL, NULL, COMMAND_CONSUME, "print NULL for null keys and values"},
+    {OPTION_OFFSET, "offset", "OFFSET", COMMAND_CONSUME, "beginning, end, N, -N (the last N) or @MS (a time, ms since 1970) (beginning)"},
+    {OPTION_COUNT, "count", "N", COMMAND_CONSUME, "exit after N records"},
+    {OPTION_EXIT, "exit", NULL, COMMAND_CONSUME, "exit when the end of every partition was reached"},
+    {OPTION_FORMAT, "format", "FORMAT", COMMAND_CONSUME, "what to print, see below (%s\\n)"},
+    {OPTION_ENVELOPE, NULL, NULL, COMMAND_CONSUME, "one JSON object for each record, as --json"},
+    {OPTION_TIMEOUT, "timeout", "SECONDS", COMMAND_PRODUCE, "give a line up after this time (120)"},
+    {OPTION_TIMEOUT, "timeout", "SECONDS", ALL & ~(COMMAND_PRODUCE | COMMAND_CONSUME), "give up after this time (30)"},
+    {OPTION_QUIET, "quiet", NULL, COMMAND_PRODUCE | COMMAND_CONSUME, "no progress on a terminal"},
+    {OPTION_BOOTSTRAP, "bootstrap", "HOST:PORT,...", ALL, "brokers to ask first (127.0.0.1:9092)"},
+    {OPTION_JSON, "json", NULL, ALL, "print JSON, one object to a line"},
+    {OPTION_HELP, "help", NULL, ALL, "this text"},
+};
+
+/* ---- help -------------------------------------------------------------------------------- */
+
+void options_help(FILE *out, const struct command *command) {
+    fprintf(out, "usage: varve %s [OPTION...] %s\n%s.\n\n", command->words, command->args, command->summary);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        const struct option_row *row = &rows[i];
+        char text[64];
+        if (!(row->commands & command->bit)) continue;
+        int n = row->id < OPTION_JSON ? snprintf(text, sizeof text, "-%c%s", (char)row->id, row->name ? ", " : "") : snprintf(text, sizeof text, "    ");
+        snprintf(text + n, sizeof text - (size_t)n, "%s%s%s%s", row->name ? "--" : "", row->name ? row->name : "",
+                 row->value ? " " : "", row->value ? row->value : "");
+        fprintf(out, "  %-32s %s\n", text, row->help);
+    }
+    if (command->bit == COMMAND_CONSUME)
+        fprintf(out, "\nFORMAT: %%s value  %%S its length (-1: null)  %%R the same as 4 bytes, big-endian  %%k key\n"
+                     "  %%K its length  %%T time in ms  %%h headers  %%t topic  %%p partition  %%o offset  %%%% percent sign\n"
+                     "  and the escapes \\n \\t \\r \\0 \\\\ \\xHH\n");
+}
+
+/* ---- values ------------------------------------------------------------------------------ */
+
+static int hex_digit(char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+size_t options_unescape(char *text) {
+    char *out = text;
+    for (const char *c = text; *c; c++) {
+        if (*c != '\\' || !c[1]) {
+            *out++ = *c;
+            continue;
+        }
+        switch (*++c) {
+        case 'n': *out++ = '\n'; break;
+        case 't': *out++ = '\t'; break;
+        case 'r': *out++ = '\r'; break;
+        case '0': *out++ = '\0'; break;
+        case 'x':
+            if (hex_digit(c[1]) >= 0 && hex_digit(c[2]) >= 0) {
+                *out++ = (char)(hex_digit(c[1]) << 4 | hex_digit(c[2]));
+                c += 2;
+                break;
+            }
+            *out++ = '\\';
+            *out++ = 'x';
+            break;
+        default: *out++ = *c; break;
+        }
+    }
+    *out = '\0';
+    return (size_t)(out - text);
+}
+
+static bool number(const char *text, int64_t min, int64_t max, int64_t *out) {
+    char *end;
+    errno = 0;
+    long long n = strtoll(text, &end, 10);
+    if (errno || *end || end == text || n < min || n > max) return false;
+    *out = n;
+    return true;
+}
+
+static bool delimiter(char *text, struct bytes *out) {
+    size_t len = options_unescape(text);
+    *out = (struct bytes){(const uint8_t *)text, (int32_t)len};
+    return len > 0 && len <= 1024;
+}
+
+static bool codec(const char *text, enum batch_codec *out) {
+    static const char *const names[CODEC_COUNT] = {[CODEC_NONE] = "none", [CODEC_GZIP] = "gzip", [CODEC_SNAPPY] = "snappy",
+                                                   [CODEC_LZ4] = "lz4", [CODEC_ZSTD] = "zstd"};
+    for (int i = 0; i < CODEC_COUNT; i++)
+        if (strcmp(text, names[i]) == 0) {
+            *out = (enum batch_codec)i;
+            return true;
+        }
+    return false;
+}
+
+static bool acks(const char *text, int16_t *out) {
+    if (strcmp(text, "all") == 0 || strcmp(text, "-1") == 0) *out = -1;
+    else if (strcmp(text, "0") == 0 || strcmp(text, "1") == 0) *out = (int16_t)(*text - '0');
+    else return false;
+    return true;
+}
+
+/* One more element; the process ends when memory does. */
+static void *append(void *array, int32_t count, size_t size) {
+    void *bigger = realloc(array, ((size_t)count + 1) * size);
+    ASSERT(bigger != NULL);
+    return bigger;
+}
+
+static bool config(struct options *o, enum admin_op op, char *text) {
+    char *equals = op == ADMIN_SET ? strchr(text, '=') : NULL;
+    if (op == ADMIN_SET && (!equals || equals == text)) return false;
+    if (equals) *equals = '\0';
+    o->changes = append(o->changes, o->change_count, sizeof *o->changes);
+    o->changes[o->change_count++] = (struct admin_change){op, text, equals ? equals + 1 : NULL};
+    return *text != '\0';
+}
+
+static bool header(struct options *o, char *text) {
+    char *equals = strchr(text, '=');
+    int32_t key_len = equals ? (int32_t)(equals - text) : (int32_t)strlen(text);
+    struct bytes value = equals ? (struct bytes){(uint8_t *)equals + 1, (int32_t)strlen(equals + 1)} : BYTES_NULL;
+    o->headers = append(o->headers, o->header_count, sizeof *o->headers);
+    o->headers[o->header_count++] = (struct record_header){{text, key_len}, value};
+    return true;
+}
+
+/* false: the value is wrong. */
+static bool option_set(struct options *o, int id, char *value) {
+    int64_t n = 0;
+    bool good = true;
+    switch (id) {
+    case OPTION_BOOTSTRAP: o->bootstrap = value; break;
+    case OPTION_JSON:
+    case OPTION_ENVELOPE: o->json = true; break;
+    case OPTION_QUIET: o->quiet = true; break;
+    case OPTION_TIMEOUT:
+        good = number(value, 1, 86400, &n);
+        o->timeout_ms = (int32_t)n * 1000;
+        break;
+    case OPTION_PARTITION:
+        good = number(value, 0, INT32_MAX, &n);
+        o->partition = (int32_t)n;
+        break;
+    case OPTION_PARTITIONS:
+        good = number(value, 1, INT32_MAX, &n);
+        o->partitions = (int32_t)n;
+        break;
+    case OPTION_REPLICATION:
+        good = number(value, 1, INT16_MAX, &n);
+        o->replication_factor = (int16_t)n;
+        break;
+    case OPTION_CONFIG: return config(o, ADMIN_SET, value);
+    case OPTION_DELETE_CONFIG: return config(o, ADMIN_DELETE, value);
+    case OPTION_KEY: return delimiter(value, &o->key_delimiter);
+    case OPTION_DELIMITER: return delimiter(value, &o->delimiter);
+    case OPTION_HEADER: return header(o, value);
+    case OPTION_CODEC: return codec(value, &o->codec);
+    case OPTION_ACKS: return acks(value, &o->acks);
+    case OPTION_NULL: o->null_empty = true; break;
+    case OPTION_OFFSET: o->offset = value; break;
+    case OPTION_COUNT: return number(value, 0, INT64_MAX, &o->count);
+    case OPTION_EXIT: o->exit_at_end = true; break;
+    case OPTION_FORMAT: o->format = value; break;
+    default: ASSERT(!"an option of the table");
+    }
+    return good;
+}
+
+/* ---- parsing ----------------------------------------------------------------------------- */
+
+/* What getopt needs for the options of the command. */
+static void getopt_tables(const struct command *command, char *letters, struct option *longs) {
+    *letters++ = ':'; /* a missing value is reported as ':' */
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        const struct option_row *row = &rows[i];
+        if (!(row->commands & command->bit)) continue;
+        if (row->id < OPTION_JSON) {
+            *letters++ = (char)row->id;
+            if (row->value) *letters++ = ':';
+        }
+        if (row->name) *longs++ = (struct option){row->name, row->value ? required_argument : no_argument, NULL, (int)row->id};
+    }
+    *letters = '\0';
+    *longs = (struct option){0};
+}
+
+static const char *option_text(const struct command *command, int id, char text[static 32]) {
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        if ((int)rows[i].id == id && rows[i].commands & command->bit && rows[i].name) {
+            snprintf(text, 32, "--%s", rows[i].name);
+            return text;
+        }
+    snprintf(text, 32, "-%c", (char)id);
+    return text;
+}
+
+static int usage_error(const struct command *command) {
+    fprintf(stderr, "try: varve %s --help\n", command->words);
+    return EXIT_USAGE;
+}
+
+static int check_args(const struct options *o) {
+    const struct command *c = o->command;
+    if (o->arg_count < c->args_min) fprintf(stderr, "varve %s: %s is missing\n", c->words, c->args);
+    else if (o->arg_count > c->args_max) fprintf(stderr, "varve %s: unexpected \"%s\"\n", c->words, o->args[c->args_max]);
+    else return EXIT_OK;
+    return usage_error(c);
+}
+
+int options_parse(const struct command *command, int argc, char **argv, struct options *o) {
+    char letters[2 * ARRAY_LEN(rows) + 2], text[32];
+    struct option longs[ARRAY_LEN(rows) + 1];
+    *o = (struct options){
+        .command = command, .bootstrap = "127.0.0.1:9092", .partition = -1, .partitions = -1, .replication_factor = -1,
+        .timeout_ms = command->bit == COMMAND_PRODUCE ? 120000 : 30000, .delimiter = {(const uint8_t *)"\n", 1},
+        .codec = CODEC_NONE, .acks = -1, .offset = "beginning", .count = -1,
+    };
+    getopt_tables(command, letters, longs);
+    opterr = 0;
+    optind = 1;
+    for (int id; (id = getopt_long(argc, argv, letters, longs, NULL)) != -1;) {
+        if (id == OPTION_HELP) {
+            options_help(stdout, command);
+            options_free(o);
+            return -1;
+        }
+        if (id == ':') fprintf(stderr, "varve %s: %s needs a value\n", command->words, option_text(command, optopt, text));
+        else if (id == '?') fprintf(stderr, "varve %s: unknown option %s\n", command->words, argv[optind - 1]);
+        else if (option_set(o, id, optarg)) continue;
+        else fprintf(stderr, "varve %s: \"%s\" is not a value for %s\n", command->words, optarg, option_text(command, id, text));
+        options_free(o);
+        return usage_error(command);
+    }
+    o->args = argv + optind;
+    o->arg_count = argc - optind;
+    int code = check_args(o);
+    if (code != EXIT_OK) options_free(o);
+    return code;
+}
+
+void options_free(struct options *o) {
+    free(o->changes);
+    free(o->headers);
+    o->changes = NULL;
+    o->headers = NULL;
+}

@@ -1,0 +1,66 @@
+/* options.h - the commands of `varve`, their options, exit codes.
+ *
+ * One table describes every option and the commands that take it; getopt_long and `--help` are
+ * made from it. Options may stand before and after the arguments. */
+#ifndef TOOLS_OPTIONS_H
+#define TOOLS_OPTIONS_H
+#include <stdio.h>
+#include "client/client.h"
+
+enum exit_code { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_DAMAGE = 3, EXIT_CANNOT_CONNECT = 75 };
+
+enum command_bit {
+    COMMAND_TOPIC_CREATE = 1, COMMAND_TOPIC_LIST = 2, COMMAND_TOPIC_DESCRIBE = 4, COMMAND_TOPIC_ALTER = 8,
+    COMMAND_TOPIC_DELETE = 16, COMMAND_PRODUCE = 32, COMMAND_CONSUME = 64, COMMAND_CLUSTER_DESCRIBE = 128
+};
+
+struct options;
+struct command {
+    const char *words;            /* "topic create" */
+    const char *args;             /* "NAME..." */
+    const char *summary;
+    enum command_bit bit;
+    int args_min, args_max;       /* how many arguments */
+    int (*run)(const struct options *o);             /* an exit code */
+    int (*run_raw)(int argc, char **argv);           /* instead of `run`: parses for itself */
+};
+
+/* What the command line said; defaults where it said nothing. Texts point into argv. */
+struct options {
+    const struct command *command;
+    char **args;
+    int arg_count;
+
+    const char *bootstrap;
+    bool json, quiet;
+    int32_t timeout_ms;           /* one operation; produce: until a line is given up */
+    int32_t partition;            /* -1: any, all */
+
+    int32_t partitions;           /* -1: the broker's default; alter: unchanged */
+    int16_t replication_factor;   /* -1: the broker's default */
+    struct admin_change *changes; /* --config and --delete-config in order, owned */
+    int32_t change_count;
+
+    struct bytes key_delimiter;   /* p NULL: no keys */
+    struct bytes delimiter;
+    struct record_header *headers;/* owned */
+    int32_t header_count;
+    enum batch_codec codec;
+    int16_t acks;
+    bool null_empty;
+
+    const char *offset;           /* as given; consume_offset_parse() reads it */
+    int64_t count;                /* -1: no limit */
+    bool exit_at_end;
+    const char *format;           /* NULL: value and newline */
+};
+
+/* argv[0] is skipped. EXIT_OK: go on with *out (free it with options_free()); -1: help was printed, all is
+ * well; EXIT_USAGE: the mistake was printed. */
+int options_parse(const struct command *command, int argc, char **argv, struct options *out);
+void options_free(struct options *o);
+/* Usage and options of one command. */
+void options_help(FILE *out, const struct command *command);
+/* Backslash escapes (\n \t \r \0 \\ \xHH) resolved in place; the length. */
+size_t options_unescape(char *text);
+#endif
