@@ -20,12 +20,20 @@ void request_free(struct request *rq) {
     free(rq);
 }
 
+/* What a client calls itself, fit for a terminal. */
+static void client_text(struct str id, char out[65]) {
+    int32_t n = id.p ? MIN(id.len, 64) : 0;
+    for (int32_t i = 0; i < n; i++) out[i] = id.p[i] > ' ' && id.p[i] < 0x7f ? id.p[i] : '?';
+    out[n] = 0;
+}
+
 static void refuse(struct conn *c, const struct request *rq, const char *why) {
+    char client[65];
     c->set->stats.refused_requests++;
+    client_text(rq->header.client_id, client);
     const struct kafka_api *api = kafka_api_by_key(rq->header.api_key);
-    trace_warn("conn", "%s: closing: %s (API key %d%s%s, version %d, client %.*s)", c->peer, why, rq->header.api_key,
-               api ? " " : "", api ? api->name : "", rq->header.api_version, (int)MIN(rq->header.client_id.len, 64),
-               rq->header.client_id.p ? rq->header.client_id.p : "");
+    trace_warn("conn", "%s: closing: %s (API key %d%s%s, version %d, client \"%s\")", c->peer, why, rq->header.api_key,
+               api ? " " : "", api ? api->name : "", rq->header.api_version, client);
     conn_close(c, NULL);
 }
 
