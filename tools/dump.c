@@ -1,0 +1,289 @@
+/* dump.c - `varve dump`: shows what files hold, or verifies them. Formats: docs/storage.md. */
+#include "tools/dump.h"
+#include <dirent.h>
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include "log/kafka_files.h"
+
+enum { EXIT_READ = 1, EXIT_USAGE = 2, EXIT_DAMAGE = 3, DEPTH_MAX = 8 };
+
+static const char help[] =
+    "usage: varve dump [--records] [--json] FILE|DIR...\n"
+    "       varve dump --verify [--json] FILE|DIR...\n"
+    "\n"
+    "Shows what the files of a broker hold: .log, .index, .timeindex, .txnindex, .snapshot,\n"
+    "leader-epoch-checkpoint, partition.metadata, offset checkpoints, varve.manifest, varve.meta,\n"
+    "and the commit journal (catalog, *.vj). Works on Kafka's own files, and while a broker is running.\n"
+    "\n"
+    "  --records   also the records of each batch, and the entries of each journal group\n"
+    "  --json      one JSON object a line\n"
+    "  --verify    show nothing but damage: FILE: position P: WHAT\n"
+    "  --help\n"
+    "\n"
+    "Exit code: 0 all well, 1 something cannot be read, 2 usage, 3 damage.\n";
+
+/* ---- what is said about a file ---- */
+
+void dump_damage(struct dump *d, const char *path, uint64_t position, const char *fmt, ...) {
+    char what[256];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(what, sizeof what, fmt, args);
+    va_end(args);
+    d->damages++;
+    if (d->json) {
+        json_object(&d->out, NULL);
+        json_text(&d->out, "type", "damage");
+        json_text(&d->out, "file", path);
+        json_u64(&d->out, "position", position);
+        json_text(&d->out, "what", what);
+        json_object_end(&d->out);
+        json_line(&d->out);
+        return;
+    }
+    if (!d->verify) fflush(stdout);
+    fprintf(d->verify ? stdout : stderr, "%s: position %" PRIu64 ": %s\n", path, position, what);
+}
+
+void dump_note(struct dump *d, const char *path, const char *fmt, ...) {
+    char what[256];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(what, sizeof what, fmt, args);
+    va_end(args);
+    if (!d->verify) fflush(stdout);
+    fprintf(stderr, "%s: %s\n", path, what);
+}
+
+void dump_unreadable(struct dump *d, const char *path, int neg_errno) {
+    if (d->walking && neg_errno == -ENOENT) return;
+    d->unreadable = true;
+    fflush(stdout);
+    fprintf(stderr, "varve dump: %s: %s\n", path, strerror(-neg_errno));
+}
+
+/* ---- kinds of files ---- */
+
+enum kind { KIND_NONE, KIND_LOG, KIND_INDEX, KIND_TIMES, KIND_TXN, KIND_SNAPSHOT, KIND_TEXT, KIND_MANIFEST, KIND_META, KIND_PIECE, KIND_CATALOG };
+
+static bool has_suffix(const char *name, const char *suffix) {
+    size_t len = strlen(name), tail = strlen(suffix);
+    return len > tail && strcmp(name + len - tail, suffix) == 0;
+}
+
+static enum kind kind_of(const char *name, int64_t *base) {
+    static const char *const texts[] = {EPOCH_CHECKPOINT_FILE, PARTITION_METADATA_FILE, RECOVERY_POINT_FILE, REPLICATION_OFFSET_FILE, LOG_START_OFFSET_FILE};
+    if (file_parse(name, base) == FILE_OTHER) *base = -1;
+    if (has_suffix(name, ".log")) return KIND_LOG;
+    if (has_suffix(name, ".index")) return KIND_INDEX;
+    if (has_suffix(name, ".timeindex")) return KIND_TIMES;
+    if (has_suffix(name, ".txnindex")) return KIND_TXN;
+    if (has_suffix(name, ".snapshot")) return KIND_SNAPSHOT;
+    if (has_suffix(name, ".vj")) return KIND_PIECE;
+    if (strcmp(name, MANIFEST_FILE) == 0) return KIND_MANIFEST;
+    if (strcmp(name, "varve.meta") == 0) return KIND_META;
+    if (strcmp(name, "catalog") == 0) return KIND_CATALOG;
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+        if (strcmp(name, texts[i]) == 0) return KIND_TEXT;
+    return KIND_NONE;
+}
+
+static const char *name_of(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static char *folder_of(const char *path) {
+    const char *slash = strrchr(path, '/');
+    if (!slash) return strdup(".");
+    return slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+}
+
+static void print_file(struct dump *d, const char *path, enum kind kind, int64_t base) {
+    if (!d->json) printf("Dumping %s\n", path);
+    if (kind == KIND_LOG) print_log(d, path, base);
+    else if (kind == KIND_INDEX) print_index(d, path, base);
+    else if (kind == KIND_TIMES) print_time_index(d, path, base);
+    else if (kind == KIND_TXN) print_txn_index(d, path);
+    else if (kind == KIND_SNAPSHOT) print_snapshot(d, path);
+    else if (kind == KIND_TEXT) print_text_file(d, path, name_of(path));
+    else if (kind == KIND_MANIFEST) print_manifest(d, path);
+    else if (kind == KIND_META) print_meta(d, path);
+    else if (kind == KIND_PIECE) print_journal_piece(d, path);
+    else if (kind == KIND_CATALOG) print_catalog(d, path);
+}
+
+static void verify_part(struct dump *d, const struct folder *f, const char *path, int64_t base, unsigned what) {
+    char *stem = strndup(path, (size_t)(strrchr(path, '.') - path));
+    if (stem) verify_segment(d, f, stem, base, what);
+    else dump_unreadable(d, path, -ENOMEM);
+    free(stem);
+}
+
+/* `f` is the folder that the file lies in; `beside`: its log is verified too, and its indexes with it. */
+static void verify_file(struct dump *d, const struct folder *f, const char *path, enum kind kind, int64_t base, bool beside) {
+    if (kind == KIND_LOG) verify_part(d, f, path, base, beside ? VERIFY_LOG | VERIFY_INDEX | VERIFY_TIMES : VERIFY_LOG);
+    else if (kind == KIND_INDEX && !beside) verify_part(d, f, path, base, VERIFY_INDEX);
+    else if (kind == KIND_TIMES && !beside) verify_part(d, f, path, base, VERIFY_TIMES);
+    else if (kind == KIND_SNAPSHOT) verify_snapshot(d, path);
+    else if (kind == KIND_TEXT) verify_text_file(d, path, name_of(path));
+    else if (kind == KIND_MANIFEST) verify_manifest(d, path);
+    else if (kind == KIND_META) verify_meta(d, path);
+    else if (kind == KIND_CATALOG) verify_catalog(d, path);
+    else if (kind == KIND_PIECE && !beside) verify_journal_piece(d, path);
+}
+
+static void dump_file(struct dump *d, const char *path) {
+    int64_t base;
+    enum kind kind = kind_of(name_of(path), &base);
+    if (kind == KIND_NONE) {
+        d->unreadable = true;
+        fprintf(stderr, "varve dump: %s: not a kind of file that is known here\n", path);
+        return;
+    }
+    d->files++;
+    if (!d->verify) {
+        print_file(d, path, kind, base);
+        return;
+    }
+    struct folder f;
+    char *folder = folder_of(path);
+    folder_load(&f, folder ? folder : ".", NULL);
+    verify_file(d, &f, path, kind, base, false);
+    folder_free(&f);
+    free(folder);
+}
+
+/* ---- folders ---- */
+
+struct names { char **v; size_t count, cap; };
+
+static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+
+static void names_free(struct names *n) {
+    for (size_t i = 0; i < n->count; i++) free(n->v[i]);
+    free(n->v);
+}
+
+static int names_read(const char *path, struct names *n) {
+    *n = (struct names){0};
+    DIR *dir = opendir(path);
+    if (!dir) return -errno;
+    for (struct dirent *e; (e = readdir(dir));) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        if (n->count == n->cap) {
+            size_t cap = n->cap ? n->cap * 2 : 64;
+            char **grown = realloc(n->v, cap * sizeof *grown);
+            if (!grown) break;
+            n->v = grown;
+            n->cap = cap;
+        }
+        if (!(n->v[n->count] = strdup(e->d_name))) break;
+        n->count++;
+    }
+    closedir(dir);
+    if (n->count > 0) qsort(n->v, n->count, sizeof *n->v, by_name);
+    return 0;
+}
+
+static bool has_name(const struct names *n, const char *name) {
+    return n->count > 0 && bsearch(&name, n->v, n->count, sizeof *n->v, by_name);
+}
+
+static bool log_is_beside(const struct names *n, const char *name) {
+    char log[300];
+    snprintf(log, sizeof log, "%.*s.log", (int)(strrchr(name, '.') - name), name);
+    return has_name(n, log);
+}
+
+static bool is_dir(const char *path, bool follow) {
+    struct stat st;
+    return (follow ? stat(path, &st) : lstat(path, &st)) == 0 && S_ISDIR(st.st_mode);
+}
+
+static void visit_file(struct dump *d, const struct folder *f, const struct names *names, const char *path, const char *name) {
+    int64_t base;
+    enum kind kind = kind_of(name, &base);
+    if (kind == KIND_NONE) return;
+    d->files++;
+    if (!d->verify) {
+        print_file(d, path, kind, base);
+        return;
+    }
+    bool beside = kind == KIND_PIECE || kind == KIND_LOG || ((kind == KIND_INDEX || kind == KIND_TIMES) && log_is_beside(names, name));
+    verify_file(d, f, path, kind, base, beside);
+}
+
+static void visit(struct dump *d, const char *path, int depth) {
+    struct names names;
+    struct folder f = {0};
+    int err = names_read(path, &names);
+    if (err != 0) {
+        dump_unreadable(d, path, err);
+        return;
+    }
+    bool data_dir = has_name(&names, "varve.meta"), journal = has_name(&names, "catalog");
+    if (d->verify && data_dir && !d->dir) d->dir = data_dir_load(path);
+    if (d->verify && !data_dir && !journal) folder_load(&f, path, d->dir);
+    for (size_t i = 0; i < names.count; i++) {
+        char *below;
+        if (asprintf(&below, "%s%s%s", path, has_suffix(path, "/") ? "" : "/", names.v[i]) < 0) break;
+        bool deleted = has_suffix(names.v[i], "-delete");   /* its files are going away one by one */
+        if (!is_dir(below, false)) visit_file(d, &f, &names, below, names.v[i]);
+        else if (depth < DEPTH_MAX && !(deleted && d->verify)) visit(d, below, depth + 1);
+        free(below);
+    }
+    if (d->verify && journal) verify_journal(d, path);
+    if (d->verify && data_dir) {
+        verify_missing(d, path);
+        data_dir_free(d->dir);
+        d->dir = NULL;
+    }
+    folder_free(&f);
+    names_free(&names);
+}
+
+/* ---- command line ---- */
+
+static bool parse_options(int argc, char **argv, struct dump *d, int *exit_code) {
+    static const struct option options[] = {{"records", no_argument, NULL, 'r'}, {"json", no_argument, NULL, 'j'}, {"verify", no_argument, NULL, 'v'},
+                                            {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    int c;
+    optind = 1;
+    while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        if (c == 'r') d->records = true;
+        else if (c == 'j') d->json = true;
+        else if (c == 'v') d->verify = true;
+        else {
+            fputs(help, c == 'h' ? stdout : stderr);
+            *exit_code = c == 'h' ? 0 : EXIT_USAGE;
+            return false;
+        }
+    }
+    if (optind < argc) return true;
+    fputs(help, stderr);
+    *exit_code = EXIT_USAGE;
+    return false;
+}
+
+int cmd_dump(int argc, char **argv) {
+    struct dump d = {0};
+    int exit_code;
+    if (!parse_options(argc, argv, &d, &exit_code)) return exit_code;
+    json_init(&d.out, stdout);
+    for (int i = optind; i < argc; i++) {
+        d.walking = is_dir(argv[i], true);
+        if (d.walking) visit(&d, argv[i], 0);
+        else dump_file(&d, argv[i]);
+    }
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        fprintf(stderr, "varve dump: cannot write: %s\n", strerror(errno));
+        return EXIT_READ;
+    }
+    if (d.verify && !d.json) fprintf(stderr, "%" PRIu64 " files verified, %" PRIu64 " damaged places\n", d.files, d.damages);
+    return d.damages > 0 ? EXIT_DAMAGE : d.unreadable ? EXIT_READ : 0;
+}
