@@ -23,7 +23,7 @@
 
 enum catalog_record_type { CATALOG_STATE = 1, CATALOG_REMOVED, CATALOG_FOOTER };
 #define CATALOG_HEAD_BYTES 40u
-#define CATALOG_REWRITE_MIN_BYTES (16u * 1024) /* a file below this is never worth rewriting */
+#define CATALOG_REWRITE_MIN_BYTES 4096u /* a file below this is never worth rewriting */
 
 struct catalog_footer {
     uint64_t checkpoint_seq;      /* S */

@@ -1,0 +1,46 @@
+/* files.h - a bounded cache of open segment files: one per shard, used on its thread only.
+ *
+ * A handle in use is never closed; an idle one is, oldest first, when more than the limit are open.
+ * Handles outlive renames of their folder, and reads in flight outlive an unlink. */
+#ifndef LOG_FILES_H
+#define LOG_FILES_H
+#include "base/list.h"
+#include "log/impl.h"
+#include "log/names.h"
+
+struct file_slot;
+struct file {
+    int fd;
+    uint64_t plid;
+    int64_t base;
+    uint8_t kind;                 /* enum file_kind */
+    bool direct;
+    bool forgotten;               /* closed with its last user */
+    uint32_t users;
+    struct list lru;              /* idle ones, oldest first */
+    struct file *next;            /* in its hash chain */
+};
+struct files {
+    struct io *io;
+    const char *dir;              /* the data directory, borrowed */
+    struct file **slots;
+    uint32_t slot_count, count, max;
+    struct list idle;
+};
+
+MUST_CHECK enum err files_init(struct files *f, struct io *io, const char *dir, uint32_t max);
+void files_free(struct files *f);    /* closes all, in use or not */
+
+enum { PATH_BYTES = 4096 };
+/* <dir>/<folder>, <dir>/<folder>/<20 digits><suffix>, <dir>/<folder>/<name>. False: longer than PATH_BYTES. */
+void path_folder(char out[PATH_BYTES], const char *dir, const char *folder);
+void path_segment(char out[PATH_BYTES], const char *dir, const char *folder, int64_t base, enum file_kind kind);
+void path_in_folder(char out[PATH_BYTES], const char *dir, const char *folder, const char *name);
+
+/* Opens or finds; `flags` are those of io_open beside READ and WRITE (CREATE, DIRECT). NULL: *neg_errno. Give back with
+ * files_put. */
+struct file *files_get(struct files *f, const struct log_impl *l, int64_t base, enum file_kind kind, int flags, int *neg_errno);
+void files_put(struct files *f, struct file *file);
+/* The log's file, or all of its files (base -1), will not be asked for again. */
+void files_forget(struct files *f, uint64_t plid, int64_t base);
+#endif

@@ -1,0 +1,146 @@
+/* finish.c - what goes with the bytes of a log: index files, producer snapshots, syncs.
+ *
+ * Indexes are written when their segment is complete and at checkpoints, so that the files hold what
+ * the catalogue says; entries of batches that no file holds yet are left out. */
+#include <stdlib.h>
+#include <string.h>
+#include "base/assert.h"
+#include "log/store.h"
+#include "log/writer.h"
+
+enum { OFFSETS_PER_WRITE = WRITE_BYTES / INDEX_ENTRY_BYTES, TIMES_PER_WRITE = WRITE_BYTES / TIME_ENTRY_BYTES };
+
+/* First offset that is not wholly in the segment's file. */
+static int64_t written_end(const struct log_impl *l, const struct segment *s) {
+    int64_t next = segment_next_base(l, s);
+    uint32_t i = tail_find_place(&l->tail, s->base, next, s->written_bytes);
+    return i < l->tail.count && tail_at(&l->tail, i)->base_offset < next ? tail_at(&l->tail, i)->base_offset : s->end;
+}
+
+/* How many entries of the index in memory belong into the files. */
+static uint32_t offsets_due(const struct segment *s) {
+    const struct segment_index *x = s->index;
+    uint32_t n = x->offset_count;
+    while (n > x->offset_written && x->offsets[n - 1].position >= s->written_bytes) n--;
+    return n;
+}
+
+static uint32_t times_due(const struct log_impl *l, const struct segment *s) {
+    const struct segment_index *x = s->index;
+    int64_t end = written_end(l, s);
+    uint32_t n = x->time_count;
+    while (n > x->time_written && s->base + x->times[n - 1].relative >= end) n--;
+    return n;
+}
+
+static struct segment *segment_at_work(struct seg_writer *w, int64_t result, const char *what) {
+    struct log_impl *l = w->log;
+    if (result < 0 || (w->op.kind == IO_WRITE && (size_t)result != w->iov.iov_len)) {
+        writer_fail(w, result < 0 ? result : 0, what);
+        return NULL;
+    }
+    struct segment *s = segment_by_base(l, w->base);
+    if (s && w->change == l->change) return s;
+    writer_step(w);
+    return NULL;
+}
+
+static void offsets_written(struct seg_writer *w, int64_t result) {
+    struct segment *s = segment_at_work(w, result, "write an index");
+    if (!s) return;
+    ASSERT(s->index);
+    s->index_unsynced = true;
+    segment_index_written(s, s->index->offset_written + (uint32_t)(w->iov.iov_len / INDEX_ENTRY_BYTES), s->index->time_written);
+    writer_step(w);
+}
+
+static void times_written(struct seg_writer *w, int64_t result) {
+    struct segment *s = segment_at_work(w, result, "write a time index");
+    if (!s) return;
+    ASSERT(s->index);
+    s->index_unsynced = true;
+    segment_index_written(s, s->index->offset_written, s->index->time_written + (uint32_t)(w->iov.iov_len / TIME_ENTRY_BYTES));
+    writer_step(w);
+}
+
+static bool index_write(struct seg_writer *w, struct segment *s) {
+    struct segment_index *x = s->index;
+    uint32_t offsets = offsets_due(s) - x->offset_written, times = times_due(w->log, s) - x->time_written;
+    if (offsets == 0 && times == 0) {
+        if (x->offset_written == x->offset_count && x->time_written == x->time_count)
+            segment_index_written(s, x->offset_count, x->time_count); /* forgets the index */
+        return false;
+    }
+    if (!writer_buffers(w)) return true;
+    w->base = s->base;
+    if (!writer_open(w, s->base, offsets ? FILE_INDEX : FILE_TIMEINDEX, IO_OPEN_CREATE)) return true;
+    if (offsets) {
+        offsets = MIN(offsets, OFFSETS_PER_WRITE);
+        index_encode(x, x->offset_written, offsets, w->buf);
+        writer_io(w, IO_WRITE, 0, offsets * INDEX_ENTRY_BYTES, s->index_bytes, offsets_written);
+    } else {
+        times = MIN(times, TIMES_PER_WRITE);
+        index_encode_times(x, x->time_written, times, w->buf);
+        writer_io(w, IO_WRITE, 0, times * TIME_ENTRY_BYTES, s->time_index_bytes, times_written);
+    }
+    return true;
+}
+
+/* Kafka rebuilds a snapshot that is missing, so this one file is neither synced nor checked. */
+static enum err snapshot_write(struct seg_writer *w, struct segment *s) {
+    struct log_shard *sh = w->sh;
+    char path[PATH_BYTES];
+    path_segment(path, sh->store->dir, w->log->folder, s->end, FILE_SNAPSHOT);
+    int fd = io_open(sh->io, path, IO_OPEN_WRITE | IO_OPEN_CREATE | IO_OPEN_TRUNC);
+    if (fd < 0) return err_from_errno(fd);
+    int64_t n = io_pwrite(sh->io, fd, s->snapshot, s->snapshot_len, 0);
+    int rc = io_close(sh->io, fd);
+    if (n < 0 || rc < 0) return err_from_errno(n < 0 ? (int)n : rc);
+    if (n != s->snapshot_len) return ERR_IO;
+    free(s->snapshot);
+    s->snapshot = NULL;
+    return OK;
+}
+
+static void synced(struct seg_writer *w, int64_t result) {
+    if (result < 0) writer_fail(w, result, "sync a segment");
+    else writer_step(w);
+}
+
+/* Starts the next sync that the segment needs. The marks are cleared first: this writer alone sets them. */
+static bool sync_start(struct seg_writer *w, struct segment *s) {
+    enum file_kind kind = s->unsynced ? FILE_LOG : FILE_INDEX;
+    if (s->unsynced) {
+        s->unsynced = false;
+    } else if (s->index_unsynced) {
+        s->index_unsynced = false;
+        s->time_index_unsynced = s->time_index_bytes > 0;
+        if (s->index_bytes == 0) return sync_start(w, s);
+    } else if (s->time_index_unsynced) {
+        s->time_index_unsynced = false;
+        kind = FILE_TIMEINDEX;
+    } else {
+        return false;
+    }
+    if (!writer_open(w, s->base, kind, 0)) return true;
+    writer_io(w, IO_SYNC, 0, 0, 0, synced);
+    return true;
+}
+
+bool finish_step(struct seg_writer *w, bool flush) {
+    struct log_impl *l = w->log;
+    for (uint32_t i = 0; i < l->segment_count; i++) {
+        struct segment *s = &l->segments[i];
+        bool complete = i + 1 < l->segment_count && s->written_bytes == s->size_bytes;
+        if (s->index && (complete || flush) && index_write(w, s)) return true;
+        if (complete && s->snapshot && snapshot_write(w, s) != OK) {
+            writer_fail(w, -5, "write a producer snapshot");
+            return true;
+        }
+        if (flush && sync_start(w, s)) return true;
+    }
+    if (!flush || !l->folder_unsynced) return false;
+    if (folder_sync(w->sh, l) == OK) return false;
+    writer_fail(w, -5, "sync a partition's folder");
+    return true;
+}

@@ -1,0 +1,514 @@
+/* read.c - reading whole batches: from memory, from the journal, from segment files.
+ *
+ * Offsets below the first tail entry are wholly in files; the tail says where the rest is. What comes
+ * from a disk is checked, batch by batch, before it leaves: CRC, offsets, epoch, length.
+ *
+ * A read may span a truncation, or find that its bytes moved from the journal to a file meanwhile: it
+ * then starts again. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/assert.h"
+#include "base/trace.h"
+#include "log/lookup.h"
+#include "log/store.h"
+
+enum {
+    READ_BYTES_MIN = 64 * 1024,     /* from a file, however little was asked for */
+    READ_BYTES_MAX = 2 << 20,       /* but for a single larger batch */
+    SEEK_SLACK_BYTES = 16 * 1024,   /* what may lie between an index entry and the batch that is wanted */
+    TRIES_MAX = 4
+};
+
+struct read_op {
+    struct io_op op;
+    struct lookup lookup;
+    struct log_read *r;
+    struct log_impl *log;
+    struct file *file;
+    struct buf *buf;
+    uint32_t change;
+    uint32_t tries;
+    bool *at_once;                  /* while log_read() runs: finished before it returned */
+    bool from_start;                /* the index has misled: scan the segment */
+    bool located;                   /* by hint or index */
+    bool seeking;                   /* the batch that holds the offset was not met yet */
+    int64_t base;                   /* segment */
+    int64_t expected;               /* least base offset of the next batch */
+    uint32_t position, want, got;
+    uint32_t read_from;             /* journal: offset of buf in the piece */
+    struct journal_pos pos;
+};
+
+static void read_start(struct read_op *x);
+
+static int64_t read_limit(const struct log_impl *l, const struct log_read *r) { return MIN(r->max_offset, l->pub.end); }
+
+static void reset(struct log_read *r) {
+    r->slice_count = 0;
+    r->bytes = 0;
+    r->err = OK;
+    r->next_offset = r->offset;
+}
+
+static void finish(struct read_op *x, enum err err) {
+    struct log_read *r = x->r;
+    struct log_impl *l = x->log;
+    struct log_shard *sh = l->pub.shard;
+    if (x->file) files_put(&sh->files, x->file);
+    buf_unref(x->buf);
+    lookup_free(&x->lookup);
+    if (err != OK) log_read_release(r);
+    r->err = err;
+    r->state = NULL;
+    bool *at_once = x->at_once;
+    free(x);
+    if (at_once) *at_once = true;
+    else r->done(r);
+    ASSERT(l->reads > 0);
+    l->reads--;
+    shard_release_log(sh, l);
+}
+
+static void restart(struct read_op *x) {
+    if (x->file) files_put(&x->log->pub.shard->files, x->file);
+    x->file = NULL;
+    buf_unref(x->buf);
+    x->buf = NULL;
+    log_read_release(x->r);
+    if (++x->tries > TRIES_MAX) {
+        finish(x, ERR_CORRUPT);
+        return;
+    }
+    read_start(x);
+}
+
+static void corrupt(struct read_op *x, const char *where, uint64_t position, const char *what) {
+    struct log_impl *l = x->log;
+    trace_error("log", "%s/%s: %s %lld position %llu, offset %lld: %s; reads of it fail", l->pub.shard->store->dir, l->folder, where,
+                (long long)x->base, (unsigned long long)position, (long long)x->expected, what);
+    l->pub.faulty = true;
+    finish(x, ERR_CORRUPT);
+}
+
+/* ---- memory --------------------------------------------------------------------------------------- */
+
+/* How many entries from `i` on, all in memory or all in one piece of the journal, fit the request. */
+static uint32_t entries_fitting(const struct log_impl *l, const struct log_read *r, uint32_t i, bool memory, uint32_t *bytes) {
+    const struct tail *t = &l->tail;
+    int64_t limit = read_limit(l, r);
+    uint32_t n = 0;
+    *bytes = 0;
+    for (; i + n < t->count; n++) {
+        const struct tail_entry *e = tail_at(t, i + n);
+        if (e->base_offset >= limit || (e->slice != NULL) != memory) break;
+        if (n > 0 || !r->min_one) {
+            if ((uint64_t)*bytes + e->len > r->max_bytes) break;
+        }
+        *bytes += e->len;
+    }
+    return n;
+}
+
+static enum err copy_entries(struct log_impl *l, struct log_read *r, uint32_t i, uint32_t n, uint32_t bytes) {
+    struct buf *b = buf_new(bytes, 0);
+    if (!b) return ERR_NOMEM;
+    uint32_t at = 0;
+    for (uint32_t k = i; k < i + n; k++) {
+        const struct tail_entry *e = tail_at(&l->tail, k);
+        memcpy(b->data + at, shard_slice_buf(e->slice)->data + e->pos.offset, e->len);
+        at += e->len;
+    }
+    r->slices[0] = (struct slice){b, 0, bytes};
+    r->slice_count = 1;
+    return OK;
+}
+
+static enum err read_memory(struct log_impl *l, struct log_read *r, uint32_t i) {
+    uint32_t bytes, n = entries_fitting(l, r, i, true, &bytes);
+    if (n == 0) return OK;
+    if (n > LOG_READ_SLICES) {
+        enum err err = copy_entries(l, r, i, n, bytes);
+        if (err != OK) return err;
+    } else {
+        for (uint32_t k = i; k < i + n; k++) {
+            const struct tail_entry *e = tail_at(&l->tail, k);
+            r->slices[r->slice_count++] = (struct slice){buf_ref(shard_slice_buf(e->slice)), e->pos.offset, e->len};
+        }
+    }
+    const struct tail_entry *last = tail_at(&l->tail, i + n - 1);
+    r->bytes = bytes;
+    r->next_offset = last->base_offset + last->count;
+    return OK;
+}
+
+/* ---- checks ----------------------------------------------------------------------------------------- */
+
+/* What is wrong with the whole batch at `p`, whose header was parsed; NULL: nothing. */
+static const char *batch_wrong(const struct log_impl *l, const struct segment *s, const uint8_t *p, const struct batch_header *h,
+                               int64_t expected) {
+    if (batch_check(h) != OK) return "the batch header is impossible";
+    if (h->base_offset < expected) return "the batch's offset is lower than expected";
+    if (batch_last_offset(h) >= s->end) return "the batch's offsets go beyond the segment";
+    if (!batch_crc_ok(p, h)) return "the batch's CRC does not match";
+    int32_t epoch = epochs_at(&l->pub.epochs, h->base_offset);
+    if (epoch >= 0 && h->leader_epoch != epoch) return "the batch's leader epoch is not the one of this offset";
+    return NULL;
+}
+
+/* ---- the journal -------------------------------------------------------------------------------------- */
+
+/* Moves the batches that were asked for to the front of the buffer, next to each other. */
+static void journal_done(struct io_op *op) {
+    struct read_op *x = CONTAINER_OF(op, struct read_op, op);
+    struct log_impl *l = x->log;
+    struct log_read *r = x->r;
+    if (op->result < 0) {
+        finish(x, ERR_IO);
+        return;
+    }
+    uint32_t i = tail_find(&l->tail, r->offset), bytes;
+    bool same = x->change == l->change && i < l->tail.journal_only && tail_at(&l->tail, i)->base_offset <= r->offset;
+    uint32_t n = same ? entries_fitting(l, r, i, false, &bytes) : 0, at = 0;
+    for (uint32_t k = i; k < i + n; k++) {
+        const struct tail_entry *e = tail_at(&l->tail, k);
+        bool inside = e->pos.piece == x->pos.piece && e->pos.offset >= x->read_from &&
+                      e->pos.offset + e->len <= x->read_from + (uint64_t)op->result;
+        if (!inside) break;
+        uint8_t *p = x->buf->data + (e->pos.offset - x->read_from);
+        struct batch_header h;
+        const struct segment *s = segment_of(l, e->base_offset);
+        x->base = s->base;
+        x->expected = e->base_offset;
+        const char *wrong = batch_parse(p, e->len, &h) != OK || h.total_bytes != e->len || h.base_offset != e->base_offset
+                                ? "the batch in the journal is not the one that was written"
+                                : batch_wrong(l, s, p, &h, e->base_offset);
+        if (wrong) {
+            corrupt(x, "journal, for segment", e->pos.offset, wrong);
+            return;
+        }
+        memmove(x->buf->data + at, p, e->len);
+        at += e->len;
+        r->next_offset = e->base_offset + e->count;
+    }
+    if (at == 0) {
+        restart(x);
+        return;
+    }
+    r->slices[0] = (struct slice){buf_ref(x->buf), 0, at};
+    r->slice_count = 1;
+    r->bytes = at;
+    finish(x, OK);
+}
+
+static void read_journal(struct read_op *x, uint32_t i) {
+    struct log_impl *l = x->log;
+    uint32_t bytes, n = entries_fitting(l, x->r, i, false, &bytes);
+    if (n == 0) {
+        finish(x, OK);
+        return;
+    }
+    const struct tail_entry *e = tail_at(&l->tail, i);
+    x->pos = e->pos;
+    x->read_from = ALIGN_DOWN(e->pos.offset, IO_BLOCK_BYTES);
+    uint32_t to = e->pos.offset + e->len;
+    for (uint32_t k = i + 1; k < i + n; k++) {
+        e = tail_at(&l->tail, k);
+        if (e->pos.piece != x->pos.piece || e->pos.offset < to || e->pos.offset + e->len - x->read_from > READ_BYTES_MAX) break;
+        to = e->pos.offset + e->len;
+    }
+    uint32_t len = ALIGN_UP(to - x->read_from, IO_BLOCK_BYTES);
+    x->buf = buf_new(len, IO_BLOCK_BYTES);
+    if (!x->buf) {
+        finish(x, ERR_NOMEM);
+        return;
+    }
+    x->change = l->change;
+    x->op = (struct io_op){.kind = IO_READ, .fd = journal_fd(l->pub.shard->journal, x->pos.piece), .offset = x->read_from,
+                           .buf = x->buf->data, .len = len, .done = journal_done};
+    io_submit(l->pub.shard->io, &x->op);
+}
+
+/* ---- files ------------------------------------------------------------------------------------------ */
+
+static struct read_hint *hint_slot(struct log_shard *sh, uint64_t plid, int64_t offset) {
+    uint64_t h = plid * 0x9e3779b97f4a7c15u + (uint64_t)offset * 0xff51afd7ed558ccdu;
+    return &sh->hints[(h >> 32) % READ_HINTS];
+}
+
+/* Position up to which the segment's file holds whole batches. */
+static uint32_t file_limit(const struct log_impl *l, const struct segment *s) {
+    if (l->tail.count > 0) {
+        const struct tail_entry *e = tail_at(&l->tail, 0);
+        if (segment_of(l, e->base_offset) == s) return e->position;
+        if (e->base_offset < s->base) return 0;
+    }
+    return s->size_bytes;
+}
+
+static void file_read(struct read_op *x);
+
+/* The scan met something that cannot be: perhaps only the index was wrong. */
+static void scan_failed(struct read_op *x, uint32_t position, const char *what) {
+    if (x->located && x->seeking) {
+        trace_warn("log", "%s: segment %lld: the index points to position %u, where no batch begins; it is not used", x->log->folder,
+                   (long long)x->base, x->position);
+        x->from_start = true;
+        x->tries = 0;
+        restart(x);
+    } else {
+        corrupt(x, "segment", position, what);
+    }
+}
+
+/* Takes the batch at buf[at]; false: the read ends before it. */
+static bool take(struct read_op *x, const struct batch_header *h, uint32_t at) {
+    struct log_read *r = x->r;
+    if (h->base_offset >= read_limit(x->log, r)) return false;
+    bool first = r->bytes == 0;
+    if ((uint64_t)r->bytes + h->total_bytes > r->max_bytes && !(first && r->min_one)) return false;
+    if (first) {
+        r->slices[0] = (struct slice){buf_ref(x->buf), at, 0};
+        r->slice_count = 1;
+    }
+    r->slices[0].len += h->total_bytes;
+    r->bytes += h->total_bytes;
+    r->next_offset = batch_last_offset(h) + 1;
+    return true;
+}
+
+static void file_end(struct read_op *x, uint32_t position) {
+    struct log_impl *l = x->log;
+    if (x->r->bytes > 0)
+        *hint_slot(l->pub.shard, l->pub.plid, x->r->next_offset) =
+            (struct read_hint){l->pub.plid, x->r->next_offset, {x->base, position}};
+    finish(x, OK);
+}
+
+/* The buffer ended inside a batch, or before one: read on from `at`, unless there is something to return. */
+static void read_on(struct read_op *x, uint32_t at, uint32_t total, uint32_t limit) {
+    if (x->r->bytes > 0) {
+        file_end(x, x->position + at);
+        return;
+    }
+    if (x->position + at >= limit) {
+        scan_failed(x, x->position + at, "the batch that holds the offset is missing");
+        return;
+    }
+    if (total > limit - (x->position + at)) {
+        scan_failed(x, x->position + at, "the batch goes beyond what was written");
+        return;
+    }
+    if (at == 0 && x->got >= MAX(total, (uint32_t)BATCH_HEADER_BYTES)) {
+        scan_failed(x, x->position, "no batch begins here");
+        return;
+    }
+    x->position += at;
+    x->want = MAX(total, x->want);
+    file_read(x);
+}
+
+static void scan(struct read_op *x) {
+    struct log_impl *l = x->log;
+    struct segment *s = segment_by_base(l, x->base);
+    if (x->change != l->change || !s) {
+        restart(x);
+        return;
+    }
+    uint32_t at = 0, limit = file_limit(l, s);
+    x->got = MIN(x->got, limit > x->position ? limit - x->position : 0);
+    while (at < x->got) {
+        struct batch_header h;
+        const uint8_t *p = x->buf->data + at;
+        uint32_t left = x->got - at;
+        enum err err = batch_parse(p, left, &h);
+        if (err == ERR_TRUNCATED) {
+            read_on(x, at, left >= BATCH_HEADER_BYTES ? h.total_bytes : BATCH_HEADER_BYTES, limit);
+            return;
+        }
+        if (err != OK || h.base_offset < x->expected || (x->seeking && h.base_offset > x->r->offset && x->located)) {
+            scan_failed(x, x->position + at, "no batch of this offset begins here");
+            return;
+        }
+        if (batch_last_offset(&h) >= x->r->offset) {
+            const char *wrong = batch_wrong(l, s, p, &h, x->expected);
+            if (wrong) {
+                if (x->r->bytes > 0) file_end(x, x->position + at); /* the next read reports it */
+                else scan_failed(x, x->position + at, wrong);
+                return;
+            }
+            x->seeking = false;
+            if (!take(x, &h, at)) {
+                file_end(x, x->position + at);
+                return;
+            }
+        }
+        x->expected = batch_last_offset(&h) + 1;
+        at += h.total_bytes;
+    }
+    read_on(x, at, 0, limit);
+}
+
+static void file_done(struct io_op *op) {
+    struct read_op *x = CONTAINER_OF(op, struct read_op, op);
+    files_put(&x->log->pub.shard->files, x->file);
+    x->file = NULL;
+    if (op->result < 0) {
+        trace_error("log", "%s/%s: segment %lld cannot be read at %u: %s", x->log->pub.shard->store->dir, x->log->folder,
+                    (long long)x->base, x->position, strerror((int)-op->result));
+        finish(x, ERR_IO);
+        return;
+    }
+    x->got = (uint32_t)op->result;
+    if (x->got == 0 && x->change == x->log->change) corrupt(x, "segment", x->position, "the file is shorter than what was written");
+    else scan(x);
+}
+
+static void file_read(struct read_op *x) {
+    struct log_impl *l = x->log;
+    struct log_shard *sh = l->pub.shard;
+    struct segment *s = segment_by_base(l, x->base);
+    if (!s || x->change != l->change) {
+        restart(x);
+        return;
+    }
+    uint32_t limit = file_limit(l, s);
+    if (x->position >= limit) {
+        scan_failed(x, x->position, "the batch that holds the offset is missing");
+        return;
+    }
+    uint32_t len = MIN(x->want, limit - x->position);
+    buf_unref(x->buf);
+    x->buf = buf_new(len, 0);
+    int rc = -ENOMEM;
+    if (x->buf) x->file = files_get(&sh->files, l, x->base, FILE_LOG, 0, &rc);
+    if (!x->file) {
+        if (l->delete_durable) finish(x, ERR_CLOSED);
+        else if (rc == -ENOENT) corrupt(x, "segment", 0, "the file is missing");
+        else finish(x, rc == -ENOMEM ? ERR_NOMEM : ERR_IO);
+        return;
+    }
+    x->op = (struct io_op){.kind = IO_READ, .fd = x->file->fd, .offset = x->position, .buf = x->buf->data, .len = len, .done = file_done};
+    io_submit(sh->io, &x->op);
+}
+
+static void looked_up(struct lookup *lookup) {
+    struct read_op *x = CONTAINER_OF(lookup, struct read_op, lookup);
+    x->located = lookup->found;
+    x->position = lookup->found ? lookup->entry.position : 0;
+    x->expected = x->base;
+    file_read(x);
+}
+
+static void read_file(struct read_op *x) {
+    struct log_impl *l = x->log;
+    struct log_read *r = x->r;
+    const struct segment *s = segment_of(l, r->offset);
+    const struct read_hint *hint = hint_slot(l->pub.shard, l->pub.plid, r->offset);
+    uint32_t want = MIN(MAX(r->max_bytes, (uint32_t)READ_BYTES_MIN), (uint32_t)READ_BYTES_MAX);
+    x->base = s->base;
+    x->expected = s->base;
+    x->change = l->change;
+    x->want = want + SEEK_SLACK_BYTES;
+    x->seeking = true;
+    x->located = false;
+    x->position = 0;
+    if (x->from_start || r->offset == s->base) {
+        file_read(x);
+        return;
+    }
+    int64_t relative = r->offset - s->base;
+    if (hint->plid == l->pub.plid && hint->offset == r->offset && hint->place.base == s->base) {
+        x->located = true;
+        x->want = want;
+        x->position = hint->place.position;
+        x->expected = r->offset;
+        file_read(x);
+    } else if (s->index && s->index->offset_count > 0 && s->index->offsets[0].relative <= relative) {
+        x->located = true;
+        x->position = index_find(s->index, r->offset);
+        file_read(x);
+    } else if (s->index_bytes > 0) {
+        lookup_free(&x->lookup);
+        lookup_start(&x->lookup, l, s, false, relative, looked_up);
+    } else {
+        file_read(x);
+    }
+}
+
+/* ---- which -------------------------------------------------------------------------------------------- */
+
+static void read_start(struct read_op *x) {
+    struct log_impl *l = x->log;
+    struct log_read *r = x->r;
+    reset(r);
+    if (r->offset < l->pub.start || r->offset > l->pub.end) {
+        finish(x, ERR_RANGE);
+        return;
+    }
+    if (r->offset >= read_limit(l, r)) {
+        finish(x, OK);
+        return;
+    }
+    uint32_t i = tail_find(&l->tail, r->offset);
+    if (i == l->tail.count || tail_at(&l->tail, i)->base_offset > r->offset) read_file(x);
+    else if (tail_at(&l->tail, i)->slice) finish(x, read_memory(l, r, i));
+    else read_journal(x, i);
+}
+
+bool log_read(struct log *pub, struct log_read *r) {
+    struct log_impl *l = impl_of(pub);
+    r->log = pub;
+    r->state = NULL;
+    reset(r);
+    if (r->offset < pub->start || r->offset > pub->end) {
+        r->err = ERR_RANGE;
+        return true;
+    }
+    if (r->offset >= read_limit(l, r)) return true;
+    uint32_t i = tail_find(&l->tail, r->offset);
+    if (i < l->tail.count && tail_at(&l->tail, i)->slice && tail_at(&l->tail, i)->base_offset <= r->offset) {
+        r->err = read_memory(l, r, i);
+        return true;
+    }
+    struct read_op *x = calloc(1, sizeof *x);
+    if (!x) {
+        r->err = ERR_NOMEM;
+        return true;
+    }
+    x->r = r;
+    x->log = l;
+    r->state = x;
+    l->reads++;
+    bool at_once = false;
+    x->at_once = &at_once;
+    read_start(x);
+    if (!at_once) x->at_once = NULL;
+    return at_once;
+}
+
+void log_read_release(struct log_read *r) {
+    for (uint32_t i = 0; i < r->slice_count; i++) buf_unref(r->slices[i].buf);
+    r->slice_count = 0;
+    r->bytes = 0;
+}
+
+uint64_t log_bytes_between(const struct log *pub, int64_t offset, int64_t max_offset, uint64_t cap) {
+    const struct log_impl *l = impl_of_const(pub);
+    int64_t limit = MIN(max_offset, pub->end);
+    uint64_t bytes = 0;
+    if (offset >= limit) return 0;
+    uint32_t i = tail_find(&l->tail, offset);
+    int64_t tail_start = i < l->tail.count ? tail_at(&l->tail, i)->base_offset : limit;
+    for (; i < l->tail.count && bytes < cap && tail_at(&l->tail, i)->base_offset < limit; i++) bytes += tail_at(&l->tail, i)->len;
+    /* In files: as if all records were equal. */
+    int64_t file_end = MIN(tail_start, limit);
+    for (int64_t at = offset; at < file_end && bytes < cap;) {
+        const struct segment *s = segment_of(l, at);
+        int64_t end = MIN(s->end, file_end);
+        if (end <= at) break;
+        bytes += (uint64_t)((double)s->size_bytes / (double)(s->end - s->base) * (double)(end - at)) + 1;
+        at = end;
+    }
+    return MIN(bytes, cap);
+}

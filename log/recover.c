@@ -1,0 +1,473 @@
+/* recover.c - from the catalogue's states and the journal's entries back to logs (docs/storage.md, R3 and R5).
+ *
+ * Folding touches no file. Afterwards only logs that the journal speaks of are looked at on disk:
+ *   - files that the log does not list go, those longer than the log are cut (after an IMAGE, S3);
+ *   - a block below W that was being rewritten is put right from its IMAGE;
+ *   - what is pending stays in the journal: reads find it there, and the segment writer brings it into
+ *     the files in its own time. Until then a file may hold stray bytes between W and the end.
+ * A file below W that is shorter than W is damage: kept, reported, never cut. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/assert.h"
+#include "base/trace.h"
+#include "log/entries.h"
+#include "log/names.h"
+#include "log/state.h"
+#include "log/store.h"
+#include "log/writer.h"
+
+/* ---- R3: fold ----------------------------------------------------------------------------------- */
+
+enum err recover_state(void *ctx, uint64_t plid, const uint8_t *data, uint32_t len) {
+    struct log_store *s = ctx;
+    if (plid == STORE_PLID) {
+        uint64_t assigned = 0;
+        enum err err = state_decode_store(data, len, &assigned);
+        s->assigned_all = MAX(s->assigned_all, assigned);
+        return err;
+    }
+    struct log_shard *sh = &s->shards[log_store_shard_of(s, plid)];
+    struct log_impl *l = NULL;
+    enum err err = state_decode(sh, plid, data, len, &l);
+    if (err == OK) err = shard_add_log(sh, l);
+    if (err != OK && l) impl_free(l);
+    return err;
+}
+
+static enum err fold_create(struct log_store *s, struct log_shard *sh, const struct journal_entry *e) {
+    Varve__Storage__CreateEntry *m = varve__storage__create_entry__unpack(NULL, e->body_len, e->body);
+    if (!m) return ERR_CORRUPT;
+    enum err err = ERR_CORRUPT;
+    struct log_impl *l = NULL;
+    if (m->plid == e->plid && m->partition >= 0 && topic_name_ok(str_from(m->topic)) && !shard_find(sh, e->plid)) {
+        l = impl_new(sh, e->plid, m->topic, strlen(m->topic), m->partition);
+        err = l ? segment_add(l, 0, io_wall_ms(s->io)) : ERR_NOMEM;
+    }
+    if (err == OK) {
+        if (m->topic_id.len == sizeof l->pub.topic_id.b) memcpy(l->pub.topic_id.b, m->topic_id.data, sizeof l->pub.topic_id.b);
+        config_from_message(m->config, &l->config);
+        err = shard_add_log(sh, l);
+    }
+    varve__storage__create_entry__free_unpacked(m, NULL);
+    if (err != OK && l) impl_free(l);
+    else if (l) impl_dirty(l);
+    return err;
+}
+
+static enum err fold_records(struct log_impl *l, const struct journal_entry *e) {
+    struct entry_records r;
+    enum err err = entry_records_decode(&r, e->header, e->header_len);
+    if (err != OK) return err;
+    struct segment *s = segment_last(l);
+    if (r.base_offset != l->pub.end || r.place.segment_base != s->base || r.place.position != s->size_bytes) return ERR_CORRUPT;
+    if ((err = tail_reserve(&l->tail)) != OK) return err;
+    struct tail_entry t = {.base_offset = r.base_offset, .count = (uint32_t)(r.end_offset - r.base_offset), .len = e->body_len,
+                           .position = s->size_bytes, .pos = e->pos};
+    for (uint32_t at = 0; at < e->body_len;) {
+        struct batch_header h;
+        err = batch_parse(e->body + at, e->body_len - at, &h);
+        if (err == OK) err = batch_check(&h);
+        if (err == OK) err = impl_add_batch(l, &h, s->size_bytes);
+        if (err != OK) return err == ERR_NOMEM ? err : ERR_CORRUPT;
+        at += h.total_bytes;
+    }
+    if (l->pub.end != r.end_offset) return ERR_CORRUPT;
+    tail_push(&l->tail, &t);
+    l->pending_bytes += e->body_len;
+    return OK;
+}
+
+/* An IMAGE counts when it reaches to W: an older one was made obsolete by the checkpoint that moved W there, which
+ * synced the block. */
+static enum err fold_image(struct log_impl *l, const struct journal_entry *e) {
+    struct entry_image i;
+    enum err err = entry_image_decode(&i, e->header, e->header_len);
+    if (err != OK) return err;
+    uint32_t from = i.place.position, to = from + e->body_len;
+    if (e->body_len > IO_BLOCK_BYTES || from % IO_BLOCK_BYTES + e->body_len > IO_BLOCK_BYTES) return ERR_CORRUPT;
+    if (i.place.segment_base != l->synced.base || from >= l->synced.position || to < l->synced.position) return OK;
+    if (!l->image) l->image = malloc(sizeof *l->image);
+    if (!l->image) return ERR_NOMEM;
+    *l->image = (struct image){.base = l->synced.base, .from = from, .to = l->synced.position, .pos = e->pos};
+    memcpy(l->image->bytes, e->body, l->synced.position - from);
+    return OK;
+}
+
+static enum err fold_marker(struct log_impl *l, const struct journal_entry *e) {
+    struct entry_marker m;
+    enum err err = entry_marker_decode(&m, e->header, e->header_len);
+    if (err == OK && m.start != l->pub.end) err = ERR_CORRUPT;
+    if (err == OK) err = epochs_append(&l->pub.epochs, m.epoch, m.start);
+    if (err != OK) return err == ERR_INVALID ? ERR_CORRUPT : err;
+    l->pub.epoch = m.epoch;
+    l->pub.epoch_start = m.start;
+    return OK;
+}
+
+static enum err fold_truncate(struct log_impl *l, const struct journal_entry *e) {
+    struct entry_truncate t;
+    enum err err = entry_truncate_decode(&t, e->header, e->header_len);
+    if (err != OK) return err;
+    if (t.end < l->pub.start || t.end > l->pub.end) return ERR_CORRUPT;
+    return impl_cut(l, t.end, (struct place){t.place.segment_base, t.place.position}, t.epoch);
+}
+
+static enum err fold_start(struct log_impl *l, const struct journal_entry *e) {
+    Varve__Storage__LogStartEntry *m = varve__storage__log_start_entry__unpack(NULL, e->body_len, e->body);
+    if (!m) return ERR_CORRUPT;
+    enum err err = m->start < l->pub.start || m->start > l->pub.end ? ERR_CORRUPT : OK;
+    if (err == OK) impl_set_start(l, m->start);
+    varve__storage__log_start_entry__free_unpacked(m, NULL);
+    return err;
+}
+
+static enum err fold_roll(struct log_impl *l, const struct journal_entry *e) {
+    Varve__Storage__RollEntry *m = varve__storage__roll_entry__unpack(NULL, e->body_len, e->body);
+    if (!m) return ERR_CORRUPT;
+    bool sound = m->segment_base == l->pub.end && segment_last(l)->base < l->pub.end;
+    enum err err = sound ? impl_roll(l, m->created_ms) : ERR_CORRUPT;
+    varve__storage__roll_entry__free_unpacked(m, NULL);
+    return err;
+}
+
+static enum err fold_assigned(struct log_store *s, const struct journal_entry *e) {
+    Varve__Storage__AssignedEntry *m = varve__storage__assigned_entry__unpack(NULL, e->body_len, e->body);
+    if (!m) return ERR_CORRUPT;
+    s->assigned_all = MAX(s->assigned_all, m->metadata_end);
+    varve__storage__assigned_entry__free_unpacked(m, NULL);
+    return OK;
+}
+
+static enum err fold_log(struct log_impl *l, const struct journal_entry *e) {
+    impl_dirty(l);
+    switch (e->type) {
+    case ENTRY_RECORDS: return fold_records(l, e);
+    case ENTRY_IMAGE: return fold_image(l, e);
+    case ENTRY_MARKER: return fold_marker(l, e);
+    case ENTRY_TRUNCATE: return fold_truncate(l, e);
+    case ENTRY_LOGSTART: return fold_start(l, e);
+    case ENTRY_ROLL: return fold_roll(l, e);
+    case ENTRY_DELETE: l->delete_joined = l->delete_durable = true; return OK;
+    default: return ERR_UNSUPPORTED;
+    }
+}
+
+enum err recover_entry(void *ctx, const struct journal_entry *e) {
+    struct log_store *s = ctx;
+    if (e->type == ENTRY_ASSIGNED) return fold_assigned(s, e);
+    struct log_shard *sh = &s->shards[log_store_shard_of(s, e->plid)];
+    if (e->type == ENTRY_CREATE) return fold_create(s, sh, e);
+    struct log_impl *l = shard_find(sh, e->plid);
+    if (!l) return ERR_CORRUPT;
+    if (l->delete_durable) return e->type == ENTRY_IMAGE ? OK : ERR_CORRUPT;
+    return fold_log(l, e);
+}
+
+/* ---- R5: files of one log ------------------------------------------------------------------------- */
+
+struct fixing {
+    struct log_store *s;
+    struct log_impl *l;
+    char *why;
+    size_t why_len;
+    enum err err;
+};
+
+static enum err refuse(struct fixing *f, int neg_errno, const char *what) {
+    snprintf(f->why, f->why_len, "%s/%s: cannot %s: %s", f->s->dir, f->l->folder, what, strerror(-neg_errno));
+    return f->err = neg_errno == -ENOMEM ? ERR_NOMEM : neg_errno == -ENOSPC ? ERR_NOSPACE : ERR_IO;
+}
+
+static void unlist(void *ctx, const char *name, bool is_dir) {
+    struct fixing *f = ctx;
+    int64_t base;
+    enum file_kind kind = file_parse(name, &base);
+    if (f->err != OK || is_dir || kind == FILE_OTHER) return;
+    if (segment_by_base(f->l, base)) return;
+    /* The snapshot of a clean stop lies at the end of the log. */
+    if (kind == FILE_SNAPSHOT && base >= f->l->segments[0].base && base <= f->l->pub.end) return;
+    char path[PATH_BYTES];
+    path_in_folder(path, f->s->dir, f->l->folder, name);
+    int rc = io_unlink(f->s->io, path);
+    if (rc < 0 && rc != -ENOENT) refuse(f, rc, "remove a file that the log does not list");
+    f->l->folder_unsynced = true;
+}
+
+/* Opens, or -ENOENT. */
+static int open_kind(struct fixing *f, const struct segment *s, enum file_kind kind, uint64_t *size) {
+    char path[PATH_BYTES];
+    path_segment(path, f->s->dir, f->l->folder, s->base, kind);
+    int fd = io_open(f->s->io, path, IO_OPEN_READ | IO_OPEN_WRITE);
+    if (fd < 0) return fd;
+    struct io_stat st;
+    int rc = io_fstat(f->s->io, fd, &st);
+    if (rc < 0) {
+        (void)io_close(f->s->io, fd);
+        return rc;
+    }
+    *size = st.size_bytes;
+    return fd;
+}
+
+/* S3 "holds in recovery": the rest of the block goes into the journal before the file is cut inside it. */
+static enum err image_now(struct fixing *f, int fd, const struct segment *s) {
+    struct log_impl *l = f->l;
+    uint32_t from, to;
+    if (!need_image(l, s, MIN(s->size_bytes, s->written_bytes), &from, &to)) return OK;
+    if (l->image && l->image->base == s->base && l->image->from == from && l->image->to >= to) return OK;
+    struct journal_slice slice = {0};
+    enum err err = journal_slice_init(&slice, f->s->journal, l->pub.shard->index);
+    if (err != OK) return refuse(f, -ENOMEM, "start");
+    uint8_t *p = journal_slice_add(&slice, ENTRY_IMAGE, 0, l->pub.plid, ENTRY_IMAGE_BYTES, to - from, &err);
+    if (p) {
+        entry_image_encode(p, &(struct entry_image){.place = {s->base, from}});
+        int64_t n = io_pread(f->s->io, fd, p + ENTRY_IMAGE_BYTES, to - from, from);
+        err = n == (int64_t)(to - from) ? journal_write_now(f->s->journal, &slice) : ERR_IO;
+    }
+    buf_unref(slice.buf);
+    return err == OK ? OK : refuse(f, err == ERR_NOMEM ? -ENOMEM : err == ERR_NOSPACE ? -ENOSPC : -EIO, "journal a block before a cut");
+}
+
+static void damage(struct fixing *f, const struct segment *s, uint64_t size) {
+    struct log_impl *l = f->l;
+    l->pub.faulty = true;
+    trace_error("log", "%s/%s: segment %lld has %llu bytes, but %u were synced: records are missing; what is there is served, the rest is not",
+                f->s->dir, l->folder, (long long)s->base, (unsigned long long)size, s->written_bytes);
+}
+
+/* The block that holds W, from its IMAGE, unless the file has it right. */
+static enum err put_image_back(struct fixing *f, int fd, uint64_t size) {
+    const struct image *i = f->l->image;
+    uint32_t len = i->to - i->from;
+    uint8_t now[IO_BLOCK_BYTES];
+    int64_t n = size >= i->to ? io_pread(f->s->io, fd, now, len, i->from) : 0;
+    if (n == (int64_t)len && memcmp(now, i->bytes, len) == 0) return OK;
+    n = io_pwrite(f->s->io, fd, i->bytes, len, i->from);
+    return n == (int64_t)len ? OK : refuse(f, n < 0 ? (int)n : -EIO, "put a block back");
+}
+
+static enum err fix_log_file(struct fixing *f, struct segment *s) {
+    struct log_impl *l = f->l;
+    uint64_t size = 0;
+    int fd = open_kind(f, s, FILE_LOG, &size);
+    if (fd == -ENOENT) {
+        s->file_made = false;
+        if (s->written_bytes > 0) damage(f, s, 0);
+        return OK;
+    }
+    if (fd < 0) return refuse(f, fd, "open a segment");
+    s->file_made = s->unsynced = true;
+    enum err err = OK;
+    bool imaged = l->image && l->image->base == s->base;
+    if (size < s->written_bytes && !(imaged && size >= l->image->from)) damage(f, s, size);
+    else if (imaged) err = put_image_back(f, fd, size);
+    if (err == OK && size > s->size_bytes) {
+        err = image_now(f, fd, s);
+        int rc = err == OK ? io_truncate(f->s->io, fd, s->size_bytes) : 0;
+        if (rc < 0) err = refuse(f, rc, "cut a segment");
+    }
+    int rc = io_close(f->s->io, fd);
+    return err != OK || rc >= 0 ? err : refuse(f, rc, "close a segment");
+}
+
+/* An index is cut to what the catalogue counts on; one that has less is not used. */
+static enum err fix_index_file(struct fixing *f, struct segment *s, enum file_kind kind, uint32_t *expected) {
+    uint64_t size = 0;
+    int fd = open_kind(f, s, kind, &size);
+    if (fd == -ENOENT) {
+        if (*expected > 0) trace_warn("log", "%s: segment %lld has lost its %s", f->l->folder, (long long)s->base, file_suffix(kind));
+        *expected = 0;
+        return OK;
+    }
+    if (fd < 0) return refuse(f, fd, "open an index");
+    if (size < *expected) {
+        trace_warn("log", "%s: the %s of segment %lld is too short", f->l->folder, file_suffix(kind), (long long)s->base);
+        *expected = 0;
+    }
+    int rc = size > *expected ? io_truncate(f->s->io, fd, *expected) : 0;
+    if (rc < 0) refuse(f, rc, "cut an index");
+    int closed = io_close(f->s->io, fd);
+    return rc < 0 ? f->err : closed < 0 ? refuse(f, closed, "close an index") : OK;
+}
+
+static bool at_or_behind_synced(const struct log_impl *l, const struct segment *s) { return s->base >= l->synced.base; }
+
+static enum err fix_files(struct fixing *f) {
+    struct log_impl *l = f->l;
+    char path[PATH_BYTES];
+    path_folder(path, f->s->dir, l->folder);
+    int rc = io_list(f->s->io, path, unlist, f);
+    if (rc < 0 && rc != -ENOENT) return refuse(f, rc, "list its files");
+    for (uint32_t i = 0; i < l->segment_count && f->err == OK; i++) {
+        struct segment *s = &l->segments[i];
+        if (!at_or_behind_synced(l, s)) continue;
+        if (fix_log_file(f, s) != OK) break;
+        /* The window was folded on top of what the catalogue says; losing the start of an index only costs look-ups. */
+        if (fix_index_file(f, s, FILE_INDEX, &s->index_bytes) != OK) break;
+        if (fix_index_file(f, s, FILE_TIMEINDEX, &s->time_index_bytes) != OK) break;
+    }
+    l->dropped_count = 0;
+    l->droppable_total = l->dropped_total;
+    return f->err;
+}
+
+/* ---- folders -------------------------------------------------------------------------------------- */
+
+static enum err folder_aside(struct fixing *f, const char *name, uint64_t plid) {
+    char from[PATH_BYTES], to[PATH_BYTES], stray[FOLDER_NAME_BYTES];
+    folder_name_stray(stray, name, plid);
+    path_folder(from, f->s->dir, name);
+    path_folder(to, f->s->dir, stray);
+    int rc = io_rename(f->s->io, from, to);
+    if (rc < 0) {
+        snprintf(f->why, f->why_len, "%s: cannot be renamed to %s: %s", from, stray, strerror(-rc));
+        return f->err = ERR_IO;
+    }
+    trace_warn("log", "%s: no partition of this directory; renamed to %s", from, stray);
+    f->s->recovery.stray_folders++;
+    return OK;
+}
+
+/* "A CREATEd folder whose manifest is missing or torn is stray and is made again from the journal." */
+static enum err fix_created_folder(struct fixing *f) {
+    struct log_impl *l = f->l;
+    char path[PATH_BYTES];
+    struct io_stat st;
+    path_folder(path, f->s->dir, l->folder);
+    int rc = io_stat_path(f->s->io, path, &st);
+    if (rc == -ENOENT) return OK;
+    if (rc < 0) return refuse(f, rc, "look at its folder");
+    struct manifest m;
+    enum err err = folder_manifest_read(f->s->io, f->s->dir, l->folder, &m);
+    uint64_t plid = err == OK ? m.plid : 0;
+    manifest_free(&m);
+    const struct log_impl *owner = plid ? shard_find(&f->s->shards[log_store_shard_of(f->s, plid)], plid) : NULL;
+    if (owner && owner->delete_durable) return OK; /* fix_folders moves it */
+    l->folder_made = l->folder_unsynced = l->manifest_unsynced = plid == l->pub.plid;
+    return l->folder_made ? OK : folder_aside(f, l->folder, plid);
+}
+
+struct folders { struct fixing *f; char **known; uint32_t known_count; char **leftovers; uint32_t leftover_count, leftover_cap; };
+
+static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+
+static void leftover(struct folders *x, const char *name) {
+    if (x->leftover_count == x->leftover_cap) {
+        uint32_t cap = x->leftover_cap ? x->leftover_cap * 2 : 8;
+        char **v = realloc(x->leftovers, cap * sizeof *v);
+        if (!v) return; /* found again at the next start */
+        x->leftovers = v;
+        x->leftover_cap = cap;
+    }
+    char *copy = strdup(name);
+    if (copy) x->leftovers[x->leftover_count++] = copy;
+}
+
+static void unknown_folder(void *ctx, const char *name, bool is_dir) {
+    struct folders *x = ctx;
+    struct fixing *f = x->f;
+    if (!is_dir || f->err != OK) return;
+    struct str topic;
+    int32_t partition;
+    enum folder_kind kind = folder_parse(name, &topic, &partition);
+    if (kind == FOLDER_DELETED) leftover(x, name);
+    if (kind != FOLDER_PARTITION || (x->known && bsearch(&name, x->known, x->known_count, sizeof *x->known, by_name))) return;
+    struct manifest m;
+    enum err err = folder_manifest_read(f->s->io, f->s->dir, name, &m);
+    uint64_t plid = err == OK ? m.plid : 0;
+    manifest_free(&m);
+    struct log_impl *deleted = plid ? shard_find(&f->s->shards[log_store_shard_of(f->s, plid)], plid) : NULL;
+    if (!deleted || !deleted->delete_durable) {
+        folder_aside(f, name, plid);
+        return;
+    }
+    char from[PATH_BYTES], to[PATH_BYTES], gone[FOLDER_NAME_BYTES];
+    folder_name_deleted(gone, deleted->pub.topic, deleted->pub.partition, plid);
+    path_folder(from, f->s->dir, name);
+    path_folder(to, f->s->dir, gone);
+    int rc = io_rename(f->s->io, from, to);
+    if (rc < 0) {
+        snprintf(f->why, f->why_len, "%s: cannot be renamed to %s: %s", from, gone, strerror(-rc));
+        f->err = ERR_IO;
+        return;
+    }
+    leftover(x, gone);
+}
+
+/* Names of the folders of live logs, sorted. A deleted log's name may be a new log's: its folder, if it still has the
+ * name, tells by its manifest. */
+static enum err known_folders(struct log_store *s, struct folders *x) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->config.shards; i++) n += s->shards[i].log_count;
+    if (n == 0) return OK;
+    x->known = malloc(n * sizeof *x->known);
+    if (!x->known) return ERR_NOMEM;
+    for (uint32_t i = 0; i < s->config.shards; i++)
+        for (uint32_t k = 0; k < s->shards[i].log_count; k++) {
+            struct log_impl *l = s->shards[i].logs[k];
+            if (!l->delete_durable && (l->in_catalog || l->folder_made)) x->known[x->known_count++] = l->folder;
+        }
+    qsort(x->known, x->known_count, sizeof *x->known, by_name);
+    return OK;
+}
+
+static enum err fix_folders(struct fixing *f) {
+    struct log_store *s = f->s;
+    struct folders x = {.f = f};
+    f->err = known_folders(s, &x);
+    int rc = f->err == OK ? io_list(s->io, s->dir, unknown_folder, &x) : 0;
+    if (rc < 0) {
+        snprintf(f->why, f->why_len, "%s: cannot be listed: %s", s->dir, strerror(-rc));
+        f->err = ERR_IO;
+    }
+    free(x.known);
+    s->leftovers = x.leftovers;
+    s->leftover_count = x.leftover_count;
+    return f->err;
+}
+
+/* ---- all together ----------------------------------------------------------------------------------- */
+
+static enum err deleted_go(struct log_shard *sh) {
+    for (uint32_t i = sh->log_count; i-- > 0;) {
+        struct log_impl *l = sh->logs[i];
+        if (!l->delete_durable) continue;
+        l->folder_moved = true;
+        l->pending_bytes = 0;
+        shard_release_log(sh, l);
+        if (sh->failed != OK) return ERR_NOMEM;
+    }
+    return OK;
+}
+
+static enum err fix_shard(struct fixing *f, struct log_shard *sh) {
+    for (uint32_t i = 0; i < sh->log_count && f->err == OK; i++) {
+        struct log_impl *l = f->l = sh->logs[i];
+        l->pub.durable_end = l->pub.end;
+        if (l->dirty && !l->delete_durable && l->folder_made) fix_files(f);
+        free(l->image);
+        l->image = NULL;
+        journal_pending_add(f->s->journal, (int64_t)l->pending_bytes);
+        f->s->recovery.logs += !l->delete_durable;
+        f->s->recovery.faulty_logs += l->pub.faulty;
+        if (l->pending_bytes >= WRITE_BYTES || l->segment_count > 1) writer_want(l);
+    }
+    return f->err == OK ? deleted_go(sh) : f->err;
+}
+
+enum err recover_files(struct log_store *s, char *why, size_t why_len) {
+    struct fixing f = {.s = s, .why = why, .why_len = why_len};
+    for (uint32_t i = 0; i < s->config.shards; i++)
+        for (uint32_t k = 0; k < s->shards[i].log_count && f.err == OK; k++) {
+            f.l = s->shards[i].logs[k];
+            if (!f.l->in_catalog && !f.l->delete_durable) fix_created_folder(&f);
+        }
+    if (f.err == OK) fix_folders(&f);
+    for (uint32_t i = 0; i < s->config.shards && f.err == OK; i++) {
+        s->shards[i].journal = s->journal;
+        fix_shard(&f, &s->shards[i]);
+    }
+    return f.err;
+}

@@ -1,0 +1,20 @@
+/* state.h - a log's state in the catalogue (LogState of proto/storage.proto). */
+#ifndef LOG_STATE_H
+#define LOG_STATE_H
+#include "log/impl.h"
+#include "proto/storage.pb-c.h"
+
+/* As memory has it now. `*data` is malloc'ed. ERR_NOMEM. */
+MUST_CHECK enum err state_encode(const struct log_impl *l, uint8_t **data, uint32_t *len);
+/* A new log with that state, W at its end. ERR_CORRUPT, ERR_NOMEM. */
+MUST_CHECK enum err state_decode(struct log_shard *sh, uint64_t plid, const uint8_t *data, size_t len, struct log_impl **out);
+
+/* The state under this plid holds what is the store's: how far metadata was assigned. */
+#define STORE_PLID (UINT64_C(1) << 63)
+MUST_CHECK enum err state_encode_store(uint64_t metadata_assigned, uint8_t **data, uint32_t *len);
+MUST_CHECK enum err state_decode_store(const uint8_t *data, size_t len, uint64_t *metadata_assigned);
+
+void config_to_message(const struct log_config *c, Varve__Storage__LogConfig *m);
+/* Values that cannot be are replaced by the defaults. */
+void config_from_message(const Varve__Storage__LogConfig *m, struct log_config *c);
+#endif
