@@ -23,6 +23,10 @@
 #include "tests/sim/prng.h"
 
 #define DIR "/data"
+/* What the random runs must have seen to be worth anything. */
+static struct {
+    uint64_t crashes, recovery_crashes, checkpoints, rewrites, recycled, stops, held, joined, large, images;
+} seen;
 enum { SHARDS_MAX = 3, LOGS_MAX = 24, ENTRIES_MAX = 4000, SLICES_MAX = 4096 };
 
 /* ---- the model ---------------------------------------------------------------------------------- */
@@ -82,6 +86,7 @@ struct model {
     uint32_t checkpoints_done, cuts, waiters_done;
     enum err failed;
     bool expect_failure;
+    bool dead;                            /* crashed, to be opened again */
     struct journal_recovery rec;
     char why[512];
     uint64_t replay_seq;
@@ -104,7 +109,7 @@ static void model_free(struct model *m) {
     free(m);
 }
 
-static bool down(const struct model *m) { return sim_crashed(m->w, 0); }
+static bool down(const struct model *m) { return m->dead || sim_crashed(m->w, 0); }
 
 static uint64_t mix(uint64_t a, uint64_t b) {
     a ^= b + 0x9e3779b97f4a7c15u + (a << 6) + (a >> 2);
@@ -236,6 +241,7 @@ static void on_flush(void *ctx, uint64_t seq) {
         return;
     }
     sh->open->image = true;
+    seen.images++;
     sh->flush_waits = true;
     slice_submit(sh);
 }
@@ -244,6 +250,7 @@ static void on_done(void *ctx, enum err err) {
     struct model_shard *sh = ctx;
     ck_assert_int_eq(err, OK);
     sh->m->checkpoints_done++;
+    seen.checkpoints++;
 }
 static void on_pressure(void *ctx) { (void)ctx; }
 static void on_failed(void *ctx, enum err err) {
@@ -303,6 +310,7 @@ static struct journal_config config_of(struct model *m) {
 }
 
 static enum err model_open(struct model *m) {
+    m->dead = false;
     m->io = sim_io_create(m->w, 0);
     ck_assert_ptr_nonnull(m->io);
     int rc = io_mkdir(m->io, DIR);
@@ -364,6 +372,11 @@ static void model_attach(struct model *m) {
 }
 
 static void model_detach(struct model *m) {
+    m->dead = true;
+    for (int i = 0; i < 4; i++) { /* nobody is left to deliver to: what mails carry goes back to its owner */
+        mailbox_drain(&m->mailbox);
+        for (uint32_t k = 0; k < m->shards; k++) mailbox_drain(&m->shard[k].own);
+    }
     journal_close(m->j);
     m->j = NULL;
     timers_free(&m->timers);
@@ -372,18 +385,25 @@ static void model_detach(struct model *m) {
         buf_unref(m->slice[i].s.buf);
         m->slice[i].s.buf = NULL;
     }
-    for (uint32_t i = 0; i < m->shards; i++) {
-        /* States that were on their way to the journal. */
-        struct journal_states *st = &m->shard[i].states;
-        (void)st;
-    }
     io_destroy(m->io);
     m->io = NULL;
 }
 
 /* ---- running ----------------------------------------------------------------------------------------- */
 
+static void look(const struct model *m) {
+    seen.held += m->j->held.count > 0;
+    seen.stops += journal_pressure(m->j) >= 2;
+    seen.rewrites += m->j->catalog.rewriting;
+    for (const struct group *g = m->j->in_flight; g != NULL; g = g->next) {
+        seen.joined += g->slices.count > 1;
+        seen.large += g->more != NULL;
+    }
+    if (m->j->chain_bytes > 2 * (uint64_t)m->j->piece_count * m->piece_bytes) seen.recycled++;
+}
+
 static int turn(struct model *m, int64_t wait_ns) {
+    look(m);
     mailbox_drain(&m->mailbox);
     for (uint32_t i = 0; i < m->shards; i++) mailbox_drain(&m->shard[i].own);
     timers_run(&m->timers, io_mono_ns(m->io));
@@ -456,6 +476,7 @@ static void reopen_until_up(struct model *m, bool crash_in_recovery) {
             return;
         }
         ck_assert_msg(down(m), "recovery refuses: %s (%s)", m->why, err_str(err));
+        seen.recovery_crashes++;
         sim_crash(m->w, 0, any_policy(m));
         journal_close(m->j);
         m->j = NULL;
@@ -486,6 +507,7 @@ static void random_run(uint64_t seed) {
         if (at_random) sim_crash_at(m->w, 0, sim_disk_ops(m->w, 0) + 1 + prng_below(&m->rnd, 150));
         random_life(m, actions);
         if (!at_random && prng_below(&m->rnd, 3) == 0) quiet(m);
+        seen.crashes++;
         sim_crash(m->w, 0, any_policy(m));
         model_detach(m);
     }
@@ -502,6 +524,13 @@ START_TEST(test_random_crashes) {
     for (uint64_t seed = 1; seed <= n; seed++) {
         if (getenv("VARVE_TRACE") != NULL) fprintf(stderr, "seed %llu\n", (unsigned long long)seed);
         random_run(seed);
+    }
+    const uint64_t *counts = (const uint64_t *)&seen;
+    static const char *const names[] = {"crashes", "recovery crashes", "checkpoints", "rewrites", "recycled", "stops", "held", "joined",
+                                        "large", "images"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (getenv("VARVE_TRACE") != NULL) fprintf(stderr, "%s: %llu\n", names[i], (unsigned long long)counts[i]);
+        if (n >= 300) ck_assert_msg(counts[i] > 0, "%s: never seen", names[i]);
     }
 }
 END_TEST
