@@ -10,7 +10,7 @@
 #include "base/assert.h"
 #include "tools/cli.h"
 
-enum { CONNECT_TIMEOUT_MS = 10000, PROGRESS_MS = 200 };
+enum { CONNECT_TIMEOUT_MS = 5000, PROGRESS_MS = 200 };
 
 /* ---- client ------------------------------------------------------------------------------ */
 
@@ -46,8 +46,10 @@ int cli_failed(const struct options *o, const struct client *c, enum err err, co
 }
 
 int cli_finish(const struct options *o, int code) {
-    if (fflush(stdout) == 0 && !ferror(stdout)) return code;
-    fprintf(stderr, "varve %s: writing to standard output failed: %s\n", o->command->words, strerror(errno));
+    bool flushed = fflush(stdout) == 0;
+    if (flushed && !ferror(stdout)) return code;
+    fprintf(stderr, "varve %s: writing to standard output failed%s%s\n", o->command->words, flushed ? "" : ": ", flushed ? "" : strerror(errno));
+    clearerr(stdout); /* said once */
     return EXIT_FAILED;
 }
 

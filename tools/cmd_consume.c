@@ -116,7 +116,8 @@ static int loop(struct consume *k, int signals) {
         }
         progress_show(&k->progress, k->records, "records", NULL);
         if (err == ERR_TIMEOUT) {
-            if (fflush(stdout) != 0) break;
+            int code = cli_finish(k->o, EXIT_OK);
+            if (code != EXIT_OK) return code;
             err = consumer_poll(k->consumer, POLL_MS, &e);
             if (err == OK) event(k, e);
         }
