@@ -345,6 +345,7 @@ static const struct io_vtable uring_vtable = {
     .listen = posix_listen,
     .socket = posix_socket,
     .shutdown = posix_shutdown,
+    .sockname = posix_sockname,
     .recv_release = uring_recv_release,
     .submit = uring_submit,
     .cancel = uring_cancel,
