@@ -19,6 +19,7 @@ static void *helper_main(void *arg) {
         }
         if (list_empty(&h->waiting)) break;
         struct io_op *op = LIST_ENTRY(list_pop_front(&h->waiting), struct io_op, link);
+        h->waiting_count--;
         pthread_mutex_unlock(&h->lock);
         int64_t result = h->run(op);
         pthread_mutex_lock(&h->lock);
@@ -69,19 +70,24 @@ void helpers_free(struct helpers *h) {
     free(h->threads);
 }
 
+/* An op that still waits ends without having run. Under the lock. */
+static void finish_unrun(struct helpers *h, struct io_op *op, int error) {
+    list_remove(&op->link);
+    h->waiting_count--;
+    op->result = error;
+    list_push_back(&h->finished, &op->link);
+    if (atomic_fetch_add(&h->finished_count, 1) == 0) io_wake(h->io);
+}
+
 void helpers_submit(struct helpers *h, struct io_op *op) {
     pthread_mutex_lock(&h->lock);
     list_push_back(&h->waiting, &op->link);
-    if (h->idle > 0) {
+    h->waiting_count++;
+    if (h->waiting_count <= h->idle) {
         pthread_cond_signal(&h->some_waiting);
     } else if (h->thread_count < h->thread_limit) {
         int error = helper_start(h);
-        if (error && h->thread_count == 0) { /* nobody will ever run it: fail it, as an op fails */
-            list_remove(&op->link);
-            op->result = error;
-            list_push_back(&h->finished, &op->link);
-            if (atomic_fetch_add(&h->finished_count, 1) == 0) io_wake(h->io);
-        }
+        if (error && h->thread_count == 0) finish_unrun(h, op, error); /* nobody would ever run it */
     }
     pthread_mutex_unlock(&h->lock);
 }
@@ -94,12 +100,7 @@ bool helpers_cancel(struct helpers *h, struct io_op *op) {
         found = true;
         break;
     }
-    if (found) {
-        list_remove(&op->link);
-        op->result = -ECANCELED;
-        list_push_back(&h->finished, &op->link);
-        if (atomic_fetch_add(&h->finished_count, 1) == 0) io_wake(h->io);
-    }
+    if (found) finish_unrun(h, op, -ECANCELED);
     pthread_mutex_unlock(&h->lock);
     return found;
 }

@@ -46,7 +46,7 @@ struct helpers {
     _Atomic uint32_t finished_count;   /* a hint that saves the lock */
     pthread_t *threads;
     uint32_t thread_count, thread_limit;
-    uint32_t idle;                     /* under `lock` */
+    uint32_t idle, waiting_count;      /* under `lock` */
     struct io *io;
     int64_t (*run)(struct io_op *op);  /* on a helper; its value becomes op->result */
 };

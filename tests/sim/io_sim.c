@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/assert.h"
+#include "base/crc32c.h"
 #include "tests/sim/sim_world.h"
 
 #define FIRST_FD 1000
@@ -29,13 +30,7 @@ void sim_note(struct sim_world *w, uint64_t what, uint64_t a, uint64_t b, uint64
     }
 }
 
-static uint64_t hash_bytes(const void *bytes, size_t len) {
-    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
-    for (size_t i = 0; i < len; i++) hash = (hash ^ ((const uint8_t *)bytes)[i]) * 0x100000001b3u;
-    return hash;
-}
-
-static uint64_t hash_str(const char *s) { return s ? hash_bytes(s, strlen(s)) : 0; }
+static uint64_t hash_str(const char *s) { return s ? crc32c(0, s, strlen(s)) : 0; }
 
 static bool event_before(const struct sim_event *a, const struct sim_event *b) {
     return a->time_ns != b->time_ns ? a->time_ns < b->time_ns : a->seq < b->seq;
@@ -532,7 +527,7 @@ static int64_t run_write(struct sim_io *s, struct io_op *op) {
         memcpy(bytes + at, op->iov[i].iov_base, op->iov[i].iov_len);
         at += op->iov[i].iov_len;
     }
-    sim_note(s->world, 'w', op->offset, total, hash_bytes(bytes, total));
+    sim_note(s->world, 'w', op->offset, total, crc32c(0, bytes, total));
     int64_t result = write_bytes(s, h, bytes, total, op->offset, op->flags & IO_DSYNC);
     free(bytes);
     return result;

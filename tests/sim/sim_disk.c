@@ -5,12 +5,6 @@
 #include <string.h>
 #include "base/assert.h"
 
-static void image_free(struct sim_image *m) {
-    image_resize(m, 0);
-    free(m->chunks);
-    *m = (struct sim_image){0};
-}
-
 /* ---- names ------------------------------------------------------------------------------------ */
 
 static size_t names_position(const struct sim_names *names, const char *name, bool *found) {
@@ -413,14 +407,6 @@ static void crash_content(struct sim_inode *n, enum sim_crash_policy policy, str
         image_resize(&n->durable, n->durable.size); /* drops what lies behind the size */
     }
     changes_drop(n);
-}
-
-static void image_copy(struct sim_image *to, const struct sim_image *from) {
-    uint8_t part[SIM_SECTOR_BYTES * 64];
-    image_resize(to, 0);
-    for (uint64_t at = 0; at < from->size; at += sizeof part)
-        image_write(to, at, part, image_read(from, at, part, sizeof part));
-    to->size = from->size;
 }
 
 static void forget_current(struct sim_inode *n) {

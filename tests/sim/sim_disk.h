@@ -79,4 +79,6 @@ void disk_sweep(struct sim_disk *d);
 size_t image_read(const struct sim_image *m, uint64_t offset, void *buf, size_t len);
 void image_write(struct sim_image *m, uint64_t offset, const void *bytes, size_t len);
 void image_resize(struct sim_image *m, uint64_t size);
+void image_copy(struct sim_image *to, const struct sim_image *from);
+void image_free(struct sim_image *m);
 #endif

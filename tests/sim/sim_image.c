@@ -66,3 +66,16 @@ void image_resize(struct sim_image *m, uint64_t size) {
     }
     m->size = size;
 }
+
+void image_copy(struct sim_image *to, const struct sim_image *from) {
+    image_resize(to, 0);
+    for (size_t i = 0; i < from->chunk_count; i++)
+        if (from->chunks[i]) image_write(to, (uint64_t)i * CHUNK_BYTES, from->chunks[i], CHUNK_BYTES);
+    image_resize(to, from->size); /* a write may have left bytes behind the size: gone now */
+}
+
+void image_free(struct sim_image *m) {
+    image_resize(m, 0);
+    free(m->chunks);
+    *m = (struct sim_image){0};
+}

@@ -2,11 +2,16 @@
 #include <arpa/inet.h>
 #include <check.h>
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "base/assert.h"
 #include "tests/sim/io_sim.h"
@@ -537,6 +542,43 @@ START_TEST(entropy_differs) {
     ck_assert_mem_ne(a, b, sizeof a);
 } END_TEST
 
+/* As Docker's default profile does since version 25. */
+static bool forbid_io_uring(int error) {
+    struct sock_filter rules[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {ARRAY_LEN(rules), rules};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+/* 0: refused with a reason; 1: not; 2: this machine has no seccomp. */
+static int try_forbidden(int error) {
+    pid_t child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        char why[200] = "";
+        if (!forbid_io_uring(error)) _exit(2);
+        _exit(io_uring_create(&(struct io_config){0}, why, sizeof why) == NULL && why[0] ? 0 : 1);
+    }
+    int status;
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+START_TEST(io_uring_that_is_forbidden_is_refused_with_a_reason) {
+    int result = try_forbidden(EPERM);
+    if (result == 2) {
+        printf("SKIP io_uring_that_is_forbidden_is_refused_with_a_reason: no seccomp here\n");
+        return;
+    }
+    ck_assert_int_eq(result, 0);
+    ck_assert_int_eq(try_forbidden(ENOSYS), 0);
+} END_TEST
+
 static Suite *suite_for(const char *name) {
     Suite *suite = suite_create(name);
     TCase *tc = tcase_create(name);
@@ -564,6 +606,11 @@ static Suite *suite_for(const char *name) {
     tcase_add_test(tc, io_may_be_created_on_one_thread_and_used_by_another);
     tcase_add_test(tc, entropy_differs);
     suite_add_tcase(suite, tc);
+    if (which == BLOCKING) { /* once is enough */
+        TCase *refusal = tcase_create("refusal");
+        tcase_add_test(refusal, io_uring_that_is_forbidden_is_refused_with_a_reason);
+        suite_add_tcase(suite, refusal);
+    }
     return suite;
 }
 

@@ -1,4 +1,5 @@
 /* The simulator itself: what a crash keeps, what faults do, and that a seed decides everything. */
+#include <arpa/inet.h>
 #include <check.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -290,6 +291,126 @@ START_TEST(direct_io_demands_alignment) {
     ck_assert_int_eq(io_pread(io, fd, block, 4096, 512), -EINVAL);
 } END_TEST
 
+/* Four writes in flight at once, crashed at each operation in turn: what completed is there whole. */
+START_TEST(every_crash_point_of_parallel_writes) {
+    static char blocks[4][4096];
+    for (int i = 0; i < 4; i++) memset(blocks[i], '1' + i, sizeof blocks[i]);
+    unsigned crashes = 0;
+    for (uint64_t point = 1; point <= 5; point++) {
+        int fd = io_open(io, "/d/a", CREATE | IO_OPEN_TRUNC);
+        ck_assert_int_eq(io_sync(io, fd), 0);
+        ck_assert_int_eq(io_sync_dir(io, "/d"), 0);
+        sim_crash_at(world, 0, sim_disk_ops(world, 0) + point);
+        struct counted ops[4];
+        struct iovec iov[4];
+        for (unsigned i = 0; i < 4; i++) {
+            iov[i] = (struct iovec){blocks[i], 4096};
+            submit_write(&ops[i], fd, i * 4096, &iov[i], IO_DSYNC);
+        }
+        unsigned done = 0;
+        while (done < 4 && io_turn(io, INT64_MAX) == 0)
+            for (done = 0; done < 4 && ops[done].done; done++) {}
+        ck_assert_uint_eq(done < 4, sim_crashed(world, 0));
+        crashes += sim_crashed(world, 0);
+        crash(SIM_TORN);
+        uint8_t *data;
+        size_t len;
+        ck_assert_int_eq(io_read_file(io, "/d/a", 1 << 20, &data, &len), 0);
+        for (unsigned i = 0; i < 4; i++) {
+            if (!ops[i].done) continue;
+            ck_assert_uint_ge(len, (i + 1) * 4096);
+            ck_assert_mem_eq(data + i * 4096, blocks[i], 4096);
+        }
+        free(data);
+    }
+    ck_assert_uint_eq(crashes, 4);
+    sim_crash_at(world, 0, 0);
+} END_TEST
+
+/* ---- network ---------------------------------------------------------------------------------- */
+
+struct stream { int listener, client, server; };
+
+static struct stream stream_open(struct io *server_io, struct io *client_io) {
+    struct sockaddr_storage addr = {0};
+    struct sockaddr_in *in = (struct sockaddr_in *)&addr;
+    in->sin_family = AF_INET;
+    in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    struct stream st = {.listener = io_listen(server_io, &addr, 1), .client = io_socket(client_io, AF_INET)};
+    ck_assert_int_ge(st.listener, 0);
+    struct counted accept = {.op = {.kind = IO_ACCEPT, .fd = st.listener, .done = count_done}};
+    struct counted connect = {.op = {.kind = IO_CONNECT, .fd = st.client, .addr = addr, .done = count_done}};
+    io_submit(server_io, &accept.op);
+    io_submit(client_io, &connect.op);
+    while (!connect.done) ck_assert_int_eq(io_turn(client_io, INT64_MAX), 0);
+    while (!accept.done) ck_assert_int_eq(io_turn(server_io, INT64_MAX), 0);
+    ck_assert_int_eq(connect.op.result, 0);
+    st.server = (int)accept.op.result;
+    ck_assert_int_ge(st.server, 0);
+    return st;
+}
+
+static int64_t recv_on(struct io *on, int fd, void *buf, uint32_t len) {
+    struct counted c = {.op = {.kind = IO_RECV, .fd = fd, .buf = buf, .len = len, .done = count_done}};
+    io_submit(on, &c.op);
+    while (!c.done) ck_assert_int_eq(io_turn(on, INT64_MAX), 0);
+    return c.op.result;
+}
+
+static int64_t send_on(struct io *on, int fd, const char *text) {
+    struct iovec iov = {(void *)(uintptr_t)text, strlen(text)};
+    struct counted c = {.op = {.kind = IO_SEND, .fd = fd, .iov = &iov, .iov_count = 1, .done = count_done}};
+    io_submit(on, &c.op);
+    while (!c.done) ck_assert_int_eq(io_turn(on, INT64_MAX), 0);
+    return c.op.result;
+}
+
+START_TEST(crash_resets_the_connections_of_the_node) {
+    struct io *other = sim_io_create(world, 1);
+    struct stream st = stream_open(io, other);
+    char buf[8];
+    ck_assert_int_eq(send_on(io, st.server, "x"), 1);
+    ck_assert_int_eq(recv_on(other, st.client, buf, 8), 1);
+    crash(SIM_LOSE_NONE);
+    ck_assert_int_eq(recv_on(other, st.client, buf, 8), -ECONNRESET);
+    ck_assert_int_eq(io_close(other, st.client), 0);
+    io_destroy(other);
+} END_TEST
+
+START_TEST(connection_resets_on_demand) {
+    struct io *other = sim_io_create(world, 1);
+    struct stream st = stream_open(io, other);
+    char buf[8];
+    sim_reset_connection(world, 1, st.client);
+    ck_assert_int_eq(recv_on(io, st.server, buf, 8), -ECONNRESET);
+    ck_assert_int_eq(recv_on(other, st.client, buf, 8), -ECONNRESET);
+    ck_assert_int_eq(send_on(io, st.server, "x"), -ECONNRESET);
+    ck_assert_int_eq(io_close(other, st.client), 0);
+    io_destroy(other);
+} END_TEST
+
+START_TEST(short_receives_cut_anywhere) {
+    struct io *other = sim_io_create(world, 1);
+    struct stream st = stream_open(io, other);
+    sim_tuning(world)->short_receives = true;
+    const char *text = "0123456789abcdefghijklmnopqrstuvwxyz";
+    unsigned receives = 0;
+    for (int round = 0; round < 20; round++) {
+        char got[64];
+        size_t len = 0;
+        ck_assert_int_eq(send_on(other, st.client, text), (int64_t)strlen(text));
+        for (; len < strlen(text); receives++) {
+            int64_t n = recv_on(io, st.server, got + len, (uint32_t)(sizeof got - len));
+            ck_assert_int_gt(n, 0);
+            len += (size_t)n;
+        }
+        ck_assert_mem_eq(got, text, strlen(text));
+    }
+    ck_assert_uint_gt(receives, 25);
+    ck_assert_int_eq(io_close(other, st.client), 0);
+    io_destroy(other);
+} END_TEST
+
 static jmp_buf fatal_jump;
 
 START_TEST(fatal_takes_the_node_down) {
@@ -370,6 +491,10 @@ int main(void) {
     tcase_add_test(tc, old_life_is_dead);
     tcase_add_test(tc, damage_reaches_both_images);
     tcase_add_test(tc, direct_io_demands_alignment);
+    tcase_add_test(tc, every_crash_point_of_parallel_writes);
+    tcase_add_test(tc, crash_resets_the_connections_of_the_node);
+    tcase_add_test(tc, connection_resets_on_demand);
+    tcase_add_test(tc, short_receives_cut_anywhere);
     tcase_add_test(tc, fatal_takes_the_node_down);
     tcase_add_test(tc, nothing_to_wait_for_is_said);
     tcase_add_test(tc, same_seed_same_run);
