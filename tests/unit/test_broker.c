@@ -386,7 +386,7 @@ int main(void) {
     struct io_config config = {0};
     int failed = run(false);
     struct io *probe = io_uring_create(&config, why, sizeof why);
-    if (!probe) printf("SKIP: io_uring: %s\n", why);
+    if (!probe) printf("SKIP io_uring: %s\n", why);
     io_destroy(probe);
     if (probe) failed += run(true);
     return failed ? EXIT_FAILURE : EXIT_SUCCESS;
