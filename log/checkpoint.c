@@ -14,6 +14,9 @@ static void states_free(struct checkpoint *c) {
     for (uint32_t i = 0; i < c->count; i++) free(c->v[i].state.data);
     free(c->v);
     free(c->removed);
+    /* Not taken over by the journal: the store was closed with the node down. */
+    for (uint32_t i = 0; c->states && c->states->v && i < c->states->count; i++) free(c->states->v[i].data);
+    if (c->states) free(c->states->v);
     free(c->states);
     *c = (struct checkpoint){0};
 }
@@ -146,8 +149,8 @@ static void checkpoint_done(void *ctx, enum err err) {
         }
         shard_release_log(sh, l);
     }
+    trace_debug("log", "shard %u: checkpoint of %u logs up to group %llu complete", sh->index, c.count, (unsigned long long)c.seq);
     states_free(&c);
-    trace_debug("log", "shard %u: checkpoint %llu complete", sh->index, (unsigned long long)c.seq);
 }
 
 static void pressure(void *ctx) { shard_pressure_changed(ctx); }

@@ -15,6 +15,7 @@
 enum { FIND_READ_BYTES = 512 * 1024 };
 
 struct find_op {
+    struct list link;               /* shard->finds */
     struct log_find *f;
     struct log_impl *log;
     struct log_read read;
@@ -36,6 +37,7 @@ static void finish(struct find_op *x, enum err err) {
     f->err = err;
     f->state = NULL;
     lookup_free(&x->lookup);
+    list_remove(&x->link);
     free(x);
     if (at_once) *at_once = true;
     else f->done(f);
@@ -204,9 +206,18 @@ bool log_find(struct log *pub, struct log_find *f) {
     x->f = f;
     x->log = l;
     x->at_once = &at_once;
+    list_push_back(&pub->shard->finds, &x->link);
     l->reads++;
     if (f->max_timestamp) find_largest(x);
     else find_time(x);
     if (!at_once) x->at_once = NULL;
     return at_once;
+}
+
+void finds_free(struct log_shard *sh) {
+    for (struct list *n; (n = list_pop_front(&sh->finds));) {
+        struct find_op *x = LIST_ENTRY(n, struct find_op, link);
+        free(x->lookup.block);
+        free(x);
+    }
 }

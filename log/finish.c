@@ -50,6 +50,7 @@ static void offsets_written(struct seg_writer *w, int64_t result) {
     if (!s) return;
     ASSERT(s->index);
     s->index_unsynced = true;
+    w->log->folder_unsynced |= s->index_bytes == 0;
     segment_index_written(s, s->index->offset_written + (uint32_t)(w->iov.iov_len / INDEX_ENTRY_BYTES), s->index->time_written);
     writer_step(w);
 }
@@ -59,6 +60,7 @@ static void times_written(struct seg_writer *w, int64_t result) {
     if (!s) return;
     ASSERT(s->index);
     s->index_unsynced = true;
+    w->log->folder_unsynced |= s->time_index_bytes == 0;
     segment_index_written(s, s->index->offset_written, s->index->time_written + (uint32_t)(w->iov.iov_len / TIME_ENTRY_BYTES));
     writer_step(w);
 }

@@ -129,11 +129,14 @@ static void flushed_deliver(struct mail *m) {
     struct checkpoint *ck = &j->ck;
     if (j->err != OK || states->err != OK) {
         states_free(states->v, states->count);
+        states->v = NULL;
         journal_fail(j, states->err != OK ? states->err : ERR_IO, "a checkpoint could not write the logs' files");
         return;
     }
     ASSERT(ck->phase == CHECKPOINT_FLUSHING && ck->flushes_missing > 0);
-    if (gather(ck, states) != OK) {
+    enum err err = gather(ck, states);
+    states->v = NULL; /* until here whoever closes the shard frees them */
+    if (err != OK) {
         journal_fail(j, ERR_NOMEM, "no memory for a checkpoint");
         return;
     }

@@ -22,6 +22,7 @@ enum {
 
 struct read_op {
     struct io_op op;
+    struct list link;               /* shard->reads */
     struct lookup lookup;
     struct log_read *r;
     struct log_impl *log;
@@ -58,6 +59,7 @@ static void finish(struct read_op *x, enum err err) {
     if (x->file) files_put(&sh->files, x->file);
     buf_unref(x->buf);
     lookup_free(&x->lookup);
+    list_remove(&x->link);
     if (err != OK) log_read_release(r);
     r->err = err;
     r->state = NULL;
@@ -394,6 +396,7 @@ static void file_read(struct read_op *x) {
 
 static void looked_up(struct lookup *lookup) {
     struct read_op *x = CONTAINER_OF(lookup, struct read_op, lookup);
+    lookup_free(lookup);
     x->located = lookup->found;
     x->position = lookup->found ? lookup->entry.position : 0;
     x->expected = x->base;
@@ -429,7 +432,6 @@ static void read_file(struct read_op *x) {
         x->position = index_find(s->index, r->offset);
         file_read(x);
     } else if (s->index_bytes > 0) {
-        lookup_free(&x->lookup);
         lookup_start(&x->lookup, l, s, false, relative, looked_up);
     } else {
         file_read(x);
@@ -479,12 +481,22 @@ bool log_read(struct log *pub, struct log_read *r) {
     x->r = r;
     x->log = l;
     r->state = x;
+    list_push_back(&pub->shard->reads, &x->link);
     l->reads++;
     bool at_once = false;
     x->at_once = &at_once;
     read_start(x);
     if (!at_once) x->at_once = NULL;
     return at_once;
+}
+
+void reads_free(struct log_shard *sh) {
+    for (struct list *n; (n = list_pop_front(&sh->reads));) {
+        struct read_op *x = LIST_ENTRY(n, struct read_op, link);
+        buf_unref(x->buf); /* nothing was handed to x->r yet, which may be gone */
+        free(x->lookup.block);
+        free(x);
+    }
 }
 
 void log_read_release(struct log_read *r) {

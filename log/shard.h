@@ -88,6 +88,7 @@ struct log_shard {
     bool dir_unsynced;              /* folders were made or renamed */
     struct list unlinks;            /* deleted folders that are being emptied */
     struct timer retry;             /* of writers that wait for a folder's name */
+    struct list reads, finds;       /* under way */
     struct read_hint hints[READ_HINTS];
 
     void (*writable)(void *ctx);
@@ -136,6 +137,10 @@ extern const struct journal_shard_ops shard_journal_ops;
 /* The log's files hold what the checkpoint wants, synced; or it is gone. */
 void checkpoint_log_flushed(struct log_shard *sh, struct log_impl *l);
 void checkpoint_free(struct log_shard *sh);
+
+/* read.c, find.c: forget what is under way, for a store that is closed with the node down. */
+void reads_free(struct log_shard *sh);
+void finds_free(struct log_shard *sh);
 
 /* writer.c: brings the files of a log up to what is asked: checkpoint, roll, truncation, deletion, or much pending. */
 enum { WRITE_BYTES = 512 * 1024 };

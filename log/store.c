@@ -41,18 +41,29 @@ static void journal_failed(void *ctx, enum err err, const char *what) { store_fa
 
 /* ---- open ----------------------------------------------------------------------------------- */
 
+/* Makes the folder at the first `len` bytes of `dir`, durably. */
+static int make_part(struct io *io, const char *dir, size_t len) {
+    char path[PATH_BYTES], parent[PATH_BYTES];
+    snprintf(path, sizeof path, "%.*s", (int)len, dir);
+    int rc = io_mkdir(io, path);
+    if (rc < 0) return rc;
+    const char *slash = strrchr(path, '/');
+    size_t parent_len = slash ? (size_t)(slash - path) : 0;
+    snprintf(parent, sizeof parent, "%.*s", (int)parent_len, path);
+    return io_sync_dir(io, parent_len > 0 ? parent : slash ? "/" : ".");
+}
+
 static enum err make_dir(struct io *io, const char *dir, char *why, size_t why_len) {
-    char path[PATH_BYTES];
-    if (strlen(dir) + FOLDER_NAME_BYTES + FILE_NAME_BYTES + 2 >= PATH_BYTES) {
+    size_t len = strlen(dir);
+    while (len > 1 && dir[len - 1] == '/') len--;
+    if (len + FOLDER_NAME_BYTES + FILE_NAME_BYTES + 2 >= PATH_BYTES) {
         snprintf(why, why_len, "the path of the data directory is too long");
         return ERR_INVALID;
     }
-    for (size_t i = 1; i <= strlen(dir); i++) {
-        if (dir[i] != '/' && dir[i] != '\0') continue;
-        memcpy(path, dir, i);
-        path[i] = '\0';
-        int rc = io_mkdir(io, path);
-        if (rc >= 0 || rc == -EEXIST || dir[i] == '/') continue; /* a parent that may not be made may well exist */
+    for (size_t i = 1; i <= len; i++) {
+        if (i < len && dir[i] != '/') continue;
+        int rc = make_part(io, dir, i);
+        if (rc >= 0 || rc == -EEXIST || i < len) continue; /* a parent that may not be made may well exist */
         snprintf(why, why_len, "%s: cannot be made: %s", dir, strerror(-rc));
         return err_from_errno(rc);
     }
@@ -240,12 +251,20 @@ static void stop_checkpointed(void *ctx, enum err err) {
     else to_all(s, export_deliver);
 }
 
+/* Everything is in files. The IMAGEs that this took lie behind the checkpoint, and nothing will be behind the next one:
+ * that is what makes the stop a clean one. */
+static void stop_flushed(void *ctx, enum err err) {
+    struct log_store *s = ctx;
+    if (err != OK) stop_finish(s, err);
+    else journal_checkpoint(s->journal, true, stop_checkpointed, s);
+}
+
 static void stopping_deliver(struct mail *m) {
     struct log_shard *sh = CONTAINER_OF(m, struct log_shard, reply);
     struct log_store *s = sh->store;
     if (--s->stop_waiting > 0) return;
     if (store_failed(s)) stop_finish(s, s->failed_err);
-    else journal_checkpoint(s->journal, true, stop_checkpointed, s);
+    else journal_checkpoint(s->journal, false, stop_flushed, s);
 }
 
 static void stop_deliver(struct mail *m) {

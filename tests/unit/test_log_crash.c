@@ -1,0 +1,343 @@
+/* test_log_crash.c - random workloads over the simulated disk, crashes anywhere, recovery, and then:
+ * what was reported durable is there, byte for byte and in order; nothing else is; files are prefixes
+ * of their logs. The seeds are 1..VARVE_SEEDS, from VARVE_SEED_FROM when that is set. */
+#include <check.h>
+#include <fcntl.h>
+#include "tests/unit/log_harness.h"
+
+enum { MODELS_MAX = 6 };
+
+struct run {
+    struct machine m;
+    struct prng rng;
+    uint64_t seed;
+    struct model models[MODELS_MAX];
+    uint32_t created_count;
+    bool down;
+    char message[600];
+    int lives;
+    bool strays;                         /* recovery left ranges for the writer: files may hold stray bytes meanwhile */
+};
+
+#define RUN_FAIL(run, ...)                                              \
+    do {                                                                \
+        if (!(run)->message[0]) snprintf((run)->message, sizeof (run)->message, __VA_ARGS__); \
+        return;                                                         \
+    } while (0)
+
+static uint64_t pick(struct run *x, uint64_t n) { return prng_below(&x->rng, n); }
+
+/* For a look at one seed with VARVE_TRACE=1. */
+static void note(const struct model *x, const char *what, int64_t offset) {
+    trace_debug("test", "plid %llu: %s %lld", (unsigned long long)x->plid, what, (long long)offset);
+}
+
+static void created(struct log *l, void *ctx, enum err err) {
+    (void)l;
+    note(ctx, "created", err);
+    if (err == OK) ((struct model *)ctx)->created = true;
+}
+
+static void deleted(void *ctx, enum err err) {
+    struct model *x = ctx;
+    note(x, "deleted", err);
+    if (err == OK) x->deleted = true;
+    x->log = NULL;
+}
+
+/* LOGSTARTs become durable in the order in which they were asked for. */
+static void started(struct log *l, void *ctx, enum err err) {
+    (void)l;
+    struct model *x = ctx;
+    int64_t offset = x->starts[x->starts_done++ % STARTS_MAX];
+    if (err == OK && offset > x->start_durable) x->start_durable = offset;
+}
+
+static struct log_shard *shard_for(struct run *x, uint64_t plid) { return x->m.shards[log_store_shard_of(x->m.store, plid)]; }
+
+static void do_create(struct run *x, struct model *mo, uint32_t slot) {
+    model_free(mo);
+    *mo = (struct model){.plid = log_store_new_plid(x->m.store), .partition = (int32_t)slot};
+    snprintf(mo->topic, sizeof mo->topic, "topic");
+    struct log_spec spec = {.plid = mo->plid, .topic = mo->topic, .partition = mo->partition, .first_epoch = pick(x, 4) ? 1 : 0};
+    log_config_defaults(&spec.config);
+    spec.config.segment_bytes = pick(x, 2) ? 1u << 30 : 20000 + (uint32_t)pick(x, 100000);
+    spec.config.index_interval_bytes = pick(x, 2) ? 4096 : 0;
+    enum err err = log_create(shard_for(x, mo->plid), &spec, &mo->log, created, mo);
+    if (err == ERR_NOSPACE || err == ERR_IO || err == ERR_CLOSED || err == ERR_EXISTS) {
+        mo->log = NULL;
+        mo->plid = 0;
+        return;
+    }
+    if (err != OK) RUN_FAIL(x, "create: %s", err_str(err));
+    mo->log->on_durable = model_durable;
+    mo->log->owner = mo;
+    note(mo, "create", mo->partition);
+}
+
+static void do_append(struct run *x, struct model *mo) {
+    uint32_t kind = (uint32_t)pick(x, 100);
+    struct batch_spec s = {.records = 1 + (int32_t)pick(x, 4), .value_bytes = (uint32_t)pick(x, 600), .timestamp = 1000000 + (int64_t)pick(x, 1000),
+                           .producer_id = -1, .seed = prng_next(&x->rng)};
+    if (kind < 5) s.value_bytes = 30000 + (uint32_t)pick(x, 60000);
+    else if (kind < 15) s.value_bytes = (uint32_t)pick(x, 6000);
+    s.timestamp += mo->log->end;
+    if (kind > 60) {
+        s.producer_id = 7;
+        s.producer_epoch = 0;
+        s.base_sequence = (int32_t)mo->next_sequence;
+    }
+    struct log_append a;
+    enum err err = append_spec(mo->log, &s, &a);
+    if (err == ERR_AGAIN || err == ERR_NOSPACE || err == ERR_IO || err == ERR_TOO_LARGE || err == ERR_CLOSED) return;
+    if (err != OK) RUN_FAIL(x, "append: %s", err_str(err));
+    if (a.duplicate) RUN_FAIL(x, "append: a new batch was called a duplicate");
+    if (a.base_offset != mo->end) RUN_FAIL(x, "append: base offset %lld, expected %lld", (long long)a.base_offset, (long long)mo->end);
+    if (s.producer_id >= 0) mo->next_sequence += s.records;
+    model_add(mo, a.base_offset, a.last_offset, &s);
+}
+
+static void do_set_start(struct run *x, struct model *mo) {
+    struct log *l = mo->log;
+    if (l->durable_end <= l->start) return;
+    /* At a batch boundary, as retention does, or inside one, as DeleteRecords does. */
+    int64_t offset = l->start + 1 + (int64_t)pick(x, (uint64_t)(l->durable_end - l->start));
+    if (mo->starts_asked - mo->starts_done == STARTS_MAX) return;
+    enum err err = log_set_start(l, offset, started, mo);
+    if (err == OK) {
+        mo->starts[mo->starts_asked++ % STARTS_MAX] = offset;
+        mo->start_asked = offset;
+    }
+    if (err != OK && err != ERR_IO && err != ERR_CLOSED) RUN_FAIL(x, "set_start: %s", err_str(err));
+}
+
+static void do_truncate(struct run *x, struct model *mo) {
+    struct log *l = mo->log;
+    if (mo->count == 0) return;
+    uint32_t back = 1 + (uint32_t)pick(x, mo->count < 5 ? mo->count : 5);
+    int64_t offset = mo->batches[mo->count - back].base;
+    if (offset < l->start) return;
+    int32_t epoch = epochs_at(&l->epochs, offset > 0 ? offset - 1 : 0);
+    enum err err = log_truncate(l, epoch < 0 ? 0 : epoch, offset);
+    if (err == ERR_IO || err == ERR_CLOSED || err == ERR_UNSUPPORTED) return;
+    if (err != OK) RUN_FAIL(x, "truncate: %s", err_str(err));
+    if (l->end != offset) RUN_FAIL(x, "truncate: end is %lld instead of %lld", (long long)l->end, (long long)offset);
+    model_cut(mo, offset);
+    mo->truncated_from = mo->count;
+}
+
+static void do_read(struct run *x, struct model *mo) {
+    struct log *l = mo->log;
+    if (l->end == l->start) return;
+    struct log_read r = {.offset = l->start + (int64_t)pick(x, (uint64_t)(l->end - l->start)), .max_offset = l->end,
+                         .max_bytes = (uint32_t)pick(x, 100000), .min_one = true};
+    int64_t start = l->start;
+    enum err err = read_wait(&x->m, l, &r);
+    if (err == ERR_CLOSED) {
+        x->down = true;
+        return;
+    }
+    if (err == ERR_RANGE && l->start > start) return;
+    if (err == ERR_IO && x->m.failed != OK) return;
+    if (err != OK) RUN_FAIL(x, "read of %lld: %s", (long long)r.offset, err_str(err));
+    const char *wrong = r.bytes ? model_compare(mo, &r) : "nothing";
+    if (wrong) RUN_FAIL(x, "read of %lld: %s", (long long)r.offset, wrong);
+    log_read_release(&r);
+}
+
+static void do_duplicate(struct run *x, struct model *mo) {
+    (void)x;
+    for (uint32_t i = mo->count; i-- > 0;) {
+        const struct model_batch *b = &mo->batches[i];
+        if (b->producer_id < 0) continue;
+        struct batch_header h;
+        if (batch_parse(b->bytes, b->len, &h) != OK) RUN_FAIL(x, "the model's batch does not parse");
+        struct log_append a = {.batch = b->bytes, .header = &h, .now_ms = 1, .log_append_time_ms = -1};
+        enum err err = log_append(mo->log, &a);
+        if (err == ERR_IO || err == ERR_CLOSED) return;
+        if (err != OK || !a.duplicate || a.base_offset != b->base)
+            RUN_FAIL(x, "the last idempotent batch again: %s, duplicate %d, offset %lld, expected %lld", err_str(err), a.duplicate,
+                     (long long)a.base_offset, (long long)b->base);
+        return;
+    }
+}
+
+static void step(struct run *x) {
+    uint32_t slot = (uint32_t)pick(x, MODELS_MAX);
+    struct model *mo = &x->models[slot];
+    uint32_t what = (uint32_t)pick(x, 100);
+    if (!mo->log) {
+        if (!mo->delete_asked || mo->deleted) do_create(x, mo, slot);
+        return;
+    }
+    if (mo->delete_asked) return;
+    if (what < 62) do_append(x, mo);
+    else if (what < 74) do_read(x, mo);
+    else if (what < 80) do_duplicate(x, mo);
+    else if (what < 84) {
+        enum err err = log_begin_epoch(mo->log, mo->log->epoch + 1);
+        if (err != OK && err != ERR_IO && err != ERR_CLOSED) RUN_FAIL(x, "begin_epoch: %s", err_str(err));
+    } else if (what < 87) do_set_start(x, mo);
+    else if (what < 90) do_truncate(x, mo);
+    else if (what < 92) journal_checkpoint(x->m.store->journal, false, NULL, NULL);
+    else if (what < 93) {
+        mo->delete_asked = true;
+        log_delete(mo->log, deleted, mo);
+    } else if (what < 94 && !x->strays) {
+        const char *wrong = impl_of(mo->log)->truncated || impl_of(mo->log)->truncates_joined ? NULL : model_check_files(&x->m, mo, false);
+        if (wrong && !sim_crashed(x->m.world, 0)) RUN_FAIL(x, "partition %d: %s", mo->partition, wrong);
+    } else {
+        uint32_t turns = 1 + (uint32_t)pick(x, 20);
+        for (uint32_t i = 0; i < turns && !x->down; i++) x->down = !machine_turn(&x->m, 1000000);
+    }
+}
+
+/* ---- after recovery ----------------------------------------------------------------------------------- */
+
+static void check_log(struct run *x, struct model *mo, struct log *l) {
+    mo->log = l;
+    l->on_durable = model_durable;
+    l->owner = mo;
+    if (l->end < mo->durable_end)
+        RUN_FAIL(x, "partition %d: offset %lld was durable, the log ends at %lld", mo->partition, (long long)mo->durable_end, (long long)l->end);
+    if (l->end > mo->end && !mo->truncated_from)
+        RUN_FAIL(x, "partition %d: the log ends at %lld, appended were %lld", mo->partition, (long long)l->end, (long long)mo->end);
+    if (l->start < mo->start_durable || l->start > mo->start_asked)
+        RUN_FAIL(x, "partition %d: start %lld, durable %lld, asked %lld", mo->partition, (long long)l->start, (long long)mo->start_durable,
+                 (long long)mo->start_asked);
+    if (l->faulty) RUN_FAIL(x, "partition %d is faulty", mo->partition);
+    mo->start_asked = mo->start_durable = l->start;
+    mo->starts_asked = mo->starts_done = 0;
+    model_cut(mo, l->end);
+    if (mo->end > 0 && (mo->count == 0 || mo->batches[mo->count - 1].end != l->end)) RUN_FAIL(x, "partition %d: ends inside a batch", mo->partition);
+    mo->durable_end = l->end;
+    mo->next_sequence = 0;
+    for (uint32_t i = 0; i < mo->count; i++) {
+        struct batch_header h;
+        if (mo->batches[i].producer_id >= 0 && batch_parse(mo->batches[i].bytes, mo->batches[i].len, &h) == OK)
+            mo->next_sequence = (int64_t)h.base_sequence + h.last_offset_delta + 1;
+    }
+    const char *wrong = model_check(&x->m, mo, 1 + (uint32_t)pick(x, 200000));
+    if (wrong && wrong[0]) RUN_FAIL(x, "partition %d: %s", mo->partition, wrong);
+    if (wrong) x->down = true;
+    else do_duplicate(x, mo);
+}
+
+static void check_all(struct run *x) {
+    for (uint32_t i = 0; i < MODELS_MAX && !x->message[0] && !x->down; i++) {
+        struct model *mo = &x->models[i];
+        if (!mo->plid) continue;
+        struct log *l = log_shard_by_plid(shard_for(x, mo->plid), mo->plid);
+        if (!l && mo->created && !mo->delete_asked) RUN_FAIL(x, "partition %d is gone", mo->partition);
+        if (l && mo->deleted) RUN_FAIL(x, "partition %d is back", mo->partition);
+        if (!l) {
+            model_free(mo);
+            *mo = (struct model){0};
+            continue;
+        }
+        mo->created = true;
+        mo->delete_asked = false;
+        check_log(x, mo, l);
+    }
+    uint32_t logs = 0;
+    for (uint32_t s = 0; s < x->m.config.shards; s++)
+        for (struct log *l = log_shard_first(x->m.shards[s]); l; l = log_shard_next(x->m.shards[s], l)) logs++;
+    for (uint32_t i = 0; i < MODELS_MAX; i++) logs -= x->models[i].log != NULL;
+    if (logs != 0 && !x->message[0] && !x->down) RUN_FAIL(x, "there are logs that nobody created");
+}
+
+static void check_files_exact(struct run *x) {
+    for (uint32_t i = 0; i < MODELS_MAX; i++) {
+        struct model *mo = &x->models[i];
+        if (!mo->log) continue;
+        const char *wrong = model_check_files(&x->m, mo, true);
+        if (wrong) RUN_FAIL(x, "after a clean stop, partition %d: %s", mo->partition, wrong);
+    }
+}
+
+static void forget_logs(struct run *x) {
+    for (uint32_t i = 0; i < MODELS_MAX; i++) x->models[i].log = NULL;
+}
+
+static void crash(struct run *x) {
+    sim_crash_at(x->m.world, 0, 0);
+    sim_crash(x->m.world, 0, (enum sim_crash_policy)pick(x, 4));
+}
+
+static void one_life(struct run *x) {
+    x->down = false;
+    if (pick(x, 3)) sim_crash_at(x->m.world, 0, sim_disk_ops(x->m.world, 0) + 1 + pick(x, 400));
+    enum err err = machine_open(&x->m);
+    if (err != OK) {
+        bool crashed = sim_crashed(x->m.world, 0);
+        crash(x);
+        io_destroy(x->m.io);
+        timers_free(&x->m.timers);
+        if (!crashed) RUN_FAIL(x, "open: %s: %s", err_str(err), x->m.why);
+        return;
+    }
+    trace_debug("test", "life: %u logs, %llu groups", x->m.recovery.logs, (unsigned long long)x->m.recovery.journal_groups);
+    x->strays = !x->m.recovery.fresh && !x->m.recovery.clean;
+    check_all(x);
+    uint32_t steps = 20 + (uint32_t)pick(x, 600);
+    for (uint32_t i = 0; i < steps && !x->down && !x->message[0]; i++) {
+        step(x);
+        x->down |= sim_crashed(x->m.world, 0);
+    }
+    if (!x->down && x->m.failed != OK && !x->message[0]) snprintf(x->message, sizeof x->message, "latched: %s", err_str(x->m.failed));
+    bool stopped = !x->down && !x->message[0] && pick(x, 4) == 0 && machine_stop(&x->m);
+    if (stopped) check_files_exact(x);
+    else crash(x);
+    forget_logs(x);
+    machine_close(&x->m);
+}
+
+static bool run_seed(uint64_t seed, char *message, size_t len) {
+    struct run x = {.seed = seed, .rng = {seed * 0x9e3779b97f4a7c15u}};
+    x.m.world = sim_world_new(seed);
+    ASSERT(x.m.world);
+    x.m.config = machine_config("/data", 1 + (uint32_t)pick(&x, 2));
+    x.m.config.journal_bytes = pick(&x, 2) ? 2u << 20 : 8u << 20;
+    x.m.config.journal_piece_bytes = 256u << 10;
+    x.m.config.tail_bytes = pick(&x, 2) ? 64u << 10 : 4u << 20;
+    x.m.config.open_files_max = 16;
+    x.m.config.direct = pick(&x, 4) != 0;
+    x.lives = 1 + (int)pick(&x, 6);
+    for (int i = 0; i < x.lives && !x.message[0]; i++) one_life(&x);
+    for (uint32_t i = 0; i < MODELS_MAX; i++) model_free(&x.models[i]);
+    sim_world_free(x.m.world);
+    snprintf(message, len, "%s", x.message);
+    return x.message[0] == '\0';
+}
+
+static uint64_t from_env(const char *name, uint64_t otherwise) {
+    const char *v = getenv(name);
+    return v ? strtoull(v, NULL, 10) : otherwise;
+}
+
+START_TEST(crashes_lose_nothing_that_was_durable) {
+    uint64_t from = from_env("VARVE_SEED_FROM", 1), seeds = from_env("VARVE_SEEDS", 150);
+    for (uint64_t seed = from; seed < from + seeds; seed++) {
+        char message[600];
+        bool ok = run_seed(seed, message, sizeof message);
+        ck_assert_msg(ok, "seed %llu: %s", (unsigned long long)seed, message);
+    }
+}
+END_TEST
+
+int main(void) {
+    /* A node that is down complains about every call. */
+    int quiet = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    trace_setup(getenv("VARVE_TRACE") ? TRACE_DEBUG : TRACE_ERROR, TRACE_TEXT, getenv("VARVE_TRACE") ? 2 : quiet);
+    Suite *s = suite_create("log_crash");
+    TCase *t = tcase_create("crash");
+    tcase_set_timeout(t, 0);
+    tcase_add_test(t, crashes_lose_nothing_that_was_durable);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_set_fork_status(r, CK_NOFORK);
+    srunner_run_all(r, CK_NORMAL);
+    int failures = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failures ? 1 : 0;
+}
