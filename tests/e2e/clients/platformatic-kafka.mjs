@@ -17,7 +17,7 @@ for (const compression of ['none', 'gzip', 'lz4', 'snappy']) {
     for (let i = 0; i < 20; i++) {
       const messages = Array.from({ length: 100 }, (_, n) => ({ topic: 'pk', key: `k${n}`, value: `v${i} ${n}`, headers: { h: 'x' }, partition: n % 2 }))
       const result = await producer.send({ messages, acks: ProduceAcks.ALL })
-      assert.ok(result.offsets.length >= 1, JSON.stringify(result))
+      assert.ok(result.offsets.length >= 1)
     }
     await producer.close()
   }
