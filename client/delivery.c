@@ -81,7 +81,10 @@ static void judge(struct producer *p, struct batch *b, const struct k_produce_re
         accepted(p, b, -1, -1); /* stored before, longer ago than the broker remembers where */
         return;
     }
-    b->maybe_written &= may_be_written(code);
+    /* A refusal speaks of this attempt only, and may precede the search for duplicates; but a number
+     * that is out of order cannot be in the log. */
+    bool refused = code == KERR_OUT_OF_ORDER_SEQUENCE_NUMBER || (b->attempts == 1 && !may_be_written(code));
+    if (refused) b->maybe_written = false;
     if (code == KERR_OUT_OF_ORDER_SEQUENCE_NUMBER && p->config.idempotent && (!is_front(b) || q->bump)) {
         return; /* follows one that did not arrive: goes again after it */
     }
@@ -180,18 +183,18 @@ static void encode_produce(const void *message, struct wire_writer *w, int16_t v
     k_produce_request_encode(&m, w, version);
 }
 
-/* The first waiting batch of the queue if it may go now. */
+/* The first waiting batch of the queue if it may go now. One that goes again goes alone: later ones
+ * must have come back, and new ones wait for it. Otherwise more batches than the broker remembers
+ * could pass one whose fate is open, and it could no longer be recognised as a duplicate. */
 static struct batch *next_to_send(struct producer *p, struct queue *q, int64_t now_ns) {
     if (now_ns < q->retry_at_ns) return NULL;
-    int32_t ahead = 0;
     LIST_FOREACH(it, &q->batches) {
         struct batch *b = LIST_ENTRY(it, struct batch, link);
         if (b->finished) continue;
-        if (b->in_flight) {
-            ahead++;
-            continue;
-        }
-        return ahead == q->in_flight && sequence_assign(p, b) ? b : NULL; /* else later ones must come back first */
+        if (b->in_flight && b->attempts > 1) return NULL;
+        if (b->in_flight) continue;
+        if (b->attempts > 0 && q->in_flight > 0) return NULL;
+        return sequence_assign(p, b) ? b : NULL;
     }
     return NULL;
 }

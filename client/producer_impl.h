@@ -5,9 +5,9 @@
  *
  *     finished*  in flight*  waiting*        then the open batch, where records are added
  *
- * A batch in front of others may return to waiting (a retry). Nothing is sent while a later batch
- * is still in flight, so retries never overtake. Finished ones leave from the front only: reports
- * come in order. */
+ * A batch in front of others may return to waiting (a retry). It is sent again when no later batch
+ * is in flight any more, and alone, so nothing overtakes. Finished ones leave from the front only:
+ * reports come in order. */
 #ifndef CLIENT_PRODUCER_IMPL_H
 #define CLIENT_PRODUCER_IMPL_H
 #include "base/list.h"
