@@ -136,7 +136,7 @@ static const struct config_key table[] = {
         "After so long without a write the sequence numbers of an idempotent producer are forgotten."),
     LONG("queued.max.request.bytes", "268435456", 1048576, I64, queued_max_request_bytes,
          "Bytes of requests in work, all connections together, shared out over the reactors; above it requests wait "
-         "in their sockets."),
+         "in their sockets, for receive.timeout.ms."),
     INT("reactors", "0", 0, 256, reactors, "Threads that serve connections and partitions. 0: one for each core."),
     INT("receive.timeout.ms", "30000", 100, I32, receive_timeout_ms,
         "A request that has begun to arrive must make progress (be complete, or 1 MiB further) within this time, or the connection is closed."),

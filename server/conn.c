@@ -138,9 +138,11 @@ bool conn_set_turn(struct conn_set *set) {
 static void sweep_visit(struct conn *c, int64_t now_ns) {
     struct conn_set *set = c->set;
     if (c->closing) return;
-    if (c->receiving && now_ns >= c->recv_deadline_ns) {
+    bool starved = !list_empty(&c->starved);
+    if ((c->receiving || starved) && now_ns >= c->recv_deadline_ns) {
         set->stats.closed_slow++;
-        conn_close(c, "a request did not arrive within receive.timeout.ms");
+        conn_close(c, starved ? "no memory budget for its request within receive.timeout.ms (queued.max.request.bytes)"
+                              : "a request did not arrive within receive.timeout.ms");
         return;
     }
     if (c->sending && now_ns >= c->send_deadline_ns) {

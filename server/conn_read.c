@@ -20,6 +20,10 @@ static bool may_start(const struct conn *c) {
     return !shard || log_shard_pressure(shard) == LOG_PRESSURE_NONE;
 }
 
+static int64_t deadline_of(const struct conn *c) {
+    return c->set->reactor->now_ns + (int64_t)config_of(c)->receive_timeout_ms * 1000000;
+}
+
 static bool frame_complete(const struct conn *c) { return c->frame && c->frame_filled == c->frame_len; }
 
 /* Hands out the complete frame if it may go. */
@@ -43,7 +47,10 @@ static bool frame_begin(struct conn *c) {
         return false;
     }
     if (set->used_bytes > 0 && set->used_bytes + size > set->budget_bytes) {
-        if (list_empty(&c->starved)) list_push_back(&set->starved, &c->starved);
+        if (list_empty(&c->starved)) {
+            list_push_back(&set->starved, &c->starved);
+            c->recv_deadline_ns = deadline_of(c);
+        }
         return false;
     }
     c->frame = buf_new((uint32_t)size, 0);
@@ -105,7 +112,6 @@ static void backlog_consume(struct conn *c) {
 /* A deadline runs while a request is on its way here; not while the connection is idle. It is
  * not moved by bytes of the size field, so a frame cannot be begun for ever. */
 static void receive(struct conn *c) {
-    int64_t deadline = c->set->reactor->now_ns + (int64_t)config_of(c)->receive_timeout_ms * 1000000;
     struct io_op *op = &c->recv_op;
     memset(op, 0, sizeof *op);
     op->kind = IO_RECV;
@@ -116,11 +122,11 @@ static void receive(struct conn *c) {
         op->buf = c->frame->data + c->frame_filled;
         op->len = MIN(c->frame_len - c->frame_filled, CONN_CHUNK_BYTES);
         op->flags = IO_WAITALL;
-        c->recv_deadline_ns = deadline;
+        c->recv_deadline_ns = deadline_of(c);
     } else {
         op->flags = IO_POOLED;
         if (c->head_len == 0) c->recv_deadline_ns = INT64_MAX;
-        else if (c->recv_deadline_ns == INT64_MAX) c->recv_deadline_ns = deadline;
+        else if (c->recv_deadline_ns == INT64_MAX) c->recv_deadline_ns = deadline_of(c);
     }
     c->receiving = true;
     io_submit(c->set->reactor->io, op);

@@ -481,8 +481,12 @@ START_TEST(the_reactors_budget_is_shared) {
         turn(100000);
     }
     ck_assert_uint_eq(api.started, 1);
-    pass_ms(120000);
-    ck_assert_uint_eq(conn_set_count(reactor.conns), 2);
+    int late = connect_client(); /* no budget for this one in time */
+    pass_ms(20000);
+    send_all(late, big, 5);
+    settle();
+    pass_ms(9000);
+    ck_assert_uint_eq(conn_set_count(reactor.conns), 3);
     (void)in;
     (void)body;
     struct wire_writer *w = request_reply_begin(api.held[0]);
@@ -493,6 +497,10 @@ START_TEST(the_reactors_budget_is_shared) {
     send_all(b, big + sent, len - sent);
     settle();
     ck_assert_uint_eq(api.started, 2);
+    pass_ms(25000);
+    ck_assert(at_end(late));
+    ck_assert_uint_eq(conn_set_count(reactor.conns), 2);
+    close(late);
     w = request_reply_begin(api.held[1]);
     request_reply(api.held[1]);
     api.held[1] = NULL;
