@@ -468,6 +468,31 @@ START_TEST(work_runs_on_helpers) {
     }
 } END_TEST
 
+static pthread_barrier_t both;
+static void meet(struct io_op *op) {
+    pthread_barrier_wait(&both);
+    op->result = 1;
+}
+
+/* Neither ends before both run: one that waits behind a busy helper while another could be started
+ * would hang. */
+START_TEST(work_uses_all_helpers) {
+    if (which == SIM) return; /* work runs in the loop there */
+    pthread_barrier_init(&both, NULL, 2);
+    static struct square warm;
+    warm.in = 3;
+    for (int i = 0; i < 50; i++) {
+        struct waited a, b;
+        submit(&warm.waited, (struct io_op){.kind = IO_WORK, .work = compute});
+        ck_assert_int_eq(await(&warm.waited), 7);
+        submit(&a, (struct io_op){.kind = IO_WORK, .work = meet});
+        submit(&b, (struct io_op){.kind = IO_WORK, .work = meet});
+        ck_assert_int_eq(await(&a), 1);
+        ck_assert_int_eq(await(&b), 1);
+    }
+    pthread_barrier_destroy(&both);
+} END_TEST
+
 START_TEST(turn_ends_at_its_deadline) {
     for (int i = 0; i < 5; i++) {
         int64_t deadline = io_mono_ns(io) + 3000000;
@@ -600,6 +625,7 @@ static Suite *suite_for(const char *name) {
     tcase_add_test(tc, port_in_use_is_said_and_free_after_close);
     tcase_add_test(tc, sending_to_a_closed_peer_fails);
     tcase_add_test(tc, work_runs_on_helpers);
+    tcase_add_test(tc, work_uses_all_helpers);
     tcase_add_test(tc, turn_ends_at_its_deadline);
     tcase_add_test(tc, wake_is_remembered);
     tcase_add_test(tc, wake_from_another_thread_is_never_lost);

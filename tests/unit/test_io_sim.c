@@ -218,6 +218,32 @@ START_TEST(failed_sync_loses_the_data_for_good) {
     expect("/d/a", "old");
 } END_TEST
 
+START_TEST(failed_directory_sync_loses_the_names) {
+    create("/d/a");
+    sim_fault(world, 0, &(struct sim_fault){.call = SIM_SYNC_DIR, .result = -EIO});
+    ck_assert_int_eq(io_sync_dir(io, "/d"), -EIO);
+    ck_assert_int_eq(io_sync_dir(io, "/d"), 0);
+    expect("/d/a", "");
+    crash(SIM_LOSE_NONE);
+    expect("/d/a", NULL);
+} END_TEST
+
+START_TEST(failed_write_may_leave_whole_sectors) {
+    static char bytes[8192];
+    memset(bytes, 'n', sizeof bytes);
+    bool seen_some = false;
+    for (int i = 0; i < 20; i++) {
+        int fd = io_open(io, "/d/a", CREATE | IO_OPEN_TRUNC);
+        sim_fault(world, 0, &(struct sim_fault){.call = SIM_WRITE, .result = -EIO});
+        ck_assert_int_eq(io_pwrite(io, fd, bytes, sizeof bytes, 0), -EIO);
+        struct io_stat st;
+        ck_assert_int_eq(io_fstat(io, fd, &st), 0);
+        ck_assert_uint_eq(st.size_bytes % SIM_SECTOR_BYTES, 0);
+        seen_some |= st.size_bytes > 0 && st.size_bytes < sizeof bytes;
+    }
+    ck_assert(seen_some);
+} END_TEST
+
 START_TEST(fault_strikes_the_nth_matching_call) {
     int a = create("/d/a"), b = create("/d/b");
     sim_fault(world, 0, &(struct sim_fault){.call = SIM_WRITE, .path_part = "/b", .skip = 1, .times = 2, .result = -ENOSPC});
@@ -486,6 +512,8 @@ int main(void) {
     tcase_add_test(tc, dsync_write_is_durable_when_done);
     tcase_add_test(tc, write_in_flight_may_be_lost_or_torn);
     tcase_add_test(tc, failed_sync_loses_the_data_for_good);
+    tcase_add_test(tc, failed_directory_sync_loses_the_names);
+    tcase_add_test(tc, failed_write_may_leave_whole_sectors);
     tcase_add_test(tc, fault_strikes_the_nth_matching_call);
     tcase_add_test(tc, full_disk_cuts_short_then_fails);
     tcase_add_test(tc, old_life_is_dead);
