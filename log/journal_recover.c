@@ -244,12 +244,12 @@ static enum err step_over(struct recovery *r, const struct journal_group *g) {
     j->chain_bytes += len;
     j->head.offset += len;
     if (!(g->flags & JOURNAL_LINK)) return OK;
-    if (g->next_piece >= j->piece_slots)
-        return refuse(r, ERR_CORRUPT, "group %llu leads to piece %u, which is none", (unsigned long long)g->seq, g->next_piece);
+    if (g->next_piece >= j->piece_slots || j->pieces[g->next_piece].state == PIECE_USED)
+        return refuse(r, ERR_CORRUPT, "group %llu leads to piece %u, which is none or in use", (unsigned long long)g->seq, g->next_piece);
     j->chain_bytes += j->piece_bytes - j->head.offset;
     j->head = (struct journal_pos){g->next_piece, 0};
     if (piece_there(j, g->next_piece)) {
-        if (j->pieces[g->next_piece].state == PIECE_FREE) journal_piece_use(j, g->next_piece);
+        journal_piece_use(j, g->next_piece);
         j->pieces[g->next_piece].last_seq = g->seq;
     }
     return OK;
