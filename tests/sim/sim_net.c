@@ -18,7 +18,7 @@ struct sim_socket {
     bool peer_ended;  /* end of stream has arrived */
     bool broken;      /* a reset has arrived */
     struct sim_socket *peer;
-    struct sockaddr_storage address; /* of a listener */
+    struct sockaddr_storage address; /* of this end, once listening or connected */
     uint8_t *arrived;                /* WINDOW_BYTES */
     size_t arrived_len, under_way;   /* under_way: sent to this socket, not yet here */
     int64_t last_arrival_ns;
@@ -132,7 +132,7 @@ static int64_t try_accept(struct sim_world *w, struct sim_socket *socket, struct
     struct sim_socket *accepted = socket->backlog[0];
     socket->backlog_len--;
     memmove(socket->backlog, socket->backlog + 1, socket->backlog_len * sizeof(*socket->backlog));
-    op->addr = socket->address; /* all of it that a client has: it came from this network */
+    op->addr = accepted->peer->address;
     return sim_handle_new(&w->nodes[socket->node], (struct sim_handle){.socket = accepted});
 }
 
@@ -256,6 +256,8 @@ static void fire_connect(struct sim_world *w, struct sim_event *e) {
         return;
     }
     struct sim_socket *server = socket_new(w, listener->node);
+    server->address = client->address = e->op->addr; /* one host: only the ports differ */
+    *port_of(&client->address) = __builtin_bswap16(w->next_port++);
     client->peer = server;
     server->peer = client;
     client->connected = server->connected = true;
@@ -301,6 +303,12 @@ int net_shutdown(struct sim_world *w, struct sim_socket *socket) {
     if (socket->connected) send_event(w, socket->peer, 0, fire_end);
     try_receivers(w, socket);
     try_senders(w, socket);
+    return 0;
+}
+
+int net_sockname(const struct sim_socket *socket, struct sockaddr_storage *addr) {
+    if (!socket->connected && !socket->listening) return -ENOTCONN;
+    *addr = socket->address;
     return 0;
 }
 

@@ -7,7 +7,12 @@
 #include "tests/sim/prng.h"
 #include "tests/sim/sim_disk.h"
 
+#define START_NS 1000000000
+#define START_WALL_MS INT64_C(1700000000000)
+
 struct sim_socket;
+
+struct fault { struct list link; struct sim_fault spec; }; /* in sim_node.faults */
 
 struct sim_event {
     int64_t time_ns;
@@ -77,6 +82,7 @@ static inline struct sim_progress *progress_of(struct io_op *op) { return (struc
 void sim_note(struct sim_world *w, uint64_t what, uint64_t a, uint64_t b, uint64_t c);
 struct sim_event *sim_schedule(struct sim_world *w, int64_t time_ns, size_t len,
                                void (*fire)(struct sim_world *w, struct sim_event *e));
+bool sim_fire_due(struct sim_world *w); /* everything that is due; whether there was something */
 int64_t sim_net_delay(struct sim_world *w);
 void sim_finish(struct io_op *op, int64_t result); /* to the ready list of its io */
 struct sim_handle *sim_handle(struct sim_node *n, int fd);
@@ -88,6 +94,7 @@ void sim_node_down(struct sim_world *w, unsigned node);
 int net_listen(struct sim_world *w, unsigned node, struct sockaddr_storage *addr);
 int net_socket(struct sim_world *w, unsigned node);
 int net_shutdown(struct sim_world *w, struct sim_socket *socket);
+int net_sockname(const struct sim_socket *socket, struct sockaddr_storage *addr);
 void net_close(struct sim_world *w, struct sim_socket *socket);
 void net_submit(struct sim_io *s, struct io_op *op, struct sim_socket *socket);
 void net_retry_starved(struct sim_io *s);

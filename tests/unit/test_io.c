@@ -259,6 +259,20 @@ static void send_text(int fd, const char *text) {
     ck_assert_int_eq(run((struct io_op){.kind = IO_SEND, .fd = fd, .iov = &iov, .iov_count = 1}), (int64_t)strlen(text));
 }
 
+START_TEST(sockets_know_their_own_end) {
+    struct pair p = pair_open();
+    struct sockaddr_storage addr = {0};
+    struct sockaddr_in *in = (struct sockaddr_in *)&addr, *listening = (struct sockaddr_in *)&p.addr;
+    ck_assert_int_eq(io_sockname(io, p.server, &addr), 0);
+    ck_assert_uint_eq(in->sin_port, listening->sin_port);
+    ck_assert_uint_eq(in->sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+    ck_assert_int_eq(io_sockname(io, p.client, &addr), 0);
+    ck_assert_uint_ne(in->sin_port, listening->sin_port);
+    ck_assert_int_eq(io_sockname(io, p.listener, &addr), 0);
+    ck_assert_uint_eq(in->sin_port, listening->sin_port);
+    pair_close(&p);
+} END_TEST
+
 START_TEST(sockets_echo) {
     struct pair p = pair_open();
     char buf[64];
@@ -614,6 +628,7 @@ static Suite *suite_for(const char *name) {
     tcase_add_test(tc, file_operations);
     tcase_add_test(tc, direct_writes);
     tcase_add_test(tc, more_operations_than_the_queue_holds);
+    tcase_add_test(tc, sockets_know_their_own_end);
     tcase_add_test(tc, sockets_echo);
     tcase_add_test(tc, waitall_waits_for_all_or_the_end);
     tcase_add_test(tc, pooled_receive_lends_a_buffer);
