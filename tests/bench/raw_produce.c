@@ -47,7 +47,7 @@ static double cpu_seconds(int pid) {
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/stat", pid);
     FILE *f = fopen(path, "r");
-    unsigned long user, system;
+    unsigned long user = 0, system = 0;
     if (f == NULL || fscanf(f, "%*d (%*[^)]) %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2) die(path);
     fclose(f);
     return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
