@@ -144,6 +144,7 @@ static bool describe(struct request *rq, const struct k_describe_configs_request
     k_describe_configs_response_results_init(r);
     r->resource_type = asked->resource_type;
     r->resource_name = asked->resource_name;
+    r->error_message = STR_NULL;
     bool ok = true;
     if (asked->resource_type == API_RESOURCE_TOPIC) ok = describe_topic(&l, r);
     else if (asked->resource_type == API_RESOURCE_BROKER) ok = describe_broker(&l, r);

@@ -217,6 +217,7 @@ static bool prepare(struct create_state *s) {
         s->specs[i] = &s->in.topics[k];
         k_create_topics_response_topics_init(&s->out.topics[i]);
         s->out.topics[i].name = names[i];
+        s->out.topics[i].error_message = STR_NULL;
         s->out.topics_n++;
         if (!copy_overrides(s, i)) return false;
     }
