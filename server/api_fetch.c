@@ -14,6 +14,8 @@
 
 /* A waiting fetch looks from time to time whether its connection still exists. */
 enum { WAIT_CHECK_MS = 1000, SMALL_RECORDS_BYTES = 4096 };
+/* How often a fetch asks again for memory, and how long beyond its time before it is answered without records. */
+enum { MEMORY_CHECK_MS = 20, MEMORY_WAIT_MS = 5000 };
 enum { SESSION_EPOCH_FINAL = -1, SESSION_EPOCH_INITIAL = 0 };
 
 typedef struct k_fetch_response_responses_partitions fetch_result;
@@ -38,6 +40,7 @@ struct fetch_state {
     bool timer_used;
     struct timer timer;
     int64_t deadline_ns;
+    uint32_t granted_bytes;          /* of the memory for responses */
     struct k_fetch_response_node_endpoints self;
 };
 
@@ -168,8 +171,8 @@ static int64_t response_bytes_max(const struct fetch_state *s) {
 }
 
 static void deal(struct fetch_state *s) {
-    int64_t left = response_bytes_max(s);
-    bool first = true;
+    int64_t left = s->granted_bytes;
+    bool first = left > 0;
     for (uint32_t i = 0; i < s->item_count; i++) {
         struct fetch_part *part = &s->items[i].part;
         part->budget_bytes = 0;
@@ -187,18 +190,31 @@ static void deal(struct fetch_state *s) {
     }
 }
 
-static void read_all(struct fetch_state *s) {
-    deal(s);
-    all_groups(s, fetch_group_read, answer);
-}
-
-/* ---- waiting ------------------------------------------------------------------------------------------- */
-
 static uint64_t planned_bytes(const struct fetch_state *s) {
     uint64_t total = 0;
     for (uint32_t i = 0; i < s->group_count; i++) total += s->groups[i].planned_bytes;
     return total;
 }
+
+static void read_all(struct fetch_state *s);
+static void on_memory_timer(struct timer *t) { read_all(CONTAINER_OF(t, struct fetch_state, timer)); }
+
+/* Many slow readers must not fill the memory with what they do not take. */
+static void read_all(struct fetch_state *s) {
+    struct reactor *r = s->rq->reactor;
+    uint64_t wanted = MIN(planned_bytes(s), (uint64_t)MAX(response_bytes_max(s), 1));
+    s->granted_bytes = wanted > 0 && s->rq->conn ? request_reserve(s->rq, wanted) : 0;
+    if (wanted > 0 && s->granted_bytes == 0 && s->rq->conn && r->now_ns < s->deadline_ns + MEMORY_WAIT_MS * 1000000LL) {
+        timer_init(&s->timer, on_memory_timer);
+        s->timer_used = true;
+        timer_set(&r->timers, &s->timer, r->now_ns + MEMORY_CHECK_MS * 1000000LL);
+        return;
+    }
+    deal(s);
+    all_groups(s, fetch_group_read, answer);
+}
+
+/* ---- waiting ------------------------------------------------------------------------------------------- */
 
 /* Whoever comes home first ends the wait of the others. */
 static void watch_home(struct fetch_group *g) {

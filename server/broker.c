@@ -1,4 +1,5 @@
 /* broker.c - opening a broker, the stages of its stop, and the latched directory. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/assert.h"

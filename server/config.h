@@ -72,7 +72,7 @@ struct config {
     /* threads, connections and memory */
     int32_t reactors;
     int32_t socket_request_max_bytes, max_connections, max_connections_per_ip, inflight_requests_max;
-    int64_t queued_max_request_bytes, inflight_bytes_max, request_arena_max_bytes, max_decompressed_batch_bytes;
+    int64_t queued_max_request_bytes, queued_max_response_bytes, inflight_bytes_max, request_arena_max_bytes, max_decompressed_batch_bytes;
     int64_t connections_max_idle_ms;
     int32_t receive_timeout_ms, send_timeout_ms, shutdown_timeout_ms;
     /* requests */

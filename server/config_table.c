@@ -137,6 +137,9 @@ static const struct config_key table[] = {
     LONG("queued.max.request.bytes", "268435456", 1048576, I64, queued_max_request_bytes,
          "Bytes of requests in work, all connections together, shared out over the reactors; above it requests wait "
          "in their sockets, for receive.timeout.ms."),
+    LONG("queued.max.response.bytes", "268435456", 1048576, I64, queued_max_response_bytes,
+         "Bytes of Fetch responses that wait for their clients to take them, all connections together, shared out over the "
+         "reactors. As it fills up, responses get smaller, then wait."),
     INT("reactors", "0", 0, 256, reactors, "Threads that serve connections and partitions. 0: one for each core."),
     INT("receive.timeout.ms", "30000", 100, I32, receive_timeout_ms,
         "A request that has begun to arrive must make progress (be complete, or 1 MiB further) within this time, or the connection is closed."),
@@ -144,7 +147,8 @@ static const struct config_key table[] = {
          "Memory for the decoded form of one request."),
     INT("request.timeout.ms", "30000", 1, I32, request_timeout_ms, "How long a request between brokers may take."),
     INT("send.timeout.ms", "30000", 100, I32, send_timeout_ms,
-        "A client must take its response (or the next 1 MiB of it) within this time, or the connection is closed."),
+        "A client must take its response (or the next 1 MiB of it) within this time (a tenth of it while queued.max.response.bytes "
+        "is used up), or the connection is closed."),
     INT("shutdown.timeout.ms", "10000", 0, I32, shutdown_timeout_ms,
         "How long requests in work may take to finish after SIGTERM."),
     INT("socket.request.max.bytes", "104857600", 1024, I32, socket_request_max_bytes, "The largest request."),

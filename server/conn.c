@@ -145,7 +145,9 @@ static void sweep_visit(struct conn *c, int64_t now_ns) {
                               : "a request did not arrive within receive.timeout.ms");
         return;
     }
-    if (c->sending && now_ns >= c->send_deadline_ns) {
+    bool memory_short = set->short_ns > 0 && now_ns - set->short_ns < 1000000000;
+    int64_t grace_ns = memory_short ? (int64_t)config_of(set)->send_timeout_ms * (1000000 - 1000000 / CONN_SHORT_DIVISOR) : 0;
+    if (c->sending && now_ns >= c->send_deadline_ns - grace_ns) {
         set->stats.closed_slow++;
         conn_close(c, "the client did not take its response within send.timeout.ms");
         return;
@@ -176,6 +178,7 @@ struct conn_set *conn_set_new(struct reactor *r) {
     list_init(&set->starved);
     list_init(&set->orphans);
     set->budget_bytes = config->queued_max_request_bytes / MAX(config->reactors, 1);
+    set->response_budget_bytes = config->queued_max_response_bytes / MAX(config->reactors, 1);
     int64_t shortest_ms = MIN(config->receive_timeout_ms, config->send_timeout_ms);
     if (config->connections_max_idle_ms >= 0) shortest_ms = MIN(shortest_ms, config->connections_max_idle_ms);
     set->sweep_ns = MAX(MIN(shortest_ms / 4, CONN_SWEEP_MS_MAX), 1) * 1000000;

@@ -17,6 +17,8 @@
 #define CONN_GATHER_BYTES 262144u       /* small responses are gathered up to here */
 #define CONN_FRAME_BYTES_MIN 8          /* key, version, correlation id */
 #define CONN_SWEEP_MS_MAX 500           /* how late a deadline may be noticed */
+#define CONN_SHORT_DIVISOR 10           /* of send.timeout.ms, while memory for responses is short */
+#define RESPONSE_GRANT_BYTES_MIN 65536
 #define CONN_RESPONSE_BYTES_MAX 268435456u
 
 struct conn {
@@ -61,6 +63,8 @@ struct conn_set {
     struct list orphans;                /* unfinished requests of connections that are gone */
     size_t conn_count, request_count;
     int64_t budget_bytes, used_bytes;   /* frames of this reactor */
+    int64_t response_budget_bytes, reserved_bytes; /* request_reserve() */
+    int64_t short_ns;                   /* when that last had nothing left */
     bool draining;
     struct timer sweep;
     int64_t sweep_ns;

@@ -11,6 +11,7 @@ void request_free(struct request *rq) {
     struct conn_set *set = rq->reactor->conns;
     for (uint32_t i = 0; i < rq->lent_count; i++) buf_unref(rq->lent[i].buf);
     free(rq->lent);
+    set->reserved_bytes -= rq->reserved_bytes;
     wire_writer_free(&rq->out);
     arena_free(&rq->arena);
     if (rq->frame) {
@@ -147,4 +148,19 @@ enum err request_lend(struct request *rq, struct slice s) {
     }
     rq->lent[rq->lent_count++] = s;
     return OK;
+}
+
+/* Nobody gets more than an eighth of what is left, so that there is something left for others; scraps are
+ * not handed out. */
+uint32_t request_reserve(struct request *rq, uint64_t wanted) {
+    struct conn_set *set = rq->reactor->conns;
+    int64_t left = set->response_budget_bytes - set->reserved_bytes;
+    if (left < RESPONSE_GRANT_BYTES_MIN) {
+        set->short_ns = rq->reactor->now_ns;
+        return 0;
+    }
+    int64_t grant = MIN(MAX(left / 8, RESPONSE_GRANT_BYTES_MIN), (int64_t)MIN(wanted, INT32_MAX));
+    rq->reserved_bytes += grant;
+    set->reserved_bytes += grant;
+    return (uint32_t)grant;
 }

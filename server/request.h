@@ -35,6 +35,7 @@ struct request {
     bool done;                           /* reply finished, waits for its turn */
     bool no_reply;                       /* acks=0 */
     bool close_after;                    /* close the connection once this reply is out */
+    int64_t reserved_bytes;              /* of the reactor's budget for responses, until it is freed */
     void *state;                         /* the handler's, for asynchronous work; in the arena or freed by the handler */
 };
 
@@ -49,6 +50,10 @@ void request_close(struct request *rq, const char *why);
 /* rq->out refers to bytes of `s`: keeps a reference until the response was sent. Takes over the
  * caller's reference. ERR_NOMEM: reference dropped. */
 MUST_CHECK enum err request_lend(struct request *rq, struct slice s);
+
+/* A large response takes memory that its client may be slow to fetch: how many of the `wanted` bytes it may hold
+ * now. Less when many are waiting to be sent; 0: try again later. The share goes back when the response is gone. */
+uint32_t request_reserve(struct request *rq, uint64_t wanted);
 
 typedef void api_handler(struct request *rq);
 /* What is served: one row for each API in server/apis.c, the single list that ApiVersions shows,
