@@ -38,6 +38,9 @@ struct segment {
     bool file_made;                 /* the .log exists */
     bool unsynced;                  /* written since the last sync */
     bool index_unsynced, time_index_unsynced;
+    bool reindex;                   /* it was cut: its index is to be made again from */
+    uint32_t reindex_position;      /* this position on, */
+    int64_t reindex_end;            /* which is where the batches below this offset end */
     bool sealed;                    /* no more appends, digests taken */
 };
 
@@ -94,6 +97,7 @@ struct log_impl {
     struct seg_writer *writer;      /* at work on the files */
     bool dirty, in_checkpoint, flushed;
     bool folder_made, folder_unsynced, manifest_unsynced;
+    bool producers_lost;            /* a truncation emptied the window of some */
     bool truncated;                 /* a durable TRUNCATE is to be applied to the files */
     bool delete_joined, delete_durable, folder_moved;
     struct image *image;            /* found by recovery: the protected bytes below W of W's block; NULL: none */
@@ -117,6 +121,7 @@ MUST_CHECK enum err impl_roll(struct log_impl *l, int64_t created_ms);
 /* Cuts memory back to `end`, which lies at `place`. ERR_NOMEM, ERR_IO (indexes are read again). */
 MUST_CHECK enum err impl_cut(struct log_impl *l, int64_t end, struct place place, int32_t epoch);
 void impl_set_start(struct log_impl *l, int64_t start);
+void impl_forget_max_timestamp(struct log_impl *l);   /* takes it from the segments again */
 /* The files of a segment that left the list: they go once l->droppable_total says so. */
 void impl_drop_files(struct log_impl *l, int64_t base);
 
@@ -131,6 +136,7 @@ void segment_remove_last(struct log_impl *l);
 int64_t segment_next_base(const struct log_impl *l, const struct segment *s);      /* INT64_MAX: last */
 /* Makes s->index, beginning with the last entries of the files. ERR_NOMEM. */
 MUST_CHECK enum err segment_index_need(struct log_impl *l, struct segment *s);
+void segment_index_free(struct segment *s);
 /* Entries up to these counts are in the files now: forgets all of them but the last ones. */
 void segment_index_written(struct segment *s, uint32_t offsets, uint32_t times);
 bool segment_must_roll(const struct log_impl *l, const struct segment *s, const struct batch_header *h, int64_t now_ms);

@@ -69,8 +69,8 @@ enum err impl_add_batch(struct log_impl *l, const struct batch_header *h, uint32
     struct segment *s = segment_last(l);
     struct log *pub = &l->pub;
     if (h->base_offset < pub->end || position != s->size_bytes) return ERR_CORRUPT;
-    enum err err = segment_index_need(l, s);
-    if (err == OK) err = index_add(s->index, h, position);
+    enum err err = s->reindex ? OK : segment_index_need(l, s);
+    if (err == OK && !s->reindex) err = index_add(s->index, h, position);
     if (err == OK) err = producers_apply(&pub->producers, h);
     if (err != OK) return err;
     if (s->size_bytes == 0) s->first_timestamp = h->max_timestamp;
@@ -100,7 +100,7 @@ void impl_drop_files(struct log_impl *l, int64_t base) {
     l->dropped_total++;
 }
 
-static void forget_max_timestamp(struct log_impl *l) {
+void impl_forget_max_timestamp(struct log_impl *l) {
     l->pub.max_timestamp = -1;
     for (uint32_t i = 0; i < l->segment_count; i++) l->pub.max_timestamp = MAX(l->pub.max_timestamp, l->segments[i].max_timestamp);
 }
@@ -120,7 +120,7 @@ void impl_set_start(struct log_impl *l, int64_t start) {
         removed = true;
     }
     if (!removed) return;
-    forget_max_timestamp(l);
+    impl_forget_max_timestamp(l);
     tail_drop_written(l);
     struct segment *first = &l->segments[0];
     if (l->synced.base < first->base) l->synced = (struct place){first->base, 0};
@@ -230,8 +230,8 @@ void log_configure(struct log *pub, const struct log_config *c) {
 
 enum err impl_roll(struct log_impl *l, int64_t created_ms) {
     struct segment *s = segment_last(l);
-    enum err err = segment_index_need(l, s);
-    if (err == OK) err = index_seal(s->index);
+    enum err err = s->reindex ? OK : segment_index_need(l, s);
+    if (err == OK && !s->reindex) err = index_seal(s->index);
     if (err == OK && l->pub.producers.count > 0 && !s->snapshot) {
         size_t len;
         err = producers_to_snapshot(&l->pub.producers, &s->snapshot, &len);

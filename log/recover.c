@@ -16,6 +16,7 @@
 #include "log/names.h"
 #include "log/state.h"
 #include "log/store.h"
+#include "log/truncate.h"
 #include "log/writer.h"
 
 /* ---- R3: fold ----------------------------------------------------------------------------------- */
@@ -292,6 +293,31 @@ static enum err fix_index_file(struct fixing *f, struct segment *s, enum file_ki
     return rc < 0 ? f->err : closed < 0 ? refuse(f, closed, "close an index") : OK;
 }
 
+/* A segment that was cut: its index is made again, and its files are cut to what is left of them. */
+static enum err reindex(struct fixing *f, struct segment *s) {
+    struct log_impl *l = f->l;
+    enum err err = truncate_reindex(l, s);
+    if (err == ERR_NOMEM || err == ERR_IO) return refuse(f, err == ERR_IO ? -EIO : -ENOMEM, "index a segment that was cut");
+    if (err != OK) {
+        trace_error("log", "%s/%s: segment %lld was cut and cannot be read to its end", f->s->dir, l->folder, (long long)s->base);
+        l->pub.faulty = true;
+        s->reindex = false;
+        s->index_bytes = s->time_index_bytes = 0;
+    }
+    s->index_unsynced |= s->index_bytes > 0 || s->time_index_bytes > 0;
+    err = fix_index_file(f, s, FILE_INDEX, &s->index_bytes);
+    return err == OK ? fix_index_file(f, s, FILE_TIMEINDEX, &s->time_index_bytes) : err;
+}
+
+static void reindex_all(struct fixing *f) {
+    for (uint32_t i = 0; i < f->l->segment_count && f->err == OK; i++)
+        if (f->l->segments[i].reindex) reindex(f, &f->l->segments[i]);
+    if (f->err != OK || !f->l->producers_lost) return;
+    enum err err = truncate_find_producers(f->l);
+    if (err == ERR_NOMEM || err == ERR_IO) refuse(f, err == ERR_IO ? -EIO : -ENOMEM, "find its producers");
+    else if (err != OK) trace_error("log", "%s/%s cannot be read whole: some producers are not known any more", f->s->dir, f->l->folder);
+}
+
 static bool at_or_behind_synced(const struct log_impl *l, const struct segment *s) { return s->base >= l->synced.base; }
 
 static enum err fix_files(struct fixing *f) {
@@ -308,6 +334,7 @@ static enum err fix_files(struct fixing *f) {
         if (fix_index_file(f, s, FILE_INDEX, &s->index_bytes) != OK) break;
         if (fix_index_file(f, s, FILE_TIMEINDEX, &s->time_index_bytes) != OK) break;
     }
+    reindex_all(f);
     l->dropped_count = 0;
     l->droppable_total = l->dropped_total;
     return f->err;
@@ -315,12 +342,17 @@ static enum err fix_files(struct fixing *f) {
 
 /* ---- folders -------------------------------------------------------------------------------------- */
 
+/* A folder without a readable manifest gets the time instead of a plid in its name. */
 static enum err folder_aside(struct fixing *f, const char *name, uint64_t plid) {
     char from[PATH_BYTES], to[PATH_BYTES], stray[FOLDER_NAME_BYTES];
-    folder_name_stray(stray, name, plid);
+    uint64_t number = plid ? plid : (uint64_t)io_wall_ms(f->s->io);
+    int rc;
     path_folder(from, f->s->dir, name);
-    path_folder(to, f->s->dir, stray);
-    int rc = io_rename(f->s->io, from, to);
+    do {
+        folder_name_stray(stray, name, number++);
+        path_folder(to, f->s->dir, stray);
+        rc = io_rename(f->s->io, from, to);
+    } while (rc == -ENOTEMPTY || rc == -EEXIST);
     if (rc < 0) {
         snprintf(f->why, f->why_len, "%s: cannot be renamed to %s: %s", from, stray, strerror(-rc));
         return f->err = ERR_IO;
@@ -447,6 +479,7 @@ static enum err fix_shard(struct fixing *f, struct log_shard *sh) {
         struct log_impl *l = f->l = sh->logs[i];
         l->pub.durable_end = l->pub.end;
         if (l->dirty && !l->delete_durable && l->folder_made) fix_files(f);
+        else if (l->dirty && !l->delete_durable) reindex_all(f);
         free(l->image);
         l->image = NULL;
         journal_pending_add(f->s->journal, (int64_t)l->pending_bytes);

@@ -42,11 +42,15 @@ enum err segment_add(struct log_impl *l, int64_t base, int64_t created_ms) {
     return OK;
 }
 
-static void segment_free(struct segment *s) {
+void segment_index_free(struct segment *s) {
     if (s->index) index_free(s->index);
     free(s->index);
-    free(s->snapshot);
     s->index = NULL;
+}
+
+static void segment_free(struct segment *s) {
+    segment_index_free(s);
+    free(s->snapshot);
     s->snapshot = NULL;
 }
 
@@ -120,9 +124,7 @@ void segment_index_written(struct segment *s, uint32_t offsets, uint32_t times) 
         x->time_written = 1;
     }
     if (x->offset_written < x->offset_count || x->time_written < x->time_count) return;
-    index_free(x);
-    free(x);
-    s->index = NULL;
+    segment_index_free(s);
 }
 
 bool segment_must_roll(const struct log_impl *l, const struct segment *s, const struct batch_header *h, int64_t now_ms) {

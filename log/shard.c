@@ -291,7 +291,8 @@ static void truncate_durable(struct log_impl *l, const struct effect *e) {
         l->truncate_place = e->place;
     }
     l->droppable_total = e->bytes;
-    if (place_less(e->place, l->flush_to)) l->flush_to = e->place;
+    /* Of those behind S only: what came before is in the state already. */
+    if (l->in_checkpoint && e->cuts == l->pub.shard->cuts && place_less(e->place, l->flush_to)) l->flush_to = e->place;
     writer_want(l);
     notify(l);
 }

@@ -17,6 +17,7 @@ struct effect {
     struct log_impl *log;
     int64_t offset;                 /* APPEND: end; START: log start; TRUNCATE: end */
     struct place place;             /* TRUNCATE */
+    uint64_t cuts;                  /* TRUNCATE: checkpoints begun before it */
     uint32_t bytes;                 /* APPEND: of batches; START, TRUNCATE: dropped_total */
     void (*done)(struct log *l, void *ctx, enum err err);   /* CREATE, START; may be NULL */
     void *ctx;

@@ -1,11 +1,366 @@
-/* truncate.c - cutting a log back in memory. */
-#include "log/shard.h"
+/* truncate.c - cutting a log back: memory now, files once the TRUNCATE is durable (cut.c).
+ *
+ * Cutting an index is not enough: the largest timestamp so far and the bytes since the last entry come
+ * from batches. Those behind the last entry that stays are read again, by their headers. Truncation
+ * is rare and such a range short, so these reads are synchronous. While recovery folds the journal it
+ * cannot read yet; the segment is marked and done after that. */
+#include "log/truncate.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/assert.h"
+#include "base/trace.h"
+#include "log/entries.h"
+#include "log/store.h"
+
+/* ---- walking the headers of a segment ----------------------------------------------------------------- */
+
+struct walk {
+    struct log_impl *log;
+    struct segment *segment;
+    struct file *file;
+    uint8_t *block;                 /* two blocks, aligned */
+    uint32_t position;
+};
+
+static enum err walk_begin(struct walk *k, struct log_impl *l, struct segment *s, uint32_t position) {
+    *k = (struct walk){.log = l, .segment = s, .position = position};
+    k->block = aligned_alloc(IO_BLOCK_BYTES, 2 * IO_BLOCK_BYTES);
+    return k->block ? OK : ERR_NOMEM;
+}
+
+static void walk_end(struct walk *k) {
+    files_put(&k->log->pub.shard->files, k->file);
+    free(k->block);
+}
+
+static enum err header_from_journal(struct walk *k, const struct tail_entry *e, uint32_t skip, struct batch_header *h) {
+    struct log_shard *sh = k->log->pub.shard;
+    uint32_t at = e->pos.offset + skip, from = ALIGN_DOWN(at, IO_BLOCK_BYTES);
+    int64_t n = io_pread(sh->io, journal_fd(sh->journal, e->pos.piece), k->block, 2 * IO_BLOCK_BYTES, from);
+    if (n < (int64_t)(at - from) + BATCH_HEADER_BYTES) return ERR_IO;
+    enum err err = batch_parse(k->block + (at - from), (size_t)n - (at - from), h);
+    return err == ERR_TRUNCATED ? OK : err;
+}
+
+static enum err header_from_file(struct walk *k, struct batch_header *h) {
+    struct log_shard *sh = k->log->pub.shard;
+    int rc = 0;
+    if (!k->file) k->file = files_get(&sh->files, k->log, k->segment->base, FILE_LOG, 0, &rc);
+    if (!k->file) return ERR_IO;
+    int64_t n = io_pread(sh->io, k->file->fd, k->block, BATCH_HEADER_BYTES, k->position);
+    if (n < BATCH_HEADER_BYTES) return ERR_IO;
+    enum err err = batch_parse(k->block, BATCH_HEADER_BYTES, h);
+    return err == ERR_TRUNCATED ? OK : err;
+}
+
+/* The header of the batch at k->position, and on to the next. */
+static enum err walk_next(struct walk *k, struct batch_header *h) {
+    const struct tail *t = &k->log->tail;
+    const struct segment *s = k->segment;
+    int64_t next_base = segment_next_base(k->log, s);
+    uint32_t i = tail_find_place(t, s->base, next_base, k->position);
+    const struct tail_entry *e = i < t->count ? tail_at(t, i) : NULL;
+    enum err err;
+    if (!e || e->base_offset >= next_base || e->position > k->position) {
+        err = header_from_file(k, h);
+    } else if (e->slice) {
+        uint32_t skip = k->position - e->position;
+        err = batch_parse(shard_slice_buf(e->slice)->data + e->pos.offset + skip, e->len - skip, h);
+    } else {
+        err = header_from_journal(k, e, k->position - e->position, h);
+    }
+    if (err != OK) return err == ERR_IO ? ERR_IO : ERR_CORRUPT;
+    if (h->base_offset < s->base || h->total_bytes > s->size_bytes - k->position) return ERR_CORRUPT;
+    k->position += h->total_bytes;
+    return OK;
+}
+
+/* ---- the index of a segment, made again --------------------------------------------------------------- */
+
+/* The first `bytes` bytes of an index file. A file that has less counts as none. */
+static enum err index_file(struct log_impl *l, struct segment *s, enum file_kind kind, uint32_t bytes, uint8_t **data) {
+    struct log_shard *sh = l->pub.shard;
+    int rc = 0;
+    *data = malloc(bytes + 1);
+    if (!*data) return ERR_NOMEM;
+    if (bytes == 0) return OK;
+    struct file *f = files_get(&sh->files, l, s->base, kind, 0, &rc);
+    int64_t n = f ? io_pread(sh->io, f->fd, *data, bytes, 0) : rc;
+    files_put(&sh->files, f);
+    return n == (int64_t)bytes ? OK : ERR_NOT_FOUND;
+}
+
+static enum err index_from_files(struct log_impl *l, struct segment *s, struct segment_index *x, uint32_t *rescan_from) {
+    uint8_t *offsets = NULL, *times = NULL;
+    enum err err = index_file(l, s, FILE_INDEX, s->index_bytes, &offsets);
+    if (err == OK) err = index_file(l, s, FILE_TIMEINDEX, s->time_index_bytes, &times);
+    *rescan_from = 0;
+    if (err == OK) err = index_load(x, offsets, s->index_bytes, times, s->time_index_bytes, UINT32_MAX, rescan_from);
+    free(offsets);
+    free(times);
+    /* What was in the files behind the lowest cut is of batches that are gone. */
+    if (err == OK) index_truncate(x, s->reindex_end, s->reindex_position, rescan_from);
+    return err == ERR_NOT_FOUND || err == ERR_CORRUPT ? OK : err; /* `x` is empty then, and the scan begins at 0 */
+}
+
+static enum err index_scan(struct log_impl *l, struct segment *s, struct segment_index *x, uint32_t from) {
+    struct walk k;
+    enum err err = walk_begin(&k, l, s, from);
+    bool has_entry = x->offset_count > 0;
+    while (err == OK && k.position < s->size_bytes) {
+        struct batch_header h;
+        uint32_t position = k.position;
+        err = walk_next(&k, &h);
+        if (err == OK && has_entry) index_rescan(x, &h);
+        else if (err == OK) err = index_add(x, &h, position);
+        has_entry = false;
+    }
+    walk_end(&k);
+    return err;
+}
+
+enum err truncate_reindex(struct log_impl *l, struct segment *s) {
+    struct segment_index *x = malloc(sizeof *x);
+    if (!x) return ERR_NOMEM;
+    index_init(x, s->base, l->config.index_interval_bytes, l->config.segment_index_bytes);
+    uint32_t from = 0;
+    enum err err = index_from_files(l, s, x, &from);
+    if (err == OK) err = index_scan(l, s, x, from);
+    if (err == OK && segment_next_base(l, s) != INT64_MAX) err = index_seal(x);
+    if (err != OK) {
+        index_free(x);
+        free(x);
+        return err;
+    }
+    segment_index_free(s);
+    s->index = x;
+    s->index_bytes = x->offset_written * INDEX_ENTRY_BYTES;
+    s->time_index_bytes = x->time_written * TIME_ENTRY_BYTES;
+    s->max_timestamp = x->max_timestamp;
+    s->max_timestamp_offset = x->max_timestamp >= 0 ? s->base + x->max_timestamp_relative : -1;
+    if (s->size_bytes == 0) s->first_timestamp = -1;
+    s->reindex = false;
+    segment_index_written(s, x->offset_written, x->time_written); /* keeps in memory only what no file has */
+    return OK;
+}
+
+/* ---- what else memory knows ----------------------------------------------------------------------------- */
+
+/* Batches that were cut leave the windows. A producer of whom none is left is looked for in the log (see
+ * truncate_find_producers). */
+static enum err producers_cut(struct log_impl *l, int64_t end) {
+    struct producers *p = &l->pub.producers;
+    uint32_t count;
+    int64_t *ids = producers_sorted_ids(p, &count);
+    if (!ids) return count > 0 ? ERR_NOMEM : OK;
+    struct producers cut;
+    producers_init(&cut);
+    enum err err = OK;
+    for (uint32_t i = 0; i < count && err == OK; i++) {
+        struct producer e = *producers_find(p, ids[i]);
+        uint8_t before = e.count;
+        while (e.count > 0 && e.window[e.count - 1].last_offset >= end) e.count--;
+        l->producers_lost |= e.count == 0 && before > 0;
+        if (e.count == 0 && before > 0) continue;
+        if (e.count > 0) e.last_timestamp_ms = e.window[e.count - 1].timestamp_ms;
+        err = producers_put(&cut, &e);
+    }
+    free(ids);
+    if (err != OK) {
+        producers_free(&cut);
+        return err;
+    }
+    producers_free(p);
+    *p = cut;
+    return OK;
+}
+
+/* Kafka's snapshot as of the segment's base, if there is a sound one. */
+static bool snapshot_load(struct log_impl *l, const struct segment *s, struct producers *p) {
+    struct log_shard *sh = l->pub.shard;
+    char path[PATH_BYTES];
+    uint8_t *data;
+    size_t len;
+    path_segment(path, sh->store->dir, l->folder, s->base, FILE_SNAPSHOT);
+    if (io_read_file(sh->io, path, 1u << 30, &data, &len) < 0) return false;
+    enum err err = producers_from_snapshot(p, data, len);
+    free(data);
+    return err == OK;
+}
+
+static enum err producers_scan(struct log_impl *l, struct segment *s, struct producers *p) {
+    struct walk k;
+    struct batch_header h;
+    enum err err = walk_begin(&k, l, s, 0);
+    while (err == OK && k.position < s->size_bytes) {
+        err = walk_next(&k, &h);
+        if (err == OK) err = producers_apply(p, &h);
+    }
+    walk_end(&k);
+    return err;
+}
+
+enum err truncate_find_producers(struct log_impl *l) {
+    struct producers found;
+    producers_init(&found);
+    uint32_t from = l->segment_count - 1, count = 0;
+    while (from > 0 && !snapshot_load(l, &l->segments[from], &found)) from--;
+    enum err err = OK;
+    for (uint32_t i = from; i < l->segment_count && err == OK; i++) err = producers_scan(l, &l->segments[i], &found);
+    int64_t *ids = err == OK ? producers_sorted_ids(&found, &count) : NULL;
+    for (uint32_t i = 0; ids && i < count && err == OK; i++)
+        if (!producers_find(&l->pub.producers, ids[i])) err = producers_put(&l->pub.producers, producers_find(&found, ids[i]));
+    free(ids);
+    producers_free(&found);
+    if (err == OK) l->producers_lost = false;
+    return err;
+}
+
+/* What the slice's effects say of the log's batches: only those that are still there, counted by the last effect. */
+static void effects_cut(struct shard_slice *ss, struct log_impl *l, int64_t end) {
+    struct effect *last = NULL;
+    for (uint32_t i = 0; ss && i < ss->effect_count; i++) {
+        struct effect *e = &ss->effects[i];
+        if (e->log != l || e->kind != EFFECT_APPEND) continue;
+        e->offset = MIN(e->offset, end);
+        e->bytes = 0;
+        last = e;
+    }
+    for (uint32_t k = 0; last && k < l->tail.count; k++)
+        if (tail_at(&l->tail, k)->slice == ss) last->bytes += tail_at(&l->tail, k)->len;
+}
+
+static uint64_t unwritten(const struct log_impl *l) {
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < l->segment_count; i++) n += l->segments[i].size_bytes - l->segments[i].written_bytes;
+    return n;
+}
+
+/* Bytes that are durable and in no file. */
+static uint64_t pending(const struct log_impl *l) {
+    uint64_t n = unwritten(l);
+    for (uint32_t i = l->tail.count; i-- > 0;) {
+        const struct tail_entry *e = tail_at(&l->tail, i);
+        if (e->base_offset + e->count <= l->pub.durable_end) break;
+        n -= MIN(n, e->len);
+    }
+    return n;
+}
+
+static void image_cut(struct log_impl *l) {
+    struct image *i = l->image;
+    if (!i) return;
+    if (i->base == l->synced.base && i->from < l->synced.position) {
+        i->to = MIN(i->to, l->synced.position);
+        return;
+    }
+    free(i);
+    l->image = NULL;
+}
 
 enum err impl_cut(struct log_impl *l, int64_t end, struct place place, int32_t epoch) {
-    (void)l; (void)end; (void)place; (void)epoch;
-    return ERR_UNSUPPORTED;
+    struct log *pub = &l->pub;
+    struct segment *s = segment_by_base(l, place.base);
+    bool folding = !pub->shard->journal;
+    if (!s || place.position > s->size_bytes || end < s->base || end > s->end) return ERR_CORRUPT;
+    enum err err = producers_cut(l, end);
+    if (err != OK) return err;
+    uint64_t before = unwritten(l);
+    l->change++;
+    epochs_truncate(&pub->epochs, epoch);
+    pub->epoch = pub->epochs.count > 0 ? pub->epochs.entries[pub->epochs.count - 1].epoch : 0;
+    pub->epoch_start = pub->epochs.count > 0 ? pub->epochs.entries[pub->epochs.count - 1].start : 0;
+    tail_cut(&l->tail, end);
+    while (segment_last(l) != s) {
+        pub->size_bytes -= segment_last(l)->size_bytes;
+        impl_drop_files(l, segment_last(l)->base);
+        segment_remove_last(l);
+    }
+    pub->size_bytes -= s->size_bytes - place.position;
+    s->size_bytes = place.position;
+    s->written_bytes = MIN(s->written_bytes, place.position);
+    s->end = pub->end = end;
+    s->sealed = false;
+    s->reindex_end = s->reindex ? MIN(s->reindex_end, end) : end;
+    s->reindex_position = s->reindex ? MIN(s->reindex_position, place.position) : place.position;
+    s->reindex = true;
+    pub->durable_end = MIN(pub->durable_end, end);
+    if (place_less(place, l->synced)) l->synced = place;
+    image_cut(l);
+    LIST_FOREACH(it, &pub->shard->submitted) effects_cut(LIST_ENTRY(it, struct shard_slice, link), l, end);
+    effects_cut(pub->shard->open, l, end);
+    if (folding) pub->durable_end = end;
+    l->pending_bytes = pending(l);
+    if (!folding) journal_pending_add(pub->shard->journal, (int64_t)unwritten(l) - (int64_t)before);
+    if (!folding && (err = truncate_reindex(l, s)) != OK) return err;
+    if (!folding && l->producers_lost && (err = truncate_find_producers(l)) != OK) return err;
+    impl_forget_max_timestamp(l);
+    return OK;
 }
-enum err log_truncate(struct log *l, int32_t epoch, int64_t offset) {
-    (void)l; (void)epoch; (void)offset;
-    return ERR_UNSUPPORTED;
+
+/* ---- the call --------------------------------------------------------------------------------------------- */
+
+/* Where the first batch lies that ends after `offset`; its base is the real cut. */
+static enum err locate(struct log_impl *l, int64_t offset, int64_t *end, struct place *place) {
+    struct segment *s = offset == l->pub.end ? segment_last(l) : segment_of(l, offset);
+    *end = offset;
+    *place = (struct place){s->base, s->size_bytes};
+    if (offset == l->pub.end) return OK;
+    uint32_t i = tail_find(&l->tail, offset);
+    if (i < l->tail.count && tail_at(&l->tail, i)->base_offset <= offset) {
+        *end = tail_at(&l->tail, i)->base_offset;
+        place->position = tail_at(&l->tail, i)->position;
+        return OK;
+    }
+    uint8_t *data = NULL;
+    uint32_t from = 0;
+    if (index_file(l, s, FILE_INDEX, s->index_bytes, &data) == OK)
+        for (uint32_t at = 0; at < s->index_bytes; at += INDEX_ENTRY_BYTES) {
+            struct index_entry e = index_entry_get(data + at);
+            if (s->base + e.relative <= offset && e.position < s->size_bytes) from = e.position;
+        }
+    free(data);
+    struct walk k;
+    enum err err = walk_begin(&k, l, s, from);
+    struct batch_header h;
+    uint32_t position = from;
+    do {
+        position = k.position;
+        if (err == OK) err = walk_next(&k, &h);
+    } while (err == OK && batch_last_offset(&h) < offset);
+    walk_end(&k);
+    if (err != OK) return err;
+    *end = h.base_offset;
+    place->position = position;
+    return OK;
+}
+
+enum err log_truncate(struct log *pub, int32_t epoch, int64_t offset) {
+    struct log_impl *l = impl_of(pub);
+    struct log_shard *sh = pub->shard;
+    if (sh->failed != OK) return ERR_IO;
+    if (sh->stopping || l->delete_joined) return ERR_CLOSED;
+    if (offset < pub->start || offset > pub->end) return ERR_RANGE;
+    int64_t end;
+    struct place place;
+    enum err err = locate(l, offset, &end, &place);
+    if (err != OK) return err;
+    if (end < pub->start) return ERR_RANGE;
+    if ((err = shard_effect_reserve(sh)) != OK) return err;
+    uint8_t *p = shard_entry(sh, ENTRY_TRUNCATE, pub->plid, ENTRY_TRUNCATE_BYTES, 0, NULL, &err);
+    if (!p) return err;
+    entry_truncate_encode(p, &(struct entry_truncate){.end = end, .place = {place.base, place.position}, .epoch = epoch});
+    l->truncates_joined++;
+    impl_dirty(l);
+    err = impl_cut(l, end, place, epoch);
+    struct effect *e = shard_effect(sh, EFFECT_TRUNCATE, l);
+    e->offset = end;
+    e->place = place;
+    e->bytes = l->dropped_total;
+    e->cuts = sh->cuts;
+    l->effect_slice = 0; /* what is appended from here on is counted behind the truncation */
+    if (err == OK) return OK;
+    shard_fail(sh, err, "a log could not be cut back in memory");
+    return ERR_IO;
 }

@@ -190,38 +190,77 @@ static inline enum err find_wait(struct machine *m, struct log *l, struct log_fi
 
 struct model_batch { int64_t base, end; uint8_t *bytes; uint32_t len; int64_t producer_id; int32_t base_sequence; int32_t epoch; };
 enum { STARTS_MAX = 32 };
+/* What happened to the log since it was last opened, in the order of the journal. */
+struct model_op { bool cut; struct model_batch batch; int64_t end; };   /* end: of the log behind it */
 struct model {
     uint64_t plid;
     char topic[32];
     int32_t partition;
     struct log *log;                     /* NULL while the store is closed */
-    struct model_batch *batches;
+    struct model_batch *batches;         /* as of memory */
     uint32_t count, cap;
-    int64_t end, durable_end;            /* durable_end: as reported */
+    struct model_op *ops;
+    uint32_t op_count, op_cap, ops_durable;
+    struct model_batch *opened;          /* as of the last opening */
+    uint32_t opened_count;
+    uint8_t **owned;                     /* bytes of all batches ever */
+    uint32_t owned_count, owned_cap;
+    int64_t end;
     int64_t start_asked, start_durable;
     int64_t starts[STARTS_MAX];          /* asked for, not yet durable */
     uint32_t starts_asked, starts_done;
     bool created, delete_asked, deleted;
     int64_t next_sequence;
-    uint32_t truncated_from;             /* batches below it may come back longer: a TRUNCATE may not be durable */
 };
 
+/* Operations are durable in order; so many are, as the log reports it. */
 static inline void model_durable(struct log *l, void *owner) {
     struct model *x = owner;
-    if (l->durable_end > x->durable_end) x->durable_end = l->durable_end;
+    const struct log_impl *impl = impl_of_const(l);
+    if (impl->truncates_joined > 0) return;
+    uint32_t last_cut = 0;
+    for (uint32_t i = 0; i < x->op_count; i++)
+        if (x->ops[i].cut) last_cut = i + 1;
+    if (x->ops_durable < last_cut) x->ops_durable = last_cut;
+    while (x->ops_durable < x->op_count && x->ops[x->ops_durable].end <= l->durable_end) x->ops_durable++;
+}
+
+static inline void *model_grow(void *v, uint32_t *cap, uint32_t count, size_t size) {
+    if (count < *cap) return v;
+    *cap = *cap ? *cap * 2 : 16;
+    v = realloc(v, *cap * size);
+    ASSERT(v);
+    return v;
+}
+
+static inline void model_op_add(struct model *x, const struct model_op *op) {
+    x->ops = model_grow(x->ops, &x->op_cap, x->op_count, sizeof *x->ops);
+    x->ops[x->op_count++] = *op;
+}
+
+static inline void model_batch_push(struct model *x, const struct model_batch *b) {
+    x->batches = model_grow(x->batches, &x->cap, x->count, sizeof *x->batches);
+    x->batches[x->count++] = *b;
+    x->end = b->end;
+}
+
+static inline void model_batches_cut(struct model *x, int64_t end) {
+    while (x->count > 0 && x->batches[x->count - 1].base >= end) x->count--;
+    x->end = end;
 }
 
 static inline void model_cut(struct model *x, int64_t end) {
-    while (x->count > 0 && x->batches[x->count - 1].base >= end) free(x->batches[--x->count].bytes);
-    x->end = end;
-    if (x->durable_end > end) x->durable_end = end;
+    model_batches_cut(x, end);
+    model_op_add(x, &(struct model_op){.cut = true, .end = end});
 }
 
 static inline void model_free(struct model *x) {
-    model_cut(x, 0);
+    for (uint32_t i = 0; i < x->owned_count; i++) free(x->owned[i]);
+    free(x->owned);
     free(x->batches);
-    x->batches = NULL;
-    x->count = x->cap = 0;
+    free(x->opened);
+    free(x->ops);
+    *x = (struct model){0};
 }
 
 /* Remembers the batch as the log gives it back at once, from memory. */
@@ -229,17 +268,36 @@ static inline void model_add(struct model *x, int64_t base, int64_t last, const 
     struct log_read r = {.offset = base, .max_offset = last + 1, .max_bytes = 1, .min_one = true};
     bool at_once = log_read(x->log, &r);
     ASSERT(at_once && r.err == OK && r.slice_count == 1);
-    if (x->count == x->cap) {
-        x->cap = x->cap ? x->cap * 2 : 16;
-        x->batches = realloc(x->batches, x->cap * sizeof *x->batches);
-        ASSERT(x->batches);
-    }
     uint8_t *copy = malloc(r.bytes);
     ASSERT(copy);
     memcpy(copy, slice_data(&r.slices[0]), r.bytes);
-    x->batches[x->count++] = (struct model_batch){base, last + 1, copy, r.bytes, spec->producer_id, spec->base_sequence, x->log->epoch};
-    x->end = last + 1;
+    x->owned = model_grow(x->owned, &x->owned_cap, x->owned_count, sizeof *x->owned);
+    x->owned[x->owned_count++] = copy;
+    struct model_batch b = {base, last + 1, copy, r.bytes, spec->producer_id, spec->base_sequence, x->log->epoch};
+    model_batch_push(x, &b);
+    model_op_add(x, &(struct model_op){.batch = b, .end = last + 1});
     log_read_release(&r);
+}
+
+/* The model as of the first `n` operations since the last opening. */
+static inline void model_as_of(struct model *x, uint32_t n) {
+    x->count = 0;
+    x->end = 0;
+    for (uint32_t i = 0; i < x->opened_count; i++) model_batch_push(x, &x->opened[i]);
+    for (uint32_t i = 0; i < n; i++) {
+        if (x->ops[i].cut) model_batches_cut(x, x->ops[i].end);
+        else model_batch_push(x, &x->ops[i].batch);
+    }
+}
+
+/* This is what the log was opened with. */
+static inline void model_opened(struct model *x) {
+    free(x->opened);
+    x->opened = malloc((x->count + 1) * sizeof *x->opened);
+    ASSERT(x->opened);
+    for (uint32_t i = 0; i < x->count; i++) x->opened[i] = x->batches[i];
+    x->opened_count = x->count;
+    x->op_count = x->ops_durable = 0;
 }
 
 /* First batch that ends after `offset`. */

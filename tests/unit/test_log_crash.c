@@ -111,6 +111,15 @@ static void do_set_start(struct run *x, struct model *mo) {
     if (err != OK && err != ERR_IO && err != ERR_CLOSED) RUN_FAIL(x, "set_start: %s", err_str(err));
 }
 
+static void find_sequence(struct model *mo) {
+    mo->next_sequence = 0;
+    for (uint32_t i = 0; i < mo->count; i++) {
+        struct batch_header h;
+        if (mo->batches[i].producer_id >= 0 && batch_parse(mo->batches[i].bytes, mo->batches[i].len, &h) == OK)
+            mo->next_sequence = (int64_t)h.base_sequence + h.last_offset_delta + 1;
+    }
+}
+
 static void do_truncate(struct run *x, struct model *mo) {
     struct log *l = mo->log;
     if (mo->count == 0) return;
@@ -123,7 +132,7 @@ static void do_truncate(struct run *x, struct model *mo) {
     if (err != OK) RUN_FAIL(x, "truncate: %s", err_str(err));
     if (l->end != offset) RUN_FAIL(x, "truncate: end is %lld instead of %lld", (long long)l->end, (long long)offset);
     model_cut(mo, offset);
-    mo->truncated_from = mo->count;
+    find_sequence(mo);
 }
 
 static void do_read(struct run *x, struct model *mo) {
@@ -198,29 +207,28 @@ static void check_log(struct run *x, struct model *mo, struct log *l) {
     mo->log = l;
     l->on_durable = model_durable;
     l->owner = mo;
-    if (l->end < mo->durable_end)
-        RUN_FAIL(x, "partition %d: offset %lld was durable, the log ends at %lld", mo->partition, (long long)mo->durable_end, (long long)l->end);
-    if (l->end > mo->end && !mo->truncated_from)
-        RUN_FAIL(x, "partition %d: the log ends at %lld, appended were %lld", mo->partition, (long long)l->end, (long long)mo->end);
     if (l->start < mo->start_durable || l->start > mo->start_asked)
         RUN_FAIL(x, "partition %d: start %lld, durable %lld, asked %lld", mo->partition, (long long)l->start, (long long)mo->start_durable,
                  (long long)mo->start_asked);
     if (l->faulty) RUN_FAIL(x, "partition %d is faulty", mo->partition);
     mo->start_asked = mo->start_durable = l->start;
     mo->starts_asked = mo->starts_done = 0;
-    model_cut(mo, l->end);
-    if (mo->end > 0 && (mo->count == 0 || mo->batches[mo->count - 1].end != l->end)) RUN_FAIL(x, "partition %d: ends inside a batch", mo->partition);
-    mo->durable_end = l->end;
-    mo->next_sequence = 0;
-    for (uint32_t i = 0; i < mo->count; i++) {
-        struct batch_header h;
-        if (mo->batches[i].producer_id >= 0 && batch_parse(mo->batches[i].bytes, mo->batches[i].len, &h) == OK)
-            mo->next_sequence = (int64_t)h.base_sequence + h.last_offset_delta + 1;
+    /* The log is what some prefix of the operations made, one that holds all that were durable. */
+    const char *wrong = "no prefix of what was done ends where the log does";
+    uint32_t least = mo->ops_durable, most = mo->op_count;
+    for (uint32_t n = most + 1; n-- > least && wrong;) {
+        model_as_of(mo, n);
+        if (mo->end == l->end) wrong = model_check(&x->m, mo, 1 + (uint32_t)pick(x, 200000));
+        if (wrong && !wrong[0]) {
+            x->down = true;
+            return;
+        }
     }
-    const char *wrong = model_check(&x->m, mo, 1 + (uint32_t)pick(x, 200000));
-    if (wrong && wrong[0]) RUN_FAIL(x, "partition %d: %s", mo->partition, wrong);
-    if (wrong) x->down = true;
-    else do_duplicate(x, mo);
+    if (wrong)
+        RUN_FAIL(x, "partition %d [%lld, %lld): %s; %u to %u operations", mo->partition, (long long)l->start, (long long)l->end, wrong, least, most);
+    model_opened(mo);
+    find_sequence(mo);
+    do_duplicate(x, mo);
 }
 
 static void check_all(struct run *x) {
@@ -232,7 +240,6 @@ static void check_all(struct run *x) {
         if (l && mo->deleted) RUN_FAIL(x, "partition %d is back", mo->partition);
         if (!l) {
             model_free(mo);
-            *mo = (struct model){0};
             continue;
         }
         mo->created = true;
