@@ -228,7 +228,7 @@ static void visit(struct dump *d, const char *path, int depth) {
     }
     bool data_dir = has_name(&names, "varve.meta"), journal = has_name(&names, "catalog");
     if (d->verify && data_dir && !d->dir) d->dir = data_dir_load(path);
-    if (d->verify && !data_dir && !journal) folder_load(&f, path, d->dir);
+    if (d->verify) folder_load(&f, path, d->dir);
     for (size_t i = 0; i < names.count; i++) {
         char *below;
         if (asprintf(&below, "%s%s%s", path, has_suffix(path, "/") ? "" : "/", names.v[i]) < 0) break;

@@ -47,7 +47,8 @@ static uint64_t next_batch(struct scan *s, uint64_t at, const struct batch_heade
         uint64_t natural = at + h->total_bytes;
         if (natural == s->in.size) return natural;
         enum shape shape = look(s, natural, &n);
-        if (shape != SHAPE_BAD && (n.total_bytes == 0 || fits(s, &n))) return natural;
+        if (shape == SHAPE_SHORT && n.total_bytes == 0) return s->in.size;   /* too little to be told from the damage */
+        if (shape != SHAPE_BAD && fits(s, &n)) return natural;
     }
     for (uint64_t q = at + 1; q + BATCH_HEADER_BYTES <= s->in.size; q++) {
         size_t got;
@@ -114,7 +115,7 @@ static int64_t check_offsets(struct scan *s, uint64_t at, const struct batch_hea
         bool ahead = h->base_offset > s->expected;
         bool overlaps = has_next ? follows <= batch_last_offset(h) && follows > s->expected : batch_last_offset(h) >= follows;
         bool too_far = s->base >= 0 && batch_last_offset(h) - s->base > INT32_MAX;
-        if (s->expected_exact && follows == dense_next) {
+        if (s->expected_exact && (follows == dense_next || (s->own && !has_next))) {
             scan_damage(s, VERIFY_LOG, at, h->total_bytes, "base offset %" PRId64 " where %" PRId64 " is due", h->base_offset, s->expected);
             s->expected = dense_next;
             return dense_next - 1;
@@ -170,7 +171,13 @@ static void good_batch(struct scan *s, uint64_t at, const struct batch_header *h
     }
     if (batch_check(h) != OK) {
         scan_damage(s, VERIFY_LOG, at, h->total_bytes, "impossible header fields");
-        s->expected_exact = false;
+        /* All but the base offset is under the CRC, which holds. */
+        struct batch_header mended = *h;
+        mended.base_offset = s->expected;
+        bool only_base = s->expected_exact && batch_check(&mended) == OK;
+        if (only_base) entries_batch(s, at, &mended, batch_last_offset(&mended));
+        if (only_base) s->expected = batch_last_offset(&mended) + 1;
+        else add_hole(s, at, at + h->total_bytes);
         return;
     }
     int64_t last = check_offsets(s, at, h);

@@ -62,9 +62,8 @@ static bool scan_once(struct scan *s, const char *const paths[3], unsigned what)
     if (what & VERIFY_TIMES) entries_load(s, &s->times, VERIFY_TIMES, paths[2]);
     int err = input_open(&s->in, paths[0]);
     if (err != 0) {
-        /* Gone since the folder was listed: retention may do that at any time. */
-        if (err != -ENOENT) dump_unreadable(s->d, paths[0], err);
-        else if (!(what & VERIFY_LOG)) dump_note(s->d, paths[0], "not there: its indexes cannot be compared with anything");
+        dump_unreadable(s->d, paths[0], err);
+        if (err == -ENOENT && !(what & VERIFY_LOG)) dump_note(s->d, paths[0], "not there: its indexes cannot be compared with anything");
         return false;
     }
     scan_batches(s);
