@@ -553,6 +553,54 @@ START_TEST(slow_readers_are_closed) {
 }
 END_TEST
 
+START_TEST(memory_for_responses_is_shared_out) {
+    uint8_t in[64], body[64];
+    broker.config.queued_max_response_bytes = 8000000;
+    begin();
+    int fd = connect_client();
+    send_all(fd, in, frame(in, KEY_FETCH, 4, 1, "h", 1));
+    settle();
+    struct request *rq = api.held[0];
+    ck_assert_uint_eq(request_reserve(rq, 100), 100);
+    ck_assert_uint_eq(request_reserve(rq, 5000000), (8000000 - 100) / 8); /* never all of it */
+    unsigned grants = 0;
+    while (request_reserve(rq, 5000000) > 0) grants++;
+    ck_assert_uint_gt(grants, 5);
+    ck_assert_int_le(rq->reserved_bytes, 8000000);
+    reply(rq);
+    ck_assert_int_eq(next_id(fd, body, sizeof body, NULL), 1);
+    settle();
+    send_all(fd, in, frame(in, KEY_FETCH, 4, 2, "h", 1));
+    settle();
+    ck_assert_uint_eq(request_reserve(api.held[1], 5000000), 1000000); /* all came back */
+    reply(api.held[1]);
+    api.count = 0;
+    close(fd);
+}
+END_TEST
+
+/* While that memory is short, who does not take his response has a tenth of the time. */
+START_TEST(slow_readers_have_less_time_when_memory_is_short) {
+    uint8_t in[64];
+    broker.config.send_timeout_ms = 10000;
+    broker.config.queued_max_response_bytes = 1048576;
+    begin();
+    api.reply_bytes = 20000000;
+    int slow = connect_client(), other = connect_client();
+    send_all(slow, in, frame(in, KEY_FETCH, 4, 1, "x", 1));
+    send_all(other, in, frame(in, KEY_FETCH, 4, 2, "h", 1));
+    settle();
+    pass_ms(1500);
+    ck_assert_uint_eq(conn_set_count(reactor.conns), 2);
+    while (request_reserve(api.held[0], 1000000) > 0) {}
+    pass_ms(600);
+    ck_assert_uint_eq(conn_set_count(reactor.conns), 1);
+    ck_assert_uint_eq(conn_set_stats(reactor.conns)->closed_slow, 1);
+    close(slow);
+    close(other);
+}
+END_TEST
+
 START_TEST(draining_finishes_what_was_begun) {
     uint8_t in[64], body[64];
     begin();
@@ -660,6 +708,8 @@ static TCase *tests(const char *name) {
     tcase_add_test(t, the_reactors_budget_is_shared);
     tcase_add_test(t, deadlines);
     tcase_add_test(t, slow_readers_are_closed);
+    tcase_add_test(t, memory_for_responses_is_shared_out);
+    tcase_add_test(t, slow_readers_have_less_time_when_memory_is_short);
     tcase_add_test(t, draining_finishes_what_was_begun);
     tcase_add_test(t, lent_bytes_are_sent_and_given_back);
     tcase_add_test(t, random_bytes);
