@@ -6,7 +6,8 @@
 #include <string.h>
 #include "protogen.h"
 
-static void write_file(const char *dir, const char *name, void (*write)(FILE *out, const struct schema *s), const struct schema *s) {
+static void write_file(const char *dir, const char *name, void (*write)(FILE *out, const struct schema *s),
+                       const struct schema *s) {
     char path[4096], *text;
     size_t len;
     if ((size_t)snprintf(path, sizeof path, "%s/%s", dir, name) >= sizeof path) exit(1);

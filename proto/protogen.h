@@ -71,6 +71,10 @@ static inline struct strukt *message_root(const struct message *m) { return m->s
 static inline bool field_is_pointer(const struct field *f) {
     return f->kind == TYPE_STRUCT && !f->array && f->nullable.lo <= f->nullable.hi;
 }
+/* A struct field that is a struct in C. */
+static inline bool field_is_embedded(const struct field *f) {
+    return f->kind == TYPE_STRUCT && !f->array && !field_is_pointer(f);
+}
 
 /* C text for "version v is in r" where v is known to be in `within`: NULL when always true. The
  * result is valid until the next but three call. */

@@ -80,7 +80,8 @@ static const char *differs_expr(const struct field *f) {
     else if (field_is_pointer(f)) snprintf(text, max, "m->%s != NULL", c);
     else if (f->kind == TYPE_STRUCT) snprintf(text, max, "!%s_is_default(&m->%s)", f->of->cname, c);
     else if (f->kind == TYPE_UUID) snprintf(text, max, "!uuid_is_zero(&m->%s)", c);
-    else if (f->kind == TYPE_RECORDS || (f->kind >= TYPE_STRING && f->default_null)) snprintf(text, max, "m->%s.p != NULL", c);
+    else if (f->kind == TYPE_RECORDS) snprintf(text, max, "m->%s.p != NULL", c);
+    else if (f->kind >= TYPE_STRING && f->default_null) snprintf(text, max, "m->%s.p != NULL", c);
     else if (f->kind >= TYPE_STRING && f->default_value) snprintf(text, max, "!str_is(m->%s, %s)", c, f->default_value);
     else if (f->kind >= TYPE_STRING && nullable) snprintf(text, max, "(m->%s.p == NULL || m->%s.len != 0)", c, c);
     else if (f->kind >= TYPE_STRING) snprintf(text, max, "m->%s.len != 0", c);
@@ -124,7 +125,8 @@ void code_write_header(FILE *out, const struct schema *s) {
         /* The message's C name is k_<api>_request. */
         const struct message *m = s->messages;
         while (m->api_key != s->apis[i].key) m++;
-        fprintf(out, "    API_%.*s = %d,\n", (int)(strlen(m->cname) - strlen("k__request")), upper(m->cname + 2), s->apis[i].key);
+        fprintf(out, "    API_%.*s = %d,\n", (int)(strlen(m->cname) - strlen("k__request")), upper(m->cname + 2),
+                s->apis[i].key);
     }
     fprintf(out, "};\n\n/* Types of the records that coordinators keep: the int16 before a key. */\nenum kafka_record_type {\n");
     for (int i = 0; i < s->message_count; i++)
@@ -137,8 +139,10 @@ void code_write_header(FILE *out, const struct schema *s) {
         if (!range_empty(m->flexible)) fprintf(out, ", flexible from %d", m->flexible.lo);
         fprintf(out, " */\n");
         for (int k = 0; k < m->struct_count; k++) write_struct(out, m->structs[k]);
-        for (int k = 0; k < m->struct_count; k++) fprintf(out, "void %s_init(struct %s *m);\n", m->structs[k]->cname, m->structs[k]->cname);
-        fprintf(out, "MUST_CHECK enum err %s_decode(struct %s *m, struct wire_reader *r, int16_t version);\n", m->cname, m->cname);
+        for (int k = 0; k < m->struct_count; k++)
+            fprintf(out, "void %s_init(struct %s *m);\n", m->structs[k]->cname, m->structs[k]->cname);
+        fprintf(out, "MUST_CHECK enum err %s_decode(struct %s *m, struct wire_reader *r, int16_t version);\n", m->cname,
+                m->cname);
         fprintf(out, "void %s_encode(const struct %s *m, struct wire_writer *w, int16_t version);\n", m->cname, m->cname);
     }
     fprintf(out, "#endif\n");
@@ -164,18 +168,23 @@ static void write_is_default(FILE *out, const struct strukt *s) {
 /* ---- reading ----------------------------------------------------------------------------- */
 
 /* The statement that reads the field; braces around it when it is more than one. */
-static void write_read_stmt(FILE *out, const struct message *msg, const struct strukt *s, const struct field *f, bool tagged) {
+static void write_read_stmt(FILE *out, const struct message *msg, const struct strukt *s, const struct field *f,
+                            bool tagged) {
     struct range present = tagged ? f->tagged : positional(f);
     const char *compact = compact_expr(s, f, present), *nullable = range_expr(f->nullable, range_and(present, s->versions));
     const char *c = f->cname, *suffix = type_infos[f->kind].suffix;
     if (f->array && f->kind == TYPE_STRUCT) {
-        fprintf(out, "{\n            m->%s = codec_get_structs(r, &m->%s_n, %s, %s, %d, sizeof *m->%s);\n", c, c, compact, nullable,
+        fprintf(out, "{\n            m->%s = codec_get_structs(r, &m->%s_n, %s, %s, %d, sizeof *m->%s);\n", c, c,
+                compact, nullable,
                 element_min_bytes(f, msg->versions), c);
-        fprintf(out, "            for (int32_t i = 0; i < m->%s_n && r->err == OK; i++) %s_read(&m->%s[i], r, v);\n        }", c, f->of->cname, c);
+        fprintf(out, "            for (int32_t i = 0; i < m->%s_n && r->err == OK; i++) %s_read(&m->%s[i], r, v);\n", c,
+                f->of->cname, c);
+        fprintf(out, "        }");
     } else if (f->array) {
         fprintf(out, "m->%s = codec_get_%ss(r, &m->%s_n, %s, %s);", c, suffix, c, compact, nullable);
     } else if (field_is_pointer(f)) {
-        fprintf(out, "{\n            m->%s = codec_get_struct(r, %s, %s, sizeof *m->%s);\n", c, nullable, tagged ? "true" : "false", c);
+        fprintf(out, "{\n            m->%s = codec_get_struct(r, %s, %s, sizeof *m->%s);\n", c, nullable,
+                tagged ? "true" : "false", c);
         fprintf(out, "            if (m->%s) %s_read(m->%s, r, v);\n        }", c, f->of->cname, c);
     } else if (f->kind == TYPE_STRUCT) {
         fprintf(out, "%s_read(&m->%s, r, v);", f->of->cname, c);
@@ -239,11 +248,14 @@ static void write_write_stmt(FILE *out, const struct strukt *s, const struct fie
     const char *c = f->cname, *suffix = type_infos[f->kind].suffix;
     if (f->array && f->kind == TYPE_STRUCT) {
         fprintf(out, "{\n            codec_put_count(w, m->%s_n, %s, %s);\n", c, compact, nullable);
-        fprintf(out, "            for (int32_t i = 0; i < m->%s_n && w->err == OK; i++) %s_write(&m->%s[i], w, v);\n        }", c, f->of->cname, c);
+        fprintf(out, "            for (int32_t i = 0; i < m->%s_n && w->err == OK; i++) %s_write(&m->%s[i], w, v);\n", c,
+                f->of->cname, c);
+        fprintf(out, "        }");
     } else if (f->array) {
         fprintf(out, "codec_put_%ss(w, m->%s, m->%s_n, %s, %s);", suffix, c, c, compact, nullable);
     } else if (field_is_pointer(f)) {
-        fprintf(out, "{\n            if (codec_put_struct(w, m->%s != NULL, %s, %s)) %s_write(m->%s, w, v);\n        }", c, nullable,
+        fprintf(out, "{\n            if (codec_put_struct(w, m->%s != NULL, %s, %s)) %s_write(m->%s, w, v);\n        }",
+                c, nullable,
                 tagged ? "true" : "false", f->of->cname, c);
     } else if (f->kind == TYPE_STRUCT) {
         fprintf(out, "%s_write(&m->%s, w, v);", f->of->cname, c);
@@ -275,13 +287,15 @@ static void write_write_tags(FILE *out, const struct strukt *s) {
     fprintf(out, "{\n");
     for (size_t i = 0; i < count; i++) {
         const char *since = range_cond(tagged[i]->tagged, range_and(s->flexible, s->versions));
-        fprintf(out, "        const bool tag%d = %s%s%s;\n", tagged[i]->tag, since ? since : "", since ? " && " : "", differs_expr(tagged[i]));
+        fprintf(out, "        const bool tag%d = %s%s%s;\n", tagged[i]->tag, since ? since : "", since ? " && " : "",
+                differs_expr(tagged[i]));
     }
     fprintf(out, "        wire_put_uvarint(w, (uint32_t)(");
     for (size_t i = 0; i < count; i++) fprintf(out, "%stag%d", i ? " + " : "", tagged[i]->tag);
     fprintf(out, "));\n");
     for (size_t i = 0; i < count; i++) {
-        fprintf(out, "        if (tag%d) {\n            const size_t begin = codec_tag_begin(w, %d);\n            ", tagged[i]->tag, tagged[i]->tag);
+        fprintf(out, "        if (tag%d) {\n            const size_t begin = codec_tag_begin(w, %d);\n            ",
+                tagged[i]->tag, tagged[i]->tag);
         write_write_stmt(out, s, tagged[i], true);
         fprintf(out, "\n            codec_tag_end(w, begin);\n        }\n");
     }

@@ -236,7 +236,8 @@ static void type_take(struct parser *p, struct field *f) {
     f->nullable = (struct range){1, 0};
     if (name[len] == '?') {
         f->nullable = (struct range){0, VERSION_MAX};
-        if (name[len + 1] && !range_parse(name + len + 1, &f->nullable)) fail(p, "\"%s\" is not a version range", name + len + 1);
+        if (name[len + 1] && !range_parse(name + len + 1, &f->nullable))
+            fail(p, "\"%s\" is not a version range", name + len + 1);
         if (!f->array && kind < TYPE_STRING) fail(p, "%s cannot be null", type_infos[kind].name);
     }
 }
@@ -467,7 +468,7 @@ static void mark_is_default(struct strukt *s) {
     if (s->needs_is_default) return;
     s->needs_is_default = true;
     for (int i = 0; i < s->field_count; i++)
-        if (s->fields[i].kind == TYPE_STRUCT && !s->fields[i].array && !field_is_pointer(&s->fields[i])) mark_is_default(s->fields[i].of);
+        if (field_is_embedded(&s->fields[i])) mark_is_default(s->fields[i].of);
 }
 
 static int api_by_key(const void *a, const void *b) { return ((const struct api *)a)->key - ((const struct api *)b)->key; }
@@ -480,7 +481,7 @@ static void schema_finish(struct schema *s) {
             for (int k = 0; k < st->field_count; k++) {
                 struct field *f = &st->fields[k];
                 bool judged = f->tag >= 0 || (!range_covers(f->versions, st->versions) && !f->ignorable);
-                if (f->kind == TYPE_STRUCT && !f->array && !field_is_pointer(f) && judged) mark_is_default(f->of);
+                if (field_is_embedded(f) && judged) mark_is_default(f->of);
             }
         }
 }

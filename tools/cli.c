@@ -48,7 +48,8 @@ int cli_failed(const struct options *o, const struct client *c, enum err err, co
 int cli_finish(const struct options *o, int code) {
     bool flushed = fflush(stdout) == 0;
     if (flushed && !ferror(stdout)) return code;
-    fprintf(stderr, "varve %s: writing to standard output failed%s%s\n", o->command->words, flushed ? "" : ": ", flushed ? "" : strerror(errno));
+    fprintf(stderr, "varve %s: writing to standard output failed%s%s\n", o->command->words, flushed ? "" : ": ",
+            flushed ? "" : strerror(errno));
     clearerr(stdout); /* said once */
     return EXIT_FAILED;
 }

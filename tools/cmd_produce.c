@@ -159,7 +159,8 @@ static void drain(struct produce *p) {
 
 static int finish(struct produce *p) {
     progress_end(&p->progress);
-    if (p->failed > FAILURES_SHOWN) fprintf(stderr, "varve produce: %llu lines failed in all\n", (unsigned long long)p->failed);
+    if (p->failed > FAILURES_SHOWN) fprintf(stderr, "varve produce: %llu lines failed in all\n",
+                                            (unsigned long long)p->failed);
     uint64_t lost = p->lines - MIN(p->lines, p->acknowledged);
     fprintf(stderr, "%llu lines acknowledged", (unsigned long long)p->acknowledged);
     if (lost) fprintf(stderr, ", %llu not", (unsigned long long)lost);

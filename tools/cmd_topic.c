@@ -19,8 +19,10 @@ static const char *uuid_text(const struct uuid *id, char text[static UUID_TEXT_B
     return text;
 }
 
+typedef enum err topic_fn(struct client *c, const struct options *o, const char *name);
+
 /* Runs `one` for each name on the command line; the worst exit code. */
-static int for_each_name(const struct options *o, enum err (*one)(struct client *, const struct options *, const char *), const char *done) {
+static int for_each_name(const struct options *o, topic_fn *one, const char *done) {
     int code;
     struct client *c = cli_connect(o, &code);
     struct json_out json;
@@ -51,7 +53,8 @@ static enum err create(struct client *c, const struct options *o, const char *na
     struct admin_new_topic topic = {.name = name, .partitions = o->partitions, .replication_factor = o->replication_factor};
     struct admin_setting *settings = calloc((size_t)o->change_count + 1, sizeof *settings);
     ASSERT(settings != NULL);
-    for (int32_t i = 0; i < o->change_count; i++) settings[i] = (struct admin_setting){o->changes[i].name, o->changes[i].value};
+    for (int32_t i = 0; i < o->change_count; i++)
+        settings[i] = (struct admin_setting){o->changes[i].name, o->changes[i].value};
     topic.settings = settings;
     topic.setting_count = o->change_count;
     enum err err = admin_create_topic(c, &topic, o->timeout_ms);
@@ -59,11 +62,14 @@ static enum err create(struct client *c, const struct options *o, const char *na
     return err;
 }
 
-static enum err delete(struct client *c, const struct options *o, const char *name) { return admin_delete_topic(c, name, o->timeout_ms); }
+static enum err delete(struct client *c, const struct options *o, const char *name) {
+    return admin_delete_topic(c, name, o->timeout_ms);
+}
 
 static enum err alter(struct client *c, const struct options *o, const char *name) {
     enum err err = OK;
-    if (o->change_count > 0) err = admin_alter_configs(c, ADMIN_TOPIC, name, o->changes, o->change_count, false, o->timeout_ms);
+    if (o->change_count > 0)
+        err = admin_alter_configs(c, ADMIN_TOPIC, name, o->changes, o->change_count, false, o->timeout_ms);
     if (err == OK && o->partitions > 0) err = admin_create_partitions(c, name, o->partitions, false, o->timeout_ms);
     return err;
 }
@@ -81,7 +87,9 @@ int cmd_topic_alter(const struct options *o) {
 
 /* ---- list -------------------------------------------------------------------------------- */
 
-static int32_t replication_factor(const struct client_topic *t) { return t->partition_count ? t->partitions[0].replica_count : 0; }
+static int32_t replication_factor(const struct client_topic *t) {
+    return t->partition_count ? t->partitions[0].replica_count : 0;
+}
 
 static void list_json(const struct client_topic *t, const char *id) {
     struct json_out json;
@@ -133,7 +141,8 @@ int cmd_topic_list(const struct options *o) {
 
 struct partition_ends { int64_t begin, end; }; /* -1: not known */
 
-static struct partition_ends partition_ends(struct client *c, const struct options *o, const char *topic, const struct client_partition *p) {
+static struct partition_ends partition_ends(struct client *c, const struct options *o, const char *topic,
+                                            const struct client_partition *p) {
     struct partition_ends ends = {-1, -1};
     struct client_offset at;
     if (p->leader < 0) return ends;
@@ -151,7 +160,8 @@ static void cell_ids(struct table *t, const int32_t *ids, int32_t count) {
     table_cell(t, "%s", text);
 }
 
-static void describe_text(struct client *c, const struct options *o, const struct client_topic *t, const struct admin_configs *configs) {
+static void describe_text(struct client *c, const struct options *o, const struct client_topic *t,
+                          const struct admin_configs *configs) {
     struct table table;
     char id[UUID_TEXT_BYTES];
     printf("topic %s  partitions %d  replicas %d", t->name, t->partition_count, replication_factor(t));
@@ -181,7 +191,8 @@ static void json_ids(struct json_out *json, const char *key, const int32_t *ids,
     json_array_end(json);
 }
 
-static void describe_json(struct client *c, const struct options *o, const struct client_topic *t, const struct admin_configs *configs) {
+static void describe_json(struct client *c, const struct options *o, const struct client_topic *t,
+                          const struct admin_configs *configs) {
     struct json_out json;
     char id[UUID_TEXT_BYTES];
     json_init(&json, stdout);
@@ -206,7 +217,8 @@ static void describe_json(struct client *c, const struct options *o, const struc
     json_array_end(&json);
     json_object(&json, "configs");
     for (int32_t i = 0; configs && i < configs->count; i++)
-        if (configs->configs[i].source == ADMIN_SOURCE_TOPIC) json_text(&json, configs->configs[i].name, configs->configs[i].value);
+        if (configs->configs[i].source == ADMIN_SOURCE_TOPIC)
+            json_text(&json, configs->configs[i].name, configs->configs[i].value);
     json_object_end(&json);
     json_object_end(&json);
     json_line(&json);

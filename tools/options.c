@@ -21,9 +21,12 @@ struct option_row {
 };
 enum { ALL = ~0 };
 static const struct option_row rows[] = {
-    {OPTION_PARTITIONS, "partitions", "N", COMMAND_TOPIC_CREATE | COMMAND_TOPIC_ALTER, "number of partitions (create: the broker's default)"},
-    {OPTION_REPLICATION, "replication-factor", "N", COMMAND_TOPIC_CREATE, "copies of each partition (the broker's default)"},
-    {OPTION_CONFIG, "config", "KEY=VALUE", COMMAND_TOPIC_CREATE | COMMAND_TOPIC_ALTER, "set a topic config; may be repeated"},
+    {OPTION_PARTITIONS, "partitions", "N", COMMAND_TOPIC_CREATE | COMMAND_TOPIC_ALTER,
+     "number of partitions (create: the broker's default)"},
+    {OPTION_REPLICATION, "replication-factor", "N", COMMAND_TOPIC_CREATE,
+     "copies of each partition (the broker's default)"},
+    {OPTION_CONFIG, "config", "KEY=VALUE", COMMAND_TOPIC_CREATE | COMMAND_TOPIC_ALTER,
+     "set a topic config; may be repeated"},
     {OPTION_DELETE_CONFIG, "delete-config", "KEY", COMMAND_TOPIC_ALTER, "back to the default; may be repeated"},
     {OPTION_KEY, "key-delimiter", "DELIM", COMMAND_PRODUCE, "what stands before the first DELIM of a line is its key"},
     {OPTION_HEADER, "header", "KEY=VALUE", COMMAND_PRODUCE, "a header for every record (without =: null); may be repeated"},
@@ -34,7 +37,8 @@ static const struct option_row rows[] = {
     {OPTION_DELIMITER, "delimiter", "DELIM", COMMAND_PRODUCE, "what ends a line (\\n); escapes \\n \\t \\r \\0 \\\\ \\xHH"},
     {OPTION_NULL, NULL, NULL, COMMAND_PRODUCE, "send empty keys and values as null"},
     {OPTION_NULL, NULL, NULL, COMMAND_CONSUME, "print NULL for null keys and values"},
-    {OPTION_OFFSET, "offset", "OFFSET", COMMAND_CONSUME, "beginning, end, N, -N (the last N) or @MS (a time, ms since 1970) (beginning)"},
+    {OPTION_OFFSET, "offset", "OFFSET", COMMAND_CONSUME,
+     "beginning, end, N, -N (the last N) or @MS (a time, ms since 1970) (beginning)"},
     {OPTION_COUNT, "count", "N", COMMAND_CONSUME, "exit after N records"},
     {OPTION_EXIT, "exit", NULL, COMMAND_CONSUME, "exit when the end of every partition was reached"},
     {OPTION_FORMAT, "format", "FORMAT", COMMAND_CONSUME, "what to print, see below (%s\\n)"},
@@ -55,7 +59,9 @@ void options_help(FILE *out, const struct command *command) {
         const struct option_row *row = &rows[i];
         char text[64];
         if (!(row->commands & command->bit)) continue;
-        int n = row->id < OPTION_JSON ? snprintf(text, sizeof text, "-%c%s", (char)row->id, row->name ? ", " : "") : snprintf(text, sizeof text, "    ");
+        int n;
+        if (row->id < OPTION_JSON) n = snprintf(text, sizeof text, "-%c%s", (char)row->id, row->name ? ", " : "");
+        else n = snprintf(text, sizeof text, "    ");
         snprintf(text + n, sizeof text - (size_t)n, "%s%s%s%s", row->name ? "--" : "", row->name ? row->name : "",
                  row->value ? " " : "", row->value ? row->value : "");
         fprintf(out, "  %-32s %s\n", text, row->help);
@@ -214,7 +220,8 @@ static void getopt_tables(const struct command *command, char *letters, struct o
             *letters++ = (char)row->id;
             if (row->value) *letters++ = ':';
         }
-        if (row->name) *longs++ = (struct option){row->name, row->value ? required_argument : no_argument, NULL, (int)row->id};
+        int takes = row->value ? required_argument : no_argument;
+        if (row->name) *longs++ = (struct option){row->name, takes, NULL, (int)row->id};
     }
     *letters = '\0';
     *longs = (struct option){0};
@@ -263,7 +270,8 @@ int options_parse(const struct command *command, int argc, char **argv, struct o
         if (id == ':') fprintf(stderr, "varve %s: %s needs a value\n", command->words, option_text(command, optopt, text));
         else if (id == '?') fprintf(stderr, "varve %s: unknown option %s\n", command->words, argv[optind - 1]);
         else if (option_set(o, id, optarg)) continue;
-        else fprintf(stderr, "varve %s: \"%s\" is not a value for %s\n", command->words, optarg, option_text(command, id, text));
+        else fprintf(stderr, "varve %s: \"%s\" is not a value for %s\n", command->words, optarg,
+                     option_text(command, id, text));
         options_free(o);
         return usage_error(command);
     }

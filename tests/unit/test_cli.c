@@ -87,9 +87,11 @@ END_TEST
 
 START_TEST(wrong_usage) {
     static const struct { const struct command *command; const char *line; } wrong[] = {
-        {&produce, ""}, {&produce, "a b"}, {&produce, "a -z lzma"}, {&produce, "a --acks 2"}, {&produce, "a --bogus"}, {&produce, "a -x"},
+        {&produce, ""}, {&produce, "a b"}, {&produce, "a -z lzma"}, {&produce, "a --acks 2"},
+        {&produce, "a --bogus"}, {&produce, "a -x"},
         {&produce, "a -p -1"}, {&produce, "a -p x"}, {&produce, "a -k"}, {&produce, "a --timeout 0"}, {&produce, "a -o end"},
-        {&create, "a --partitions 0"}, {&create, "a --partitions 99999999999"}, {&create, "a --config novalue"}, {&create, "a --config =x"},
+        {&create, "a --partitions 0"}, {&create, "a --partitions 99999999999"},
+        {&create, "a --config novalue"}, {&create, "a --config =x"},
         {&create, "a --delete-config x"}, {&create, "a --replication-factor 40000"}, {&consume, "t -c -1"}};
     ck_assert_ptr_nonnull(freopen("/dev/null", "w", stderr));
     for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
@@ -101,7 +103,8 @@ END_TEST
 
 START_TEST(escapes) {
     static const struct { const char *text, *bytes; size_t len; } cases[] = {
-        {"a\\tb\\n", "a\tb\n", 4}, {"\\x41\\x0a", "A\n", 2}, {"\\0", "\0", 1}, {"\\\\n", "\\n", 2}, {"\\xg", "\\xg", 3}, {"end\\", "end\\", 4}, {"", "", 0}};
+        {"a\\tb\\n", "a\tb\n", 4}, {"\\x41\\x0a", "A\n", 2}, {"\\0", "\0", 1}, {"\\\\n", "\\n", 2},
+        {"\\xg", "\\xg", 3}, {"end\\", "end\\", 4}, {"", "", 0}};
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         char text[32];
         strcpy(text, cases[i].text);
@@ -139,9 +142,11 @@ static void printed(const char *text, const struct consumer_event *e, bool null_
 #define PRINTED(text, e, expected) printed(text, e, false, expected, sizeof(expected) - 1)
 
 START_TEST(every_directive) {
-    struct consumer_event e = event(BYTES("key"), BYTES("value")), nulls = event(BYTES_NULL, BYTES_NULL), empty = event(BYTES(""), BYTES(""));
+    struct consumer_event e = event(BYTES("key"), BYTES("value")), nulls = event(BYTES_NULL, BYTES_NULL);
+    struct consumer_event empty = event(BYTES(""), BYTES(""));
     PRINTED("%s\\n", &e, "value\n");
-    PRINTED("%t [%p] at %o: key %k (%K) value %s (%S) %T %h 100%%", &e, "top [4] at 17: key key (3) value value (5) 1700000000123 a=1,b=NULL 100%");
+    PRINTED("%t [%p] at %o: key %k (%K) value %s (%S) %T %h 100%%", &e,
+            "top [4] at 17: key key (3) value value (5) 1700000000123 a=1,b=NULL 100%");
     PRINTED("%R%s", &e, "\0\0\0\5value");
     PRINTED("%R%K%S%k%s", &nulls, "\xff\xff\xff\xff-1-1");
     PRINTED("%K,%S", &empty, "0,0");

@@ -40,7 +40,8 @@ static void *bench_value(struct bench *b, const struct codec_message *m, int16_t
     return value;
 }
 
-static enum err bench_decode(struct bench *b, const struct codec_message *m, int16_t version, const void *p, size_t len, void **out, size_t *left) {
+static enum err bench_decode(struct bench *b, const struct codec_message *m, int16_t version, const void *p, size_t len,
+                             void **out, size_t *left) {
     arena_reset(&b->decoded);
     *out = arena_alloc(&b->decoded, m->size);
     memset(*out, 0xa5, m->size); /* decoding must not rely on what was there */
@@ -62,9 +63,11 @@ START_TEST(round_trips) {
             void *value = bench_value(&b, m, version, seed), *again;
             size_t left;
             enum err err = bench_decode(&b, m, version, b.w.data, b.w.len, &again, &left);
-            ck_assert_msg(err == OK && left == 0 && m->equal(value, again), "%s v%d seed %d: %s, %zu left", m->name, version, (int)seed, err_str(err), left);
+            ck_assert_msg(err == OK && left == 0 && m->equal(value, again), "%s v%d seed %d: %s, %zu left", m->name,
+                          version, (int)seed, err_str(err), left);
             m->encode(again, &b.second, version);
-            ck_assert_msg(b.second.len == b.w.len && (b.w.len == 0 || memcmp(b.second.data, b.w.data, b.w.len) == 0), "%s v%d seed %d: other bytes", m->name, version, (int)seed);
+            ck_assert_msg(b.second.len == b.w.len && (b.w.len == 0 || memcmp(b.second.data, b.w.data, b.w.len) == 0),
+                          "%s v%d seed %d: other bytes", m->name, version, (int)seed);
         }
         bench_free(&b);
     }
@@ -84,7 +87,8 @@ START_TEST(truncation_at_every_byte_is_an_error) {
                 /* At the end of the block, where a sanitizer sees a read beyond it. */
                 uint8_t *p = block + b.w.len + 1 - len;
                 memcpy(p, b.w.data, len);
-                ck_assert_msg(bench_decode(&b, m, version, p, len, &again, &left) != OK, "%s v%d seed %d: %zu of %zu bytes are enough",
+                ck_assert_msg(bench_decode(&b, m, version, p, len, &again, &left) != OK,
+                              "%s v%d seed %d: %zu of %zu bytes are enough",
                               m->name, version, (int)seed, len, b.w.len);
             }
             free(block);
@@ -226,7 +230,8 @@ START_TEST(vectors_of_another_codec) {
         fclose(out);
         ck_assert_msg(strcmp(text, t.cells[3]) == 0, "%s v%d:\n%s\n%s", m->name, version, text, t.cells[3]);
         m->encode(value, &b.w, version);
-        ck_assert_msg(b.w.err == OK && b.w.len == len && (len == 0 || memcmp(b.w.data, bytes, len) == 0), "%s v%d: other bytes", m->name, version);
+        ck_assert_msg(b.w.err == OK && b.w.len == len && (len == 0 || memcmp(b.w.data, bytes, len) == 0),
+                      "%s v%d: other bytes", m->name, version);
         free(text);
         free(bytes);
         bench_free(&b);
@@ -253,12 +258,14 @@ START_TEST(frames_of_real_clients) {
         ck_assert_str_eq(kafka_api_by_key(header.api_key)->name, t.cells[2]);
         const struct codec_message *m = message_of(header.api_key, true);
         void *value;
-        ck_assert_msg(bench_decode(&b, m, header.api_version, r.p, wire_left(&r), &value, &left) == OK, "%s v%s %s", t.cells[2], t.cells[1], t.cells[3]);
+        ck_assert_msg(bench_decode(&b, m, header.api_version, r.p, wire_left(&r), &value, &left) == OK, "%s v%s %s",
+                      t.cells[2], t.cells[1], t.cells[3]);
         ck_assert_uint_eq(left, (size_t)atoi(t.cells[4]));
         kafka_request_header_write(&b.w, &header);
         m->encode(value, &b.w, header.api_version);
         ck_assert_int_eq(b.w.err, OK);
-        ck_assert_msg(b.w.len == len - left && memcmp(b.w.data, bytes, b.w.len) == 0, "%s v%s %s: other bytes", t.cells[2], t.cells[1], t.cells[3]);
+        ck_assert_msg(b.w.len == len - left && memcmp(b.w.data, bytes, b.w.len) == 0, "%s v%s %s: other bytes",
+                      t.cells[2], t.cells[1], t.cells[3]);
         bench_free(&b);
         free(bytes);
         count++;
@@ -506,7 +513,8 @@ END_TEST
 
 START_TEST(response_headers) {
     static const struct { int16_t key, version; size_t len; } cases[] = {
-        {API_METADATA, 8, 4}, {API_METADATA, 9, 5}, {API_API_VERSIONS, 0, 4}, {API_API_VERSIONS, 3, 4}, {API_API_VERSIONS, 4, 4},
+        {API_METADATA, 8, 4}, {API_METADATA, 9, 5}, {API_API_VERSIONS, 0, 4},
+        {API_API_VERSIONS, 3, 4}, {API_API_VERSIONS, 4, 4},
         {API_SASL_HANDSHAKE, 1, 4}, {API_CONSUMER_GROUP_HEARTBEAT, 0, 5}};
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         int32_t correlation;

@@ -20,7 +20,8 @@ static struct wire_reader reader(const void *p, size_t len) { return wire_reader
 #define READER(...) reader((const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
 
 START_TEST(numbers_are_big_endian) {
-    struct wire_reader r = READER(0x01, 0xff, 0x80, 0x00, 0xff, 0xfe, 0x80, 0x00, 0x00, 0x01, 0xff, 0xff, 0xff, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 2);
+    struct wire_reader r = READER(0x01, 0xff, 0x80, 0x00, 0xff, 0xfe, 0x80, 0x00, 0x00, 0x01, 0xff, 0xff, 0xff, 0xff,
+                                  0x80, 0, 0, 0, 0, 0, 0, 2);
     ck_assert(wire_get_bool(&r));
     ck_assert_int_eq(wire_get_i8(&r), -1);
     ck_assert_int_eq(wire_get_i16(&r), INT16_MIN);
