@@ -236,6 +236,7 @@ static enum err submit_group(struct journal *j, struct slice_queue *slices, uint
     g->slices = *slices;
     group_submit(j, g, at, data, len);
     journal_space_touch(j);
+    journal_quiet_touch(j);
     if (!timer_armed(&j->idle_timer)) {
         j->idle_mark = j->next_seq;
         timer_set(j->timers, &j->idle_timer, io_mono_ns(j->io) + JOURNAL_IDLE_NS);
@@ -435,7 +436,8 @@ void journal_submit(struct journal *j, struct journal_slice *s) {
 
 /* Makes durable_seq on disk cover the last group with entries, so that damage to it would be noticed. */
 static void write_idle(struct journal *j) {
-    if (j->in_flight != NULL || j->queue.head != NULL || j->err != OK || j->claimed_seq >= j->content_seq) return;
+    if (j->in_flight != NULL || j->queue.head != NULL || j->err != OK) return;
+    if (MAX(j->claimed_seq, j->checkpoint_seq) >= j->content_seq) return;
     enum placing placing = journal_place(j, IO_BLOCK_BYTES, SPACE_URGENT);
     enum err err = OK;
     if (placing == PLACE_HERE) err = submit_empty(j, JOURNAL_IDLE, UINT32_MAX);
@@ -463,9 +465,11 @@ void journal_attach(struct journal *j, struct io *io, struct mailbox *mailbox, s
     j->timers = timers;
     catalog_attach(&j->catalog, io);
     timer_init(&j->idle_timer, idle_timer);
+    timer_init(&j->quiet_timer, journal_quiet_timer);
     timer_init(&j->space_timer, journal_space_timer);
     timer_init(&j->retry_timer, journal_retry_timer);
     journal_levels(j);
+    journal_quiet_touch(j); /* for what was replayed */
     journal_space_touch(j); /* looks again when all shards are there: a checkpoint may be due */
 }
 
@@ -485,6 +489,7 @@ void journal_close(struct journal *j) {
     if (j == NULL) return;
     if (j->timers != NULL) {
         timer_cancel(j->timers, &j->idle_timer);
+        timer_cancel(j->timers, &j->quiet_timer);
         timer_cancel(j->timers, &j->space_timer);
         timer_cancel(j->timers, &j->retry_timer);
     }

@@ -18,8 +18,14 @@
 
 #define JOURNAL_WRITE_BYTES (512u * 1024)     /* largest single write: larger ones leave the fast path of the kernel */
 #define JOURNAL_PIECES_MIN 4u
+/* Slices that wait for the disk: beyond so many full groups the shards slow down, then stop. At 500 MB/s a
+ * queue of 16 is worked off in 17 ms. */
+#define JOURNAL_QUEUE_SLOW_GROUPS 16u
+#define JOURNAL_QUEUE_STOP_GROUPS 64u
 #define JOURNAL_PIECES_EXTRA 8u               /* slots beyond the limit, for what must not fail for want of a piece */
 #define JOURNAL_IDLE_NS (100 * INT64_C(1000000))
+#define JOURNAL_QUIET_NS (1000 * INT64_C(1000000))     /* without new entries: files may catch up */
+#define JOURNAL_AGE_NS (30000 * INT64_C(1000000))      /* files lag behind at most about so long */
 #define JOURNAL_SPACE_NS (250 * INT64_C(1000000)) /* free disk space is looked at this often while there is work */
 #define JOURNAL_RETRY_NS (1000 * INT64_C(1000000)) /* after a full disk */
 
@@ -142,8 +148,10 @@ struct journal {
     _Atomic uint64_t next_plid;
 
     struct { struct io_op op; struct iovec iov; struct buf *zeros; uint32_t piece, offset; bool active, failed; } maker;
-    struct timer idle_timer, space_timer, retry_timer;
+    struct timer idle_timer, space_timer, retry_timer, quiet_timer;
     uint64_t idle_mark;            /* next_seq when the idle timer was set */
+    uint64_t quiet_mark;           /* content_seq when the quiet timer was set */
+    int64_t uncovered_ns;          /* since when there are entries that no checkpoint covers */
     bool space_blocked;            /* something waits that only a checkpoint can help */
     bool piece_blocked;            /* something waits for a piece that is being made or soon will be */
     bool reserve_blocked;          /* something waits that even the limit must not stop */
@@ -191,7 +199,7 @@ int journal_piece_open(struct journal *j, uint32_t piece, bool create);  /* fd o
 MUST_CHECK enum err journal_piece_make_now(struct journal *j, uint32_t *piece); /* blocks: start only */
 uint32_t journal_piece_take(struct journal *j);         /* a free one becomes used */
 void journal_piece_use(struct journal *j, uint32_t piece);
-void journal_pieces_release(struct journal *j, uint64_t seq);  /* C4: those wholly at or below `seq`, without the head's and the replay start's */
+void journal_pieces_release(struct journal *j, uint64_t seq);  /* C4: those wholly at or below `seq`, without the head's */
 void journal_pieces_keep_ahead(struct journal *j);      /* begins to make a piece when one will be needed */
 
 /* journal_space.c */
@@ -206,6 +214,8 @@ void journal_space_timer(struct timer *t);
 void journal_space_touch(struct journal *j);            /* there is work: look at the disk soon */
 
 /* journal_checkpoint.c */
+void journal_quiet_touch(struct journal *j);            /* there may be entries that no checkpoint covers */
+void journal_quiet_timer(struct timer *t);
 void journal_checkpoint_begin(struct journal *j);       /* nothing when one runs or shards are missing */
 void journal_checkpoint_took_cut(struct journal *j);    /* a cut slice has joined a group */
 void journal_checkpoint_seal_if_cut(struct journal *j); /* after the group (if any) was submitted */

@@ -91,7 +91,7 @@ uint32_t journal_piece_take(struct journal *j) {
 void journal_pieces_release(struct journal *j, uint64_t seq) {
     for (uint32_t i = 0; i < j->piece_slots; i++) {
         struct piece *p = &j->pieces[i];
-        if (p->state != PIECE_USED || p->last_seq > seq || i == j->head.piece || i == j->ck.next.piece) continue;
+        if (p->state != PIECE_USED || p->last_seq > seq || i == j->head.piece) continue;
         p->state = PIECE_FREE;
         j->used_count--;
         j->free_count++;

@@ -426,7 +426,6 @@ enum err journal_open(struct io *io, const struct journal_config *cfg, const str
     }
     struct journal *j = r.j;
     j->checkpoint_seq = r.footer.checkpoint_seq;
-    j->ck.next = r.footer.next;
     atomic_init(&j->next_plid, r.footer.next_plid);
     rec->clean = r.footer.clean_stop && !r.content;
     rec->next_plid = r.footer.next_plid;

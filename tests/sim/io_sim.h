@@ -71,10 +71,12 @@ struct sim_tuning *sim_tuning(struct sim_world *w);
 /* ---- crashes ---------------------------------------------------------------------------------- */
 
 enum sim_crash_policy {
-    SIM_LOSE_NONE, /* all is kept, as when a process is killed and the machine stays up */
+    SIM_LOSE_NONE, /* all is kept, and durable */
     SIM_LOSE_ALL,  /* only what was synced is kept */
     SIM_RANDOM,    /* each change is kept or lost: any subset, so any order of writing back */
-    SIM_TORN       /* as SIM_RANDOM, and each sector of a write is kept, lost or garbled */
+    SIM_TORN,      /* as SIM_RANDOM, and each sector of a write is kept, lost or garbled */
+    SIM_KILLED     /* the process dies, the machine stays up: all is readable, writes in flight included, and what
+                      was not synced still is not: the next crash may lose it */
 };
 void sim_crash(struct sim_world *w, unsigned node, enum sim_crash_policy policy);
 /* The node goes down at its disk operation number `op`, counted by sim_disk_ops() from 1: that one

@@ -419,7 +419,26 @@ static void forget_current(struct sim_inode *n) {
     n->locked = false;
 }
 
+/* Only the process is gone: the kernel finishes what was in flight, and forgets nothing. */
+static void process_killed(struct sim_disk *d) {
+    LIST_FOREACH(it, &d->inodes) {
+        struct sim_inode *n = LIST_ENTRY(it, struct sim_inode, link);
+        n->open_count = 0;
+        n->locked = false;
+        LIST_FOREACH(change, &n->changes) {
+            const struct sim_change *c = LIST_ENTRY(change, struct sim_change, link);
+            if (c->is_truncate) image_resize(&n->now, c->offset);
+            else write_to(&n->now, c->offset, c->bytes, c->len);
+        }
+    }
+    disk_sweep(d);
+}
+
 void disk_crash(struct sim_disk *d, enum sim_crash_policy policy, struct prng *prng) {
+    if (policy == SIM_KILLED) {
+        process_killed(d);
+        return;
+    }
     LIST_FOREACH_SAFE(it, &d->name_changes) {
         struct sim_name_change *c = LIST_ENTRY(it, struct sim_name_change, link);
         if (keeps(policy, prng)) name_change_apply(c);

@@ -471,7 +471,7 @@ static bool quiet(struct model *m) {
     return false;
 }
 
-static enum sim_crash_policy any_policy(struct model *m) { return (enum sim_crash_policy)prng_below(&m->rnd, 4); }
+static enum sim_crash_policy any_policy(struct model *m) { return (enum sim_crash_policy)prng_below(&m->rnd, SIM_KILLED + 1); }
 
 /* Opens again until no crash cuts the recovery short. */
 static void reopen_until_up(struct model *m, bool crash_in_recovery) {
@@ -598,6 +598,11 @@ static bool crash_run(uint64_t seed, uint64_t op, uint64_t again, enum sim_crash
     ck_assert(quiet(m));
     sim_crash(m->w, 0, SIM_LOSE_ALL);
     model_detach(m);
+    err = model_open(m); /* and what was found that time stays found */
+    ck_assert_msg(err == OK, "crash at %llu, %llu, then later: %s", (unsigned long long)op, (unsigned long long)again, m->why);
+    adopt_found(m);
+    journal_close(m->j);
+    io_destroy(m->io);
     model_free(m);
     return op == 0 ? struck_again : struck && (again == 0 || struck_again);
 }
@@ -605,7 +610,7 @@ static bool crash_run(uint64_t seed, uint64_t op, uint64_t again, enum sim_crash
 START_TEST(test_every_crash_point) {
     uint64_t runs = MAX(seeds(600) / 200, 1);
     for (uint64_t seed = 1; seed <= runs; seed++) {
-        for (int policy = SIM_LOSE_NONE; policy <= SIM_TORN; policy++) {
+        for (int policy = SIM_LOSE_NONE; policy <= SIM_KILLED; policy++) {
             uint64_t op = 1;
             while (crash_run(seed, op, 0, (enum sim_crash_policy)policy)) op++;
             ck_assert_uint_gt(op, 20);
