@@ -161,7 +161,8 @@ enum err recover_entry(void *ctx, const struct journal_entry *e) {
     struct log_shard *sh = &s->shards[log_store_shard_of(s, e->plid)];
     if (e->type == ENTRY_CREATE) return fold_create(s, sh, e);
     struct log_impl *l = shard_find(sh, e->plid);
-    if (!l) return ERR_CORRUPT;
+    /* An IMAGE may follow the DELETE that made it void. */
+    if (!l) return e->type == ENTRY_IMAGE ? OK : ERR_CORRUPT;
     if (l->delete_durable) return e->type == ENTRY_IMAGE ? OK : ERR_CORRUPT;
     return fold_log(l, e);
 }

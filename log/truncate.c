@@ -78,11 +78,11 @@ static enum err walk_next(struct walk *k, struct batch_header *h) {
 
 /* ---- the index of a segment, made again --------------------------------------------------------------- */
 
-/* The first `bytes` bytes of an index file. A file that has less counts as none. */
-static enum err index_file(struct log_impl *l, struct segment *s, enum file_kind kind, uint32_t bytes, uint8_t **data) {
+/* The first `bytes` bytes of an index file, with room for `more`. A file that has less counts as none. */
+static enum err index_file(struct log_impl *l, struct segment *s, enum file_kind kind, uint32_t bytes, size_t more, uint8_t **data) {
     struct log_shard *sh = l->pub.shard;
     int rc = 0;
-    *data = malloc(bytes + 1);
+    *data = malloc(bytes + more + 1);
     if (!*data) return ERR_NOMEM;
     if (bytes == 0) return OK;
     struct file *f = files_get(&sh->files, l, s->base, kind, 0, &rc);
@@ -91,17 +91,28 @@ static enum err index_file(struct log_impl *l, struct segment *s, enum file_kind
     return n == (int64_t)bytes ? OK : ERR_NOT_FOUND;
 }
 
-static enum err index_from_files(struct log_impl *l, struct segment *s, struct segment_index *x, uint32_t *rescan_from) {
+/* All entries of the segment: those in its files and behind them those in memory. */
+static enum err index_whole(struct log_impl *l, struct segment *s, struct segment_index *x, uint32_t *rescan_from) {
+    const struct segment_index *old = s->index;
+    uint32_t offsets_new = old ? old->offset_count - old->offset_written : 0, times_new = old ? old->time_count - old->time_written : 0;
+    size_t offsets_more = (size_t)offsets_new * INDEX_ENTRY_BYTES, times_more = (size_t)times_new * TIME_ENTRY_BYTES;
     uint8_t *offsets = NULL, *times = NULL;
-    enum err err = index_file(l, s, FILE_INDEX, s->index_bytes, &offsets);
-    if (err == OK) err = index_file(l, s, FILE_TIMEINDEX, s->time_index_bytes, &times);
+    enum err err = index_file(l, s, FILE_INDEX, s->index_bytes, offsets_more, &offsets);
+    if (err == OK) err = index_file(l, s, FILE_TIMEINDEX, s->time_index_bytes, times_more, &times);
+    if (err == OK && offsets_new) index_encode(old, old->offset_written, offsets_new, offsets + s->index_bytes);
+    if (err == OK && times_new) index_encode_times(old, old->time_written, times_new, times + s->time_index_bytes);
     *rescan_from = 0;
-    if (err == OK) err = index_load(x, offsets, s->index_bytes, times, s->time_index_bytes, UINT32_MAX, rescan_from);
+    if (err == OK)
+        err = index_load(x, offsets, s->index_bytes + offsets_more, times, s->time_index_bytes + times_more, UINT32_MAX, rescan_from);
     free(offsets);
     free(times);
-    /* What was in the files behind the lowest cut is of batches that are gone. */
-    if (err == OK) index_truncate(x, s->reindex_end, s->reindex_position, rescan_from);
-    return err == ERR_NOT_FOUND || err == ERR_CORRUPT ? OK : err; /* `x` is empty then, and the scan begins at 0 */
+    if (err == ERR_NOT_FOUND || err == ERR_CORRUPT) return OK; /* `x` is empty, and the scan begins at 0 */
+    if (err != OK) return err;
+    x->offset_written = MIN(x->offset_count, s->index_bytes / INDEX_ENTRY_BYTES);
+    x->time_written = MIN(x->time_count, s->time_index_bytes / TIME_ENTRY_BYTES);
+    /* What lies behind the lowest cut is of batches that are gone. */
+    index_truncate(x, s->reindex_end, s->reindex_position, rescan_from);
+    return OK;
 }
 
 static enum err index_scan(struct log_impl *l, struct segment *s, struct segment_index *x, uint32_t from) {
@@ -125,7 +136,7 @@ enum err truncate_reindex(struct log_impl *l, struct segment *s) {
     if (!x) return ERR_NOMEM;
     index_init(x, s->base, l->config.index_interval_bytes, l->config.segment_index_bytes);
     uint32_t from = 0;
-    enum err err = index_from_files(l, s, x, &from);
+    enum err err = index_whole(l, s, x, &from);
     if (err == OK) err = index_scan(l, s, x, from);
     if (err == OK && segment_next_base(l, s) != INT64_MAX) err = index_seal(x);
     if (err != OK) {
@@ -315,7 +326,7 @@ static enum err locate(struct log_impl *l, int64_t offset, int64_t *end, struct 
     }
     uint8_t *data = NULL;
     uint32_t from = 0;
-    if (index_file(l, s, FILE_INDEX, s->index_bytes, &data) == OK)
+    if (index_file(l, s, FILE_INDEX, s->index_bytes, 0, &data) == OK)
         for (uint32_t at = 0; at < s->index_bytes; at += INDEX_ENTRY_BYTES) {
             struct index_entry e = index_entry_get(data + at);
             if (s->base + e.relative <= offset && e.position < s->size_bytes) from = e.position;

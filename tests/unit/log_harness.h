@@ -351,6 +351,47 @@ static inline const char *model_check(struct machine *m, struct model *x, uint32
     return NULL;
 }
 
+/* Whether an index file holds what indexing the segment's batches anew gives; for a log at rest. */
+static inline const char *model_check_index(struct machine *m, const struct model *x, const struct segment *s, bool last) {
+    const struct log_impl *l = impl_of_const(x->log);
+    struct segment_index fresh;
+    index_init(&fresh, s->base, l->config.index_interval_bytes, l->config.segment_index_bytes);
+    uint32_t position = 0;
+    for (uint32_t k = model_find(x, s->base); k < x->count && x->batches[k].base < s->end; k++) {
+        struct batch_header h;
+        if (batch_parse(x->batches[k].bytes, x->batches[k].len, &h) != OK || index_add(&fresh, &h, position) != OK) return "the model";
+        position += h.total_bytes;
+    }
+    if (!last && index_seal(&fresh) != OK) return "the model";
+    const char *wrong = NULL;
+    for (int times = 0; times < 2 && !wrong; times++) {
+        uint32_t n = times ? fresh.time_count : fresh.offset_count, bytes = n * (times ? TIME_ENTRY_BYTES : INDEX_ENTRY_BYTES);
+        uint8_t *expected = malloc(bytes + 1), *data = NULL;
+        size_t len = 0;
+        char path[PATH_BYTES];
+        ASSERT(expected);
+        if (times) index_encode_times(&fresh, 0, n, expected);
+        else index_encode(&fresh, 0, n, expected);
+        path_segment(path, m->config.dir, l->folder, s->base, times ? FILE_TIMEINDEX : FILE_INDEX);
+        int rc = io_read_file(m->io, path, 1u << 30, &data, &len);
+        if (rc < 0 && n > 0) wrong = "an index file is missing";
+        else if (len != bytes || memcmp(data ? data : expected, expected, len) != 0) wrong = times ? "the time index differs" : "the index differs";
+        if (wrong && getenv("VARVE_TRACE")) {
+            fprintf(stderr, "segment %lld %s: expected %u, found %zu bytes; in memory %u %u window %p interval %u size %u\n", (long long)s->base, wrong, bytes, len, s->index_bytes, s->time_index_bytes, (void *)s->index, l->config.index_interval_bytes, s->size_bytes);
+            for (uint32_t i = 0; times && i < MAX(n, len / TIME_ENTRY_BYTES); i++) {
+                struct time_entry a = {0}, b = {0};
+                if (i < n) a = time_entry_get(expected + i * TIME_ENTRY_BYTES);
+                if (i < len / TIME_ENTRY_BYTES) b = time_entry_get(data + i * TIME_ENTRY_BYTES);
+                fprintf(stderr, "   %lld %u   %lld %u\n", (long long)a.timestamp, a.relative, (long long)b.timestamp, b.relative);
+            }
+        }
+        free(expected);
+        free(data);
+    }
+    index_free(&fresh);
+    return wrong;
+}
+
 /* Whether the segment files hold exactly the model's bytes from the first segment to `end`; for a log at rest. */
 static inline const char *model_check_files(struct machine *m, const struct model *x, bool exact) {
     const struct log_impl *l = impl_of_const(x->log);
@@ -374,6 +415,8 @@ static inline const char *model_check_files(struct machine *m, const struct mode
             at += n;
         }
         free(data);
+        if (!wrong && exact && x->batches && x->count > 0 && model_find(x, s->base) < x->count && x->batches[model_find(x, s->base)].base == s->base)
+            wrong = model_check_index(m, x, s, i + 1 == l->segment_count);
         if (wrong) return wrong;
     }
     return NULL;
