@@ -42,6 +42,27 @@ void journal_checkpoint_begin(struct journal *j) {
     }
 }
 
+/* Space does not ask for it, the operator does: files show what is in the log soon after a burst, and a restart has
+ * little to replay. In a steady stream only every JOURNAL_AGE_NS, for each checkpoint syncs every changed file. */
+void journal_quiet_touch(struct journal *j) {
+    if (timer_armed(&j->quiet_timer) || j->content_seq <= j->checkpoint_seq) return;
+    j->uncovered_ns = io_mono_ns(j->io);
+    j->quiet_mark = j->content_seq;
+    timer_set(j->timers, &j->quiet_timer, j->uncovered_ns + JOURNAL_QUIET_NS);
+}
+
+void journal_quiet_timer(struct timer *t) {
+    struct journal *j = CONTAINER_OF(t, struct journal, quiet_timer);
+    if (j->err != OK || j->content_seq <= j->checkpoint_seq) return;
+    int64_t now_ns = io_mono_ns(j->io);
+    if (j->quiet_mark == j->content_seq || now_ns - j->uncovered_ns >= JOURNAL_AGE_NS) {
+        journal_checkpoint_begin(j);
+        return; /* what came meanwhile arms the timer when that one is complete */
+    }
+    j->quiet_mark = j->content_seq;
+    timer_set(j->timers, t, now_ns + JOURNAL_QUIET_NS);
+}
+
 void journal_checkpoint(struct journal *j, bool clean_stop, void (*done)(void *ctx, enum err err), void *ctx) {
     struct checkpoint_waiter *w = malloc(sizeof *w);
     if (w == NULL || j->err != OK) {
@@ -167,6 +188,8 @@ static void complete(struct journal *j) {
         p->done_mail.deliver = done_deliver;
         mailbox_post(p->mailbox, &p->done_mail);
     }
+    timer_cancel(j->timers, &j->quiet_timer);
+    journal_quiet_touch(j);
     if (ck->next_waiters != NULL) journal_checkpoint_begin(j);
     call_waiters(waiters, OK);
     journal_pump(j);
