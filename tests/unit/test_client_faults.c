@@ -2,21 +2,9 @@
  * sequence rules, which loses answers, hangs up before or after appending, cuts answers short and
  * refuses. Afterwards its log must hold each record that was reported delivered once, in order,
  * and none that was reported as refused. */
-#include <check.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/socket.h>
-#include <unistd.h>
+#include "tests/unit/tiny_broker.h"
 
-#include "client/client.h"
-#include "proto/kafka_errors.h"
-#include "proto/kafka_messages.h"
-
-enum { PARTITIONS = 2, CONNS = 8, FRAME_MAX = 1 << 20, LOG_MAX = 100000, WINDOW = 5, PRODUCER_ID = 77 };
+enum { PARTITIONS = TINY_PARTITIONS, LOG_MAX = 100000, WINDOW = 5, PRODUCER_ID = 77 };
 
 struct seen { int32_t first, last; int64_t offset; };
 struct part {
@@ -27,16 +15,11 @@ struct part {
     int32_t window_count;
 };
 struct broker {
-    int listener, port;
-    int fds[CONNS];
-    uint8_t *in[CONNS];
-    size_t in_len[CONNS];
+    struct tiny_broker tiny;
     struct part parts[PARTITIONS];
     uint64_t dice;
     int trouble_percent, refuse_percent;
     int produced, hung_up, refused;
-    atomic_bool stop;
-    pthread_t thread;
 };
 
 static uint32_t roll(struct broker *b, uint32_t n) {
@@ -132,163 +115,38 @@ static enum fate answer_produce(struct broker *b, struct wire_reader *r, struct 
     return fate;
 }
 
-static void answer_metadata(const struct broker *b, struct wire_writer *w, int16_t version) {
-    struct k_metadata_response m;
-    struct k_metadata_response_brokers broker;
-    struct k_metadata_response_topics topic;
-    struct k_metadata_response_topics_partitions parts[PARTITIONS];
-    k_metadata_response_init(&m);
-    k_metadata_response_brokers_init(&broker);
-    k_metadata_response_topics_init(&topic);
-    broker.node_id = 1;
-    broker.host = STR_LIT("127.0.0.1");
-    broker.port = b->port;
-    topic.name = STR_LIT("t");
-    for (int32_t i = 0; i < PARTITIONS; i++) {
-        k_metadata_response_topics_partitions_init(&parts[i]);
-        parts[i].partition_index = i;
-        parts[i].leader_id = 1;
+static enum tiny_fate handle(void *ctx, const struct kafka_request_header *h, struct wire_reader *r, struct wire_writer *w) {
+    struct broker *b = ctx;
+    if (h->api_key == API_INIT_PRODUCER_ID) {
+        struct k_init_producer_id_response m;
+        k_init_producer_id_response_init(&m);
+        m.producer_id = PRODUCER_ID;
+        m.producer_epoch = 0;
+        k_init_producer_id_response_encode(&m, w, h->api_version);
+        return TINY_ANSWER;
     }
-    topic.partitions = parts;
-    topic.partitions_n = PARTITIONS;
-    m.brokers = &broker;
-    m.brokers_n = 1;
-    m.controller_id = 1;
-    m.topics = &topic;
-    m.topics_n = 1;
-    k_metadata_response_encode(&m, w, version);
-}
-
-static void answer_versions(struct wire_writer *w, int16_t version) {
-    struct k_api_versions_response m;
-    struct k_api_versions_response_api_keys keys[] = {
-        {API_PRODUCE, 3, 9}, {API_METADATA, 0, 8}, {API_API_VERSIONS, 0, 3}, {API_INIT_PRODUCER_ID, 0, 4}};
-    k_api_versions_response_init(&m);
-    m.error_code = version > 3 ? KERR_UNSUPPORTED_VERSION : KERR_NONE;
-    m.api_keys = keys;
-    m.api_keys_n = 4;
-    k_api_versions_response_encode(&m, w, version > 3 ? 0 : version);
-}
-
-static enum fate answer(struct broker *b, struct wire_reader *r, struct wire_writer *w) {
-    struct kafka_request_header h;
-    if (kafka_request_header_read(r, &h)) abort();
-    wire_put_i32(w, 0);
-    kafka_response_header_write(w, h.api_key, h.api_version > 3 && h.api_key == API_API_VERSIONS ? 0 : h.api_version, h.correlation_id);
-    enum fate fate = ANSWER;
-    struct k_init_producer_id_response init;
-    switch (h.api_key) {
-    case API_PRODUCE: fate = answer_produce(b, r, w, h.api_version); break;
-    case API_METADATA: answer_metadata(b, w, h.api_version); break;
-    case API_API_VERSIONS: answer_versions(w, h.api_version); break;
-    case API_INIT_PRODUCER_ID:
-        k_init_producer_id_response_init(&init);
-        init.producer_id = PRODUCER_ID;
-        init.producer_epoch = 0;
-        k_init_producer_id_response_encode(&init, w, h.api_version);
-        break;
-    default: abort();
+    if (h->api_key != API_PRODUCE) abort();
+    switch (answer_produce(b, r, w, h->api_version)) {
+    case APPEND_AND_HANG_UP:
+    case HANG_UP: b->hung_up++; return TINY_HANG_UP;
+    case CUT_ANSWER: b->hung_up++; b->tiny.cut_bytes = 1 + roll(b, 1000); return TINY_CUT_ANSWER;
+    default: return TINY_ANSWER;
     }
-    wire_patch_i32(w, 0, (int32_t)(w->len - 4));
-    return fate;
-}
-
-/* ---- sockets ---------------------------------------------------------------------------------- */
-
-static void hang_up(struct broker *b, int i) {
-    close(b->fds[i]);
-    b->fds[i] = -1;
-    b->in_len[i] = 0;
-}
-
-static void handle_frame(struct broker *b, int i, size_t size) {
-    struct arena arena;
-    struct wire_writer w;
-    arena_init(&arena, 1 << 20);
-    wire_writer_init(&w, 1 << 20);
-    struct wire_reader r = wire_reader_init(b->in[i] + 4, size, &arena);
-    enum fate fate = answer(b, &r, &w);
-    if (w.err) abort();
-    size_t len = fate == CUT_ANSWER ? 1 + roll(b, (uint32_t)w.len - 1) : w.len;
-    bool gone = fate == APPEND_AND_HANG_UP || fate == HANG_UP;
-    if (!gone && send(b->fds[i], w.data, len, MSG_NOSIGNAL) != (ssize_t)len) gone = true;
-    if (gone || fate == CUT_ANSWER) {
-        b->hung_up++;
-        hang_up(b, i);
-    }
-    wire_writer_free(&w);
-    arena_free(&arena);
-}
-
-static void readable(struct broker *b, int i) {
-    ssize_t n = recv(b->fds[i], b->in[i] + b->in_len[i], FRAME_MAX - b->in_len[i], 0);
-    if (n <= 0) {
-        hang_up(b, i);
-        return;
-    }
-    b->in_len[i] += (size_t)n;
-    while (b->fds[i] >= 0 && b->in_len[i] >= 4) {
-        size_t size = load_be32(b->in[i]);
-        if (size + 4 > FRAME_MAX) abort();
-        if (b->in_len[i] < size + 4) break;
-        handle_frame(b, i, size);
-        if (b->fds[i] < 0) break;
-        b->in_len[i] -= size + 4;
-        memmove(b->in[i], b->in[i] + size + 4, b->in_len[i]);
-    }
-}
-
-static void *serve(void *arg) {
-    struct broker *b = arg;
-    while (!atomic_load(&b->stop)) {
-        struct pollfd fds[CONNS + 1] = {{.fd = b->listener, .events = POLLIN}};
-        for (int i = 0; i < CONNS; i++) fds[i + 1] = (struct pollfd){.fd = b->fds[i], .events = POLLIN};
-        if (poll(fds, CONNS + 1, 20) <= 0) continue;
-        for (int i = 0; i < CONNS; i++) {
-            if (fds[i + 1].fd >= 0 && fds[i + 1].revents) readable(b, i);
-        }
-        for (int i = 0; fds[0].revents && i < CONNS; i++) {
-            if (b->fds[i] >= 0) continue;
-            b->fds[i] = accept(b->listener, NULL, NULL);
-            break;
-        }
-    }
-    return NULL;
 }
 
 static struct broker *broker_start(uint64_t seed, int trouble_percent, int refuse_percent) {
+    static const struct k_api_versions_response_api_keys apis[] = {{API_PRODUCE, 3, 9}, {API_INIT_PRODUCER_ID, 0, 4}};
     struct broker *b = calloc(1, sizeof *b);
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof addr;
     b->dice = seed * 0x9e3779b97f4a7c15u + 1;
     b->trouble_percent = trouble_percent;
     b->refuse_percent = refuse_percent;
-    b->listener = socket(AF_INET, SOCK_STREAM, 0);
-    ck_assert_int_eq(bind(b->listener, (struct sockaddr *)&addr, sizeof addr), 0);
-    ck_assert_int_eq(listen(b->listener, 16), 0);
-    ck_assert_int_eq(getsockname(b->listener, (struct sockaddr *)&addr, &len), 0);
-    b->port = ntohs(addr.sin_port);
-    for (int i = 0; i < CONNS; i++) {
-        b->fds[i] = -1;
-        b->in[i] = malloc(FRAME_MAX);
-    }
     for (int i = 0; i < PARTITIONS; i++) b->parts[i].epoch = -1;
-    ck_assert_int_eq(pthread_create(&b->thread, NULL, serve, b), 0);
+    b->tiny.ctx = b;
+    b->tiny.handle = handle;
+    b->tiny.apis = apis;
+    b->tiny.api_count = 2;
+    tiny_start(&b->tiny);
     return b;
-}
-
-static void broker_join(struct broker *b) {
-    atomic_store(&b->stop, true);
-    pthread_join(b->thread, NULL);
-}
-
-static void broker_free(struct broker *b) {
-    for (int i = 0; i < CONNS; i++) {
-        if (b->fds[i] >= 0) close(b->fds[i]);
-        free(b->in[i]);
-    }
-    close(b->listener);
-    free(b);
 }
 
 /* ---- the test --------------------------------------------------------------------------------- */
@@ -323,10 +181,9 @@ static void run(uint64_t seed, int trouble_percent, int refuse_percent, int32_t 
     struct outcome *o = calloc(1, sizeof *o);
     struct client_config cfg;
     struct producer_config pcfg;
-    char bootstrap[64], why[256], value[32];
-    snprintf(bootstrap, sizeof bootstrap, "127.0.0.1:%d", b->port);
+    char why[256], value[32];
     client_config_init(&cfg);
-    cfg.bootstrap = bootstrap;
+    cfg.bootstrap = b->tiny.bootstrap;
     cfg.backoff_ms = 1;
     cfg.backoff_max_ms = 4;
     struct client *c = client_create(&cfg, why, sizeof why);
@@ -347,7 +204,7 @@ static void run(uint64_t seed, int trouble_percent, int refuse_percent, int32_t 
     ck_assert_msg(producer_flush(p, 120000) == OK, "%s", client_error(c));
     const struct producer_stats *stats = producer_stats(p);
     ck_assert_uint_eq(stats->records_delivered + stats->records_failed, RECORDS);
-    broker_join(b);
+    tiny_stop(&b->tiny);
     if (trouble_percent > 0) ck_assert_int_gt(b->hung_up, 0);
     if (trouble_percent > 0) ck_assert_uint_gt(stats->retries, 0);
     if (refuse_percent > 0) ck_assert_int_gt(b->refused, 0);
@@ -356,7 +213,7 @@ static void run(uint64_t seed, int trouble_percent, int refuse_percent, int32_t 
     producer_destroy(p);
     client_destroy(c);
     check_logs(b, o);
-    broker_free(b);
+    free(b);
     free(o);
 }
 
