@@ -54,9 +54,9 @@ def test_dump(ctx):
     json.loads(ctx.varve("dump", "--json", segment).stdout.splitlines()[0])
     assert ctx.varve("dump", "--verify", b.data).returncode == 0
     with open(segment, "r+b") as f:
-        f.seek(100)
+        f.seek(30)
         byte = f.read(1)
-        f.seek(100)
+        f.seek(30)
         f.write(bytes([byte[0] ^ 1]))
     p = ctx.varve("dump", "--verify", segment, check=False)
     assert p.returncode == 3 and f"{segment}: position 0: " in p.stdout, p
