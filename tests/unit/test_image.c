@@ -1,0 +1,245 @@
+/* The metadata image: records applied to edits, lookups, what an edit shares and what it replaces. */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "proto/metadata.pb-c.h"
+#include "server/image.h"
+
+static struct broker broker;
+static struct image *im;
+
+/* The edit asks the store for the reactor of each log: a store in a temporary folder would be heavier than
+ * what is tested, so topics here have no partitions unless a test brings a store (test_api_admin.c). */
+static void set_up(void) {
+    memset(&broker, 0, sizeof broker);
+    ck_assert_int_eq(config_defaults(&broker.config), OK);
+    im = image_new_empty();
+}
+static void tear_down(void) {
+    image_free_last(im);
+    config_free(&broker.config);
+}
+
+static enum err apply(struct image_edit *e, const Varve__Metadata__Record *r) {
+    uint8_t packed[2048];
+    size_t len = varve__metadata__record__pack(r, packed);
+    return image_edit_apply(e, 0, packed, len);
+}
+
+static struct uuid id_of(uint8_t n) { return (struct uuid){{n, 1, 2, 3}}; }
+
+static enum err add_topic(struct image_edit *e, uint8_t n, const char *name) {
+    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
+    Varve__Metadata__Topic m = VARVE__METADATA__TOPIC__INIT;
+    struct uuid id = id_of(n);
+    m.id = (ProtobufCBinaryData){sizeof id.b, id.b};
+    m.name = (char *)name;
+    r.kind_case = VARVE__METADATA__RECORD__KIND_TOPIC;
+    r.topic = &m;
+    return apply(e, &r);
+}
+static enum err remove_topic(struct image_edit *e, uint8_t n) {
+    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
+    Varve__Metadata__RemoveTopic m = VARVE__METADATA__REMOVE_TOPIC__INIT;
+    struct uuid id = id_of(n);
+    m.topic_id = (ProtobufCBinaryData){sizeof id.b, id.b};
+    r.kind_case = VARVE__METADATA__RECORD__KIND_REMOVE_TOPIC;
+    r.remove_topic = &m;
+    return apply(e, &r);
+}
+static enum err set_config(struct image_edit *e, int32_t type, const char *name, const char *key, const char *value) {
+    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
+    Varve__Metadata__Config m = VARVE__METADATA__CONFIG__INIT;
+    m.resource_type = type;
+    m.resource_name = (char *)name;
+    m.key = (char *)key;
+    m.value = (char *)(value ? value : "");
+    m.removed = value == NULL;
+    r.kind_case = VARVE__METADATA__RECORD__KIND_CONFIG;
+    r.config = &m;
+    return apply(e, &r);
+}
+static enum err set_next_id(struct image_edit *e, int64_t next) {
+    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
+    Varve__Metadata__ProducerIds m = VARVE__METADATA__PRODUCER_IDS__INIT;
+    m.next = next;
+    r.kind_case = VARVE__METADATA__RECORD__KIND_PRODUCER_IDS;
+    r.producer_ids = &m;
+    return apply(e, &r);
+}
+
+static struct image_edit *begin(void) {
+    struct image_edit *e = image_edit_begin(&broker, im);
+    ck_assert_ptr_nonnull(e);
+    return e;
+}
+/* The edit becomes the image, as when every reactor has moved on. */
+static void end(struct image_edit *e) {
+    struct image *next = image_edit_finish(e, im->metadata_end + 1);
+    image_free_older(im, next);
+    im = next;
+}
+
+START_TEST(topics_are_found_by_name_and_id) {
+    struct image_edit *e = begin();
+    char name[16];
+    for (uint8_t i = 0; i < 100; i++) {
+        snprintf(name, sizeof name, "t-%d", (i * 37) % 100); /* in no order */
+        ck_assert_int_eq(add_topic(e, (uint8_t)((i * 37) % 100), name), OK);
+    }
+    end(e);
+    ck_assert_uint_eq(im->topic_count, 100);
+    for (uint8_t i = 0; i < 100; i++) {
+        struct uuid id = id_of(i);
+        snprintf(name, sizeof name, "t-%d", i);
+        const struct image_topic *t = image_topic_by_name(im, str_from(name));
+        ck_assert_ptr_nonnull(t);
+        ck_assert_ptr_eq(t, image_topic_by_id(im, &id));
+        ck_assert_str_eq(t->name, name);
+    }
+    struct uuid unknown = id_of(200);
+    ck_assert_ptr_null(image_topic_by_name(im, STR_LIT("t-")));
+    ck_assert_ptr_null(image_topic_by_name(im, STR_LIT("t-999")));
+    ck_assert_ptr_null(image_topic_by_name(im, STR_LIT("")));
+    ck_assert_ptr_null(image_topic_by_id(im, &unknown));
+    for (uint32_t i = 1; i < im->topic_count; i++) ck_assert_int_lt(strcmp(im->by_name[i - 1]->name, im->by_name[i]->name), 0);
+}
+END_TEST
+
+START_TEST(names_that_differ_in_dots_only_collide) {
+    struct image_edit *e = begin();
+    ck_assert_int_eq(add_topic(e, 1, "a.b_c"), OK);
+    ck_assert_int_eq(add_topic(e, 2, "other"), OK);
+    end(e);
+    ck_assert_ptr_nonnull(image_topic_colliding(im, STR_LIT("a_b_c")));
+    ck_assert_ptr_nonnull(image_topic_colliding(im, STR_LIT("a.b.c")));
+    ck_assert_ptr_null(image_topic_colliding(im, STR_LIT("a.b_c"))); /* itself */
+    ck_assert_ptr_null(image_topic_colliding(im, STR_LIT("a-b_c")));
+    ck_assert_ptr_null(image_topic_colliding(im, STR_LIT("othe.")));
+}
+END_TEST
+
+START_TEST(records_that_contradict_are_refused) {
+    struct image_edit *e = begin();
+    ck_assert_int_eq(add_topic(e, 1, "a"), OK);
+    ck_assert_int_eq(add_topic(e, 1, "b"), ERR_CORRUPT);
+    ck_assert_int_eq(add_topic(e, 2, "a"), ERR_CORRUPT);
+    ck_assert_int_eq(add_topic(e, 2, ""), ERR_CORRUPT);
+    ck_assert_int_eq(remove_topic(e, 9), ERR_CORRUPT);
+    ck_assert_int_eq(set_config(e, 2, "nobody", "retention.ms", "1"), ERR_CORRUPT);
+    ck_assert_int_eq(set_config(e, 77, "a", "retention.ms", "1"), ERR_UNSUPPORTED);
+    ck_assert_int_eq(set_next_id(e, 1000), OK);
+    ck_assert_int_eq(set_next_id(e, 999), ERR_CORRUPT);
+    uint8_t nothing = 0, garbage[] = {0xff, 0xff, 0xff}, later[] = {0x7a, 0x00}; /* field 15: a kind of the future */
+    ck_assert_int_eq(image_edit_apply(e, 0, &nothing, 0), ERR_UNSUPPORTED);
+    ck_assert_int_eq(image_edit_apply(e, 0, garbage, sizeof garbage), ERR_CORRUPT);
+    ck_assert_int_eq(image_edit_apply(e, 0, later, sizeof later), ERR_UNSUPPORTED);
+    end(e);
+    ck_assert_uint_eq(im->topic_count, 1);
+    ck_assert_int_eq(im->next_producer_id, 1000);
+}
+END_TEST
+
+START_TEST(an_edit_shares_what_it_leaves_alone) {
+    struct image_edit *e = begin();
+    ck_assert_int_eq(add_topic(e, 1, "changed"), OK);
+    ck_assert_int_eq(add_topic(e, 2, "same"), OK);
+    end(e);
+    const struct image_topic *changed = image_topic_by_name(im, STR_LIT("changed"));
+    const struct image_topic *same = image_topic_by_name(im, STR_LIT("same"));
+    e = begin();
+    ck_assert_int_eq(set_config(e, 2, "changed", "retention.ms", "1"), OK);
+    ck_assert_int_eq(set_config(e, 2, "changed", "retention.ms", "2000"), OK);
+    struct image *next = image_edit_finish(e, 2);
+    ck_assert_ptr_eq(image_topic_by_name(next, STR_LIT("same")), same);
+    const struct image_topic *copy = image_topic_by_name(next, STR_LIT("changed"));
+    ck_assert_ptr_ne(copy, changed);
+    ck_assert_int_eq(copy->config.retention_ms, 2000);
+    ck_assert_int_eq(changed->config.retention_ms, 604800000); /* whoever still reads the older image */
+    ck_assert_ptr_null(image_config_get(&changed->configs, "retention.ms"));
+    ck_assert_uint_eq(next->garbage_count, 1);
+    ck_assert_uint_eq(next->change_count, 2);
+    ck_assert_ptr_eq(next->changes[0].topic, copy);
+    ck_assert_int_eq(next->changes[0].kind, IMAGE_TOPIC_CONFIGURED);
+    image_free_older(im, next);
+    im = next;
+}
+END_TEST
+
+START_TEST(configs_are_set_and_removed) {
+    struct image_edit *e = begin();
+    ck_assert_int_eq(add_topic(e, 1, "t"), OK);
+    ck_assert_int_eq(set_config(e, 2, "t", "retention.ms", "1000"), OK);
+    ck_assert_int_eq(set_config(e, 2, "t", "cleanup.policy", "compact"), OK);
+    end(e);
+    const struct image_topic *t = image_topic_by_name(im, STR_LIT("t"));
+    ck_assert_uint_eq(t->configs.count, 2);
+    ck_assert_str_eq(t->configs.list[0].name, "cleanup.policy"); /* ascending */
+    ck_assert(t->config.cleanup_compact && !t->config.cleanup_delete);
+    e = begin();
+    ck_assert_int_eq(set_config(e, 2, "t", "cleanup.policy", NULL), OK);
+    ck_assert_int_eq(set_config(e, 2, "t", "never.set", NULL), OK);
+    end(e);
+    t = image_topic_by_name(im, STR_LIT("t"));
+    ck_assert_uint_eq(t->configs.count, 1);
+    ck_assert(!t->config.cleanup_compact && t->config.cleanup_delete);
+}
+END_TEST
+
+START_TEST(a_removed_topic_is_garbage_of_the_next_image) {
+    struct image_edit *e = begin();
+    ck_assert_int_eq(add_topic(e, 1, "t"), OK);
+    ck_assert_int_eq(add_topic(e, 2, "u"), OK);
+    ck_assert_int_eq(remove_topic(e, 2), OK); /* a replay may see both */
+    end(e);
+    ck_assert_uint_eq(im->topic_count, 1);
+    ck_assert_uint_eq(im->garbage_count, 0);
+    e = begin();
+    ck_assert_int_eq(remove_topic(e, 1), OK);
+    ck_assert_int_eq(add_topic(e, 3, "t"), OK); /* the name is free again */
+    struct image *next = image_edit_finish(e, 2);
+    ck_assert_uint_eq(next->topic_count, 1);
+    ck_assert_uint_eq(next->garbage_count, 1);
+    ck_assert_int_eq(next->changes[0].kind, IMAGE_PARTITION_REMOVED);
+    ck_assert_ptr_eq(next->changes[0].topic, im->by_name[0]);
+    image_free_older(im, next);
+    im = next;
+}
+END_TEST
+
+START_TEST(a_dropped_edit_leaves_nothing) {
+    struct image_edit *e = begin();
+    ck_assert_int_eq(add_topic(e, 1, "t"), OK);
+    end(e);
+    const struct image_topic *t = im->by_name[0];
+    e = begin();
+    ck_assert_int_eq(add_topic(e, 2, "u"), OK);
+    ck_assert_int_eq(set_config(e, 2, "t", "retention.ms", "1"), OK);
+    image_edit_drop(e);
+    e = begin();
+    ck_assert_int_eq(set_config(e, 2, "t", "retention.ms", "1"), OK);
+    image_free_unpublished(image_edit_finish(e, 9));
+    ck_assert_uint_eq(im->topic_count, 1);
+    ck_assert_ptr_eq(im->by_name[0], t);
+    ck_assert_uint_eq(t->configs.count, 0);
+}
+END_TEST
+
+int main(void) {
+    Suite *s = suite_create("image");
+    TCase *t = tcase_create("all");
+    tcase_add_checked_fixture(t, set_up, tear_down);
+    tcase_add_test(t, topics_are_found_by_name_and_id);
+    tcase_add_test(t, names_that_differ_in_dots_only_collide);
+    tcase_add_test(t, records_that_contradict_are_refused);
+    tcase_add_test(t, an_edit_shares_what_it_leaves_alone);
+    tcase_add_test(t, configs_are_set_and_removed);
+    tcase_add_test(t, a_removed_topic_is_garbage_of_the_next_image);
+    tcase_add_test(t, a_dropped_edit_leaves_nothing);
+    suite_add_tcase(s, t);
+    SRunner *sr = srunner_create(s);
+    srunner_run_all(sr, CK_NORMAL);
+    int failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    return failed ? 1 : 0;
+}
