@@ -49,7 +49,8 @@ struct journal_slice {
     uint32_t entries;
     uint32_t shard;
     bool cut;                     /* last slice before a checkpoint; may hold no entry */
-    bool urgent;                  /* holds other than RECORDS/DIRECT: may use the space above 7/8 (IMAGE: its reserve) */
+    bool urgent;                  /* holds other than RECORDS/DIRECT (set by journal_slice_add): may use the space above
+                                     7/8 (IMAGE and cut slices: the reserve) */
     void (*done)(struct journal_slice *s);  /* on the shard's thread, in the order of submission */
     void *owner;
     struct journal *journal;      /* set by journal_slice_init, like `limit` */
@@ -85,7 +86,7 @@ struct journal_entry {
 struct journal_shard_ops {        /* all run on the shard's thread */
     void (*checkpoint_cut)(void *ctx);           /* submit a slice with cut = true now; remember the states as of it */
     void (*checkpoint_flush)(void *ctx, uint64_t seq);   /* S; end with journal_checkpoint_flushed() */
-    void (*checkpoint_done)(void *ctx, enum err err);
+    void (*checkpoint_done)(void *ctx, enum err err);    /* not after `failed` */
     void (*pressure)(void *ctx);                 /* the level changed: journal_pressure() */
     void (*failed)(void *ctx, enum err err);     /* the directory is latched */
 };
@@ -93,15 +94,16 @@ struct journal_shard_ops {        /* all run on the shard's thread */
 /* State of one log for the catalogue: opaque here. A NULL data removes the plid. Plids from 2^63 on are never given
  * out: a shard may keep states of its own under them. */
 struct journal_state { uint64_t plid; uint8_t *data; uint32_t len; };
-/* Malloc'ed array of malloc'ed states; the journal takes both over. The struct stays the shard's and is the journal's
- * to read until checkpoint_done. */
+/* Malloc'ed array of malloc'ed states; the journal takes both over and sets `v` to NULL when it has. The struct stays
+ * the shard's; it may be used again after checkpoint_done. */
 struct journal_states { struct mail mail; struct journal_state *v; uint32_t count; uint32_t shard; enum err err; struct journal *journal; };
 
 struct journal_config {
     const char *dir;              /* the data directory; pieces in <dir>/journal-<index>/ */
     uint32_t index, set;
-    uint64_t bytes;
-    uint32_t piece_bytes, depth, shards;
+    uint64_t bytes;               /* all pieces together; at most an eighth of the file system is used, at least 4 pieces */
+    uint32_t piece_bytes;         /* of a new journal, smaller where that is needed; an old one keeps its own */
+    uint32_t depth, shards;
     uint64_t disk_reserve_bytes;
     bool direct, fsync_never;
     bool must_exist;              /* varve.meta names this journal: a missing one is damage, not a first start */

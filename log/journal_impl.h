@@ -17,7 +17,8 @@
 #include "log/journal_format.h"
 
 #define JOURNAL_WRITE_BYTES (512u * 1024)     /* largest single write: larger ones leave the fast path of the kernel */
-#define JOURNAL_PIECES_MIN 4u
+#define JOURNAL_PIECES_MIN 4u                 /* the head's, the reserved one, and two to fill while a checkpoint runs */
+#define JOURNAL_PIECE_BYTES_MIN (64u * 1024)
 /* Slices that wait for the disk: beyond so many full groups the shards slow down, then stop. At 500 MB/s a
  * queue of 16 is worked off in 17 ms. */
 #define JOURNAL_QUEUE_SLOW_GROUPS 16u

@@ -84,12 +84,29 @@ static enum err alloc_slots(struct recovery *r, const struct piece_list *l) {
     return OK;
 }
 
+/* As configured, but never more than an eighth of the file system. */
+static enum err bytes_limit(struct recovery *r, uint64_t *bytes) {
+    struct io_space space;
+    int rc = io_space(r->j->io, r->j->cfg.dir, &space);
+    if (rc < 0) return refuse(r, ERR_IO, "the size of the file system is unknown: %s", strerror(-rc));
+    *bytes = MIN(r->j->cfg.bytes, space.total_bytes / 8);
+    return OK;
+}
+
+/* A new journal on a small file system has smaller pieces. */
+static uint32_t piece_bytes_for(const struct journal *j, uint64_t bytes) {
+    uint32_t piece = j->cfg.piece_bytes;
+    while (piece / 2 >= JOURNAL_PIECE_BYTES_MIN && bytes / piece < JOURNAL_PIECES_MIN) piece = ALIGN_DOWN(piece / 2, IO_BLOCK_BYTES);
+    return piece;
+}
+
 /* A first start. The catalogue comes before the first piece, so a piece without a catalogue is damage. */
-static enum err make_catalog(struct recovery *r, const char *path, const struct piece_list *l) {
+static enum err make_catalog(struct recovery *r, const char *path, const struct piece_list *l, uint64_t bytes) {
     struct journal *j = r->j;
     if (j->cfg.must_exist) return refuse(r, ERR_CORRUPT, "the catalogue is missing, but varve.meta says that this journal exists");
     if (l->count > 0) return refuse(r, ERR_CORRUPT, "there are %u pieces but no catalogue", l->count);
-    r->footer = (struct catalog_footer){.next_plid = 1, .journal = j->cfg.index, .set = j->cfg.set, .piece_bytes = j->cfg.piece_bytes};
+    r->footer = (struct catalog_footer){.next_plid = 1, .journal = j->cfg.index, .set = j->cfg.set,
+                                        .piece_bytes = piece_bytes_for(j, bytes)};
     io_entropy(j->io, &r->footer.seed, sizeof r->footer.seed);
     enum err err = catalog_create(&j->catalog, j->io, path, &r->footer);
     if (err != OK) return refuse(r, err, "the catalogue cannot be made: %s", err_str(err));
@@ -119,14 +136,15 @@ static enum err load_catalog(struct recovery *r) {
     struct piece_list list = {0};
     int rc = io_list(j->io, j->folder, list_piece, &list);
     if (rc < 0) return refuse(r, err_from_errno(rc), "cannot be listed: %s", strerror(-rc));
-    enum err err = catalog_load(&j->catalog, j->io, path, &r->footer, r->h->state, r->h->ctx, r->why, r->why_len);
-    if (err == ERR_NOT_FOUND) err = make_catalog(r, path, &list);
+    uint64_t bytes;
+    enum err err = bytes_limit(r, &bytes);
+    if (err != OK) return err;
+    err = catalog_load(&j->catalog, j->io, path, &r->footer, r->h->state, r->h->ctx, r->why, r->why_len);
+    if (err == ERR_NOT_FOUND) err = make_catalog(r, path, &list, bytes);
     if (err == OK) err = check_footer(r);
     if (err != OK) return err;
     j->piece_bytes = r->footer.piece_bytes;
-    j->piece_limit = (uint32_t)MIN(j->cfg.bytes / j->piece_bytes, (uint64_t)1 << 20);
-    if (j->piece_limit < JOURNAL_PIECES_MIN)
-        return refuse(r, ERR_INVALID, "journal.bytes must allow %u pieces of %u bytes", JOURNAL_PIECES_MIN, j->piece_bytes);
+    j->piece_limit = (uint32_t)MAX(MIN(bytes / j->piece_bytes, (uint64_t)1 << 20), JOURNAL_PIECES_MIN);
     j->group_bytes = MIN(JOURNAL_GROUP_BYTES, ALIGN_UP(MAX(j->piece_bytes / 4, 2 * IO_BLOCK_BYTES), IO_BLOCK_BYTES));
     j->seed = r->footer.seed;
     return alloc_slots(r, &list);
