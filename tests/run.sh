@@ -74,13 +74,13 @@ e2e() { # e2e LABEL BIN [arguments for tests/e2e/run.py]
 }
 
 seeds() { # the crash tests over the simulated disk: more of the fixed seeds, then fresh ones
-  build release || return
+  build dev || return
   local first test
   for test in test_journal test_log_crash; do
-    [ -x build/bin/$test ] || { echo "fail seeds/$test (not built)" | tee -a "$results"; continue; }
+    [ -x build-dev/bin/$test ] || { echo "fail seeds/$test (not built)" | tee -a "$results"; continue; }
     first=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')
     echo "seeds: $test VARVE_SEED_FIRST=$first VARVE_SEEDS=${VARVE_FRESH_SEEDS:-40}"
-    if CK_FORK=no VARVE_SEED_FIRST=$first VARVE_SEEDS=${VARVE_FRESH_SEEDS:-40} timeout 600 build/bin/$test >"$scratch/seeds.log" 2>&1; then
+    if CK_FORK=no VARVE_SEED_FIRST=$first VARVE_SEEDS=${VARVE_FRESH_SEEDS:-40} timeout 600 build-dev/bin/$test >"$scratch/seeds.log" 2>&1; then
       echo "pass seeds/$test" | tee -a "$results"
     else
       tail -n 40 "$scratch/seeds.log"
@@ -111,20 +111,20 @@ fuzz() { # each target for a fixed short time, from the corpus in the repository
 
 run_stage() {
   case $1 in
-    unit) unit_tests release build unit ;;
-    e2e) build release && e2e e2e build/bin ;;
-    e2e-blocking) build release && e2e e2e-blocking build/bin --io blocking ;;
+    unit) unit_tests dev build-dev unit ;;
+    e2e) build dev && e2e e2e build-dev/bin ;;
+    e2e-blocking) build dev && e2e e2e-blocking build-dev/bin --io blocking ;;
     seeds) seeds ;;
     asan) unit_tests asan build-asan asan ;;
     e2e-asan) build asan && e2e e2e-asan build-asan/bin --quick ;;
     fuzz) fuzz ;;
-    clients) build release && TMPDIR=$scratch tests/e2e/clients/run.sh build/bin "$results" ;;
+    clients) build dev && TMPDIR=$scratch tests/e2e/clients/run.sh build-dev/bin "$results" ;;
     *) echo "run.sh: no stage '$1'" >&2; exit 2 ;;
   esac
 }
 
 for stage in "${stages[@]}"; do
-  stamp=build/stages/$stage
+  stamp=build-dev/stages/$stage
   if [ $resume = yes ] && [ "$(head -n 1 "$stamp" 2>/dev/null)" = "$hash" ]; then
     echo "== $stage: passed before with these sources"
     tail -n +2 "$stamp" >>"$results"
@@ -135,7 +135,7 @@ for stage in "${stages[@]}"; do
   started=$SECONDS
   run_stage "$stage"
   echo "   ($((SECONDS - started)) s)"
-  mkdir -p build/stages
+  mkdir -p build-dev/stages
   if tail -n "+$((before + 1))" "$results" | grep -q '^fail '; then
     rm -f "$stamp"
   else

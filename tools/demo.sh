@@ -32,7 +32,7 @@ trap 'exit 130' INT TERM
 
 say "1. Packages and build"
 tools/deps.sh
-{ cmake --preset release -DVARVE_TESTS=OFF && cmake --build --preset release -j "$(nproc)" --target varved varve; } >"$work/build.log" 2>&1 ||
+{ cmake --preset release && cmake --build --preset release -j "$(nproc)" --target varved varve; } >"$work/build.log" 2>&1 ||
   { tail -n 40 "$work/build.log" >&2; exit 1; }
 bin=$PWD/build/bin
 ls -l "$bin/varved" "$bin/varve" | awk '{printf "%s  %.1f MB\n", $NF, $5 / 1e6}'
