@@ -29,6 +29,8 @@ struct process {
     struct log_recovery recovery;
     pthread_barrier_t barrier;
     int ended_fd;                      /* eventfd: reactor 0 has ended */
+    pthread_mutex_t stop_lock;         /* a signal may ask the broker to stop only while it cannot go away */
+    bool over;                         /* under stop_lock: it is going away */
     char io_why[256];
     bool failed;                       /* start or stop failed; written by reactor 0's thread before ended_fd, or at a barrier */
     bool uring_failed;
@@ -147,6 +149,11 @@ static void *reactor_main(void *arg) {
         if (first) broker_start(&p->broker, &p->recovery, on_ready, p);
         while (!broker_ended(&p->broker)) reactor_turn(r, r->now_ns + WAIT_NS_MAX);
     }
+    if (first) {
+        pthread_mutex_lock(&p->stop_lock);
+        p->over = true;
+        pthread_mutex_unlock(&p->stop_lock);
+    }
     bool clean = !p->failed && broker_clean(&p->broker);
     struct io *io = r->io;
     pthread_barrier_wait(&p->barrier); /* nobody turns any more */
@@ -189,12 +196,14 @@ static void signals_serve(struct process *p, int signal_fd) {
         }
         asked = true;
         trace_info("broker", "%s: stopping", info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
-        broker_stop(&p->broker);
+        pthread_mutex_lock(&p->stop_lock);
+        if (!p->over) broker_stop(&p->broker);
+        pthread_mutex_unlock(&p->stop_lock);
     }
 }
 
 static int run(struct config *config) {
-    struct process p = {.ended_fd = eventfd(0, EFD_CLOEXEC)};
+    struct process p = {.ended_fd = eventfd(0, EFD_CLOEXEC), .stop_lock = PTHREAD_MUTEX_INITIALIZER};
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
