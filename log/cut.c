@@ -64,6 +64,28 @@ static int file_cut(struct seg_writer *w, int64_t base, enum file_kind kind, uin
     return rc;
 }
 
+struct snapshots { struct seg_writer *w; int rc; };
+
+static void snapshot_behind(void *ctx, const char *name, bool is_dir) {
+    struct snapshots *x = ctx;
+    struct log_impl *l = x->w->log;
+    int64_t offset;
+    if (is_dir || x->rc < 0 || file_parse(name, &offset) != FILE_SNAPSHOT || offset <= l->truncate_end) return;
+    char path[PATH_BYTES];
+    path_in_folder(path, x->w->sh->store->dir, l->folder, name);
+    x->rc = io_unlink(x->w->sh->io, path);
+    l->folder_unsynced = true;
+}
+
+/* Producer snapshots behind the cut tell of batches that are gone. */
+static int snapshots_cut(struct seg_writer *w) {
+    char path[PATH_BYTES];
+    struct snapshots x = {.w = w};
+    path_folder(path, w->sh->store->dir, w->log->folder);
+    int rc = io_list(w->sh->io, path, snapshot_behind, &x);
+    return rc < 0 ? rc : x.rc;
+}
+
 /* T1: durable now. Later files go, the one that holds P is cut there, after an IMAGE of the rest of its block. */
 bool truncate_step(struct seg_writer *w) {
     struct log_impl *l = w->log;
@@ -82,6 +104,11 @@ bool truncate_step(struct seg_writer *w) {
         }
         if (s->file_made) s->unsynced = s->index_unsynced = true;
         s->written_bytes = position;
+    }
+    int rc = snapshots_cut(w);
+    if (rc < 0) {
+        writer_fail(w, rc, "remove a producer snapshot");
+        return true;
     }
     l->truncated = false;
     l->truncate_end = -1;

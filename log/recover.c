@@ -187,9 +187,10 @@ static void unlist(void *ctx, const char *name, bool is_dir) {
     int64_t base;
     enum file_kind kind = file_parse(name, &base);
     if (f->err != OK || is_dir || kind == FILE_OTHER) return;
-    if (segment_by_base(f->l, base)) return;
-    /* The snapshot of a clean stop lies at the end of the log. */
-    if (kind == FILE_SNAPSHOT && base >= f->l->segments[0].base && base <= f->l->pub.end) return;
+    if (kind != FILE_SNAPSHOT && segment_by_base(f->l, base)) return;
+    /* One of a clean stop lies at the end of the log. One behind a cut tells of batches that are gone. */
+    int64_t sound_end = f->l->truncate_end < 0 ? f->l->pub.end : f->l->truncate_end;
+    if (kind == FILE_SNAPSHOT && base >= f->l->segments[0].base && base <= sound_end) return;
     char path[PATH_BYTES];
     path_in_folder(path, f->s->dir, f->l->folder, name);
     int rc = io_unlink(f->s->io, path);
@@ -274,20 +275,28 @@ static enum err fix_log_file(struct fixing *f, struct segment *s) {
     return err != OK || rc >= 0 ? err : refuse(f, rc, "close a segment");
 }
 
-/* An index is cut to what the catalogue counts on; one that has less is not used. */
+/* Fewer entries than the catalogue counts on. That is so after a truncation whose recovery was cut short: what is needed
+ * then is there. Otherwise the index is damaged, and is made again from the batches. */
+static void index_short(struct fixing *f, struct segment *s, enum file_kind kind, uint64_t size, uint32_t *expected) {
+    if (s->reindex) {
+        uint32_t entry = kind == FILE_INDEX ? INDEX_ENTRY_BYTES : TIME_ENTRY_BYTES;
+        *expected = (uint32_t)size / entry * entry;
+        return;
+    }
+    trace_warn("log", "%s: the %s of segment %lld is too short; the index is made again", f->l->folder, file_suffix(kind), (long long)s->base);
+    s->reindex = true;
+    s->reindex_end = s->base;
+    s->reindex_position = 0;
+    *expected = 0;
+}
+
+/* An index file is cut to what the catalogue counts on: what lies behind comes from the journal. */
 static enum err fix_index_file(struct fixing *f, struct segment *s, enum file_kind kind, uint32_t *expected) {
     uint64_t size = 0;
     int fd = open_kind(f, s, kind, &size);
-    if (fd == -ENOENT) {
-        if (*expected > 0) trace_warn("log", "%s: segment %lld has lost its %s", f->l->folder, (long long)s->base, file_suffix(kind));
-        *expected = 0;
-        return OK;
-    }
-    if (fd < 0) return refuse(f, fd, "open an index");
-    if (size < *expected) {
-        trace_warn("log", "%s: the %s of segment %lld is too short", f->l->folder, file_suffix(kind), (long long)s->base);
-        *expected = 0;
-    }
+    if (fd < 0 && fd != -ENOENT) return refuse(f, fd, "open an index");
+    if (size < *expected) index_short(f, s, kind, size, expected);
+    if (fd == -ENOENT) return OK;
     int rc = size > *expected ? io_truncate(f->s->io, fd, *expected) : 0;
     if (rc < 0) refuse(f, rc, "cut an index");
     int closed = io_close(f->s->io, fd);
@@ -331,7 +340,6 @@ static enum err fix_files(struct fixing *f) {
         struct segment *s = &l->segments[i];
         if (!at_or_behind_synced(l, s)) continue;
         if (fix_log_file(f, s) != OK) break;
-        /* The window was folded on top of what the catalogue says; losing the start of an index only costs look-ups. */
         if (fix_index_file(f, s, FILE_INDEX, &s->index_bytes) != OK) break;
         if (fix_index_file(f, s, FILE_TIMEINDEX, &s->time_index_bytes) != OK) break;
     }
@@ -481,6 +489,7 @@ static enum err fix_shard(struct fixing *f, struct log_shard *sh) {
         l->pub.durable_end = l->pub.end;
         if (l->dirty && !l->delete_durable && l->folder_made) fix_files(f);
         else if (l->dirty && !l->delete_durable) reindex_all(f);
+        l->truncate_end = -1;
         free(l->image);
         l->image = NULL;
         journal_pending_add(f->s->journal, (int64_t)l->pending_bytes);

@@ -187,9 +187,11 @@ static enum err producers_cut(struct log_impl *l, int64_t end) {
     return OK;
 }
 
-/* Kafka's snapshot as of the segment's base, if there is a sound one. */
+/* Kafka's snapshot as of the segment's base, if there is a sound one. While the segment before is not all in its file,
+ * what lies there may be of a log that was cut. */
 static bool snapshot_load(struct log_impl *l, const struct segment *s, struct producers *p) {
     struct log_shard *sh = l->pub.shard;
+    if (s[-1].written_bytes < s[-1].size_bytes || s[-1].snapshot) return false;
     char path[PATH_BYTES];
     uint8_t *data;
     size_t len;
@@ -301,7 +303,10 @@ enum err impl_cut(struct log_impl *l, int64_t end, struct place place, int32_t e
     image_cut(l);
     LIST_FOREACH(it, &pub->shard->submitted) effects_cut(LIST_ENTRY(it, struct shard_slice, link), l, end);
     effects_cut(pub->shard->open, l, end);
-    if (folding) pub->durable_end = end;
+    if (folding) {
+        pub->durable_end = end;
+        l->truncate_end = l->truncate_end < 0 ? end : MIN(l->truncate_end, end);
+    }
     l->pending_bytes = pending(l);
     if (!folding) journal_pending_add(pub->shard->journal, (int64_t)unwritten(l) - (int64_t)before);
     if (!folding && (err = truncate_reindex(l, s)) != OK) return err;
