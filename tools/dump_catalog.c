@@ -2,7 +2,9 @@
  * journal tell about each log. */
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include "log/entries.h"
+#include "log/kafka_files.h"
 #include "log/meta.h"
 #include "log/state.h"
 #include "proto/storage.pb-c.h"
@@ -65,6 +67,16 @@ static enum err ignore_record(void *ctx, size_t offset, const struct catalog_rec
     return OK;
 }
 
+/* The directory says that it was stopped cleanly: then no checkpoint was cut short. */
+static bool stopped_cleanly(const char *catalog) {
+    char *path;
+    const char *slash = strrchr(catalog, '/');
+    if (!slash || asprintf(&path, "%.*s/../" CLEAN_SHUTDOWN_FILE, (int)(slash - catalog), catalog) < 0) return false;
+    bool there = access(path, F_OK) == 0;
+    free(path);
+    return there;
+}
+
 static void check_catalog(struct dump *d, const char *path, catalog_walk_fn *fn) {
     struct catalog_extent extent;
     struct printing x = {d, path};
@@ -79,6 +91,8 @@ static void check_catalog(struct dump *d, const char *path, catalog_walk_fn *fn)
     if (err != OK)
         dump_damage(d, path, extent.bad_at == SIZE_MAX ? extent.last_footer : extent.bad_at,
                     extent.complete_bytes == 0 ? "no complete footer: the state of no log is known" : "a record that cannot be, with complete ones behind it");
+    else if (extent.complete_bytes < len && stopped_cleanly(path))
+        dump_damage(d, path, extent.bad_at == SIZE_MAX ? extent.complete_bytes : extent.bad_at, "a record of the last checkpoint does not match its sum");
     else if (extent.complete_bytes < len)
         dump_note(d, path, "%zu bytes of an unfinished checkpoint at the end", len - extent.complete_bytes);
     free(file);

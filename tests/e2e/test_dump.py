@@ -1,0 +1,195 @@
+"""`varve dump` on real data directories: in use, killed, stopped; and what it says when bytes change."""
+import json
+import os
+import random
+import re
+import shutil
+import threading
+
+from harness import kcat, wait_for
+
+
+def verify(ctx, *paths, check=False):
+    return ctx.varve("dump", "--verify", *paths, check=check)
+
+
+def damages(p):
+    found = [re.match(r"(.*): position (\d+): .+$", line) for line in p.stdout.splitlines()]
+    assert all(found), p.stdout
+    return [(m.group(1), int(m.group(2))) for m in found]
+
+
+def flip(path, position, mask=1):
+    with open(path, "r+b") as f:
+        f.seek(position)
+        byte = f.read(1)[0]
+        f.seek(position)
+        f.write(bytes([byte ^ mask]))
+
+
+def files(data, *suffixes):
+    return sorted(os.path.join(d, n) for d, _, names in os.walk(data) for n in names if n.endswith(suffixes))
+
+
+def lines(count, seed=1):
+    r = random.Random(seed)
+    return "".join(f"{i} {r.getrandbits(400):x}\n" for i in range(count))
+
+
+def fill(ctx, b, topics=2, count=12000):
+    for t in range(topics):
+        ctx.varve("topic", "create", f"t{t}", "-b", b.bootstrap, "--config", "segment.bytes=1048576", "--config", "index.interval.bytes=1000")
+        kcat("-b", b.bootstrap, "-P", "-t", f"t{t}", "-p", "0", "-X", "batch.num.messages=40", "-X", "enable.idempotence=true", input=lines(count, t))
+
+
+def test_in_use(ctx):
+    """Verified again and again while records come in, checkpoints run, pieces are recycled and topics go."""
+    b = ctx.broker(settings={"journal.bytes": 4 << 20})
+    stop = threading.Event()
+    failures = []
+
+    def produce(n):
+        try:
+            k = 0
+            while not stop.is_set():
+                topic = f"live{n}-{k}"
+                ctx.varve("topic", "create", topic, "-b", b.bootstrap, "--config", "segment.bytes=1048576", "--config", "index.interval.bytes=500")
+                for _ in range(3):
+                    kcat("-b", b.bootstrap, "-P", "-t", topic, "-p", "0", "-X", "batch.num.messages=50", "-X", "enable.idempotence=true", input=lines(8000, k))
+                if k > 1:
+                    ctx.varve("topic", "delete", f"live{n}-{k - 1}", "-b", b.bootstrap)
+                k += 1
+        except Exception as e:  # reported by the main thread
+            failures.append(e)
+
+    threads = [threading.Thread(target=produce, args=(n,)) for n in range(2)]
+    for t in threads:
+        t.start()
+    try:
+        for _ in range(4 if ctx.quick else 15):
+            p = verify(ctx, b.data)
+            assert p.returncode == 0 and not p.stdout, (p.stdout, p.stderr)
+            ctx.varve("dump", b.data)
+    finally:
+        stop.set()
+        for t in threads:
+            t.join()
+    assert not failures, failures
+    b.kill9()
+    p = verify(ctx, b.data)
+    assert p.returncode == 0 and not p.stdout, (p.stdout, p.stderr)
+    b.start()
+    assert b.stop() == 0
+    p = verify(ctx, b.data)
+    assert p.returncode == 0 and not p.stdout and "unfinished" not in p.stderr, (p.stdout, p.stderr)
+
+
+def test_damage_after_clean_stop(ctx):
+    b = ctx.broker()
+    fill(ctx, b)
+    assert b.stop() == 0
+    assert verify(ctx, b.data).returncode == 0
+    logs = files(os.path.join(b.data, "t0-0"), ".log")
+    assert len(logs) >= 2, logs
+    r = random.Random(7)
+    for path in logs[:1] + logs[-1:]:
+        batches = [json.loads(line) for line in ctx.varve("dump", "--json", path).stdout.splitlines()]
+        starts = [x["position"] for x in batches]
+        for _ in range(6 if ctx.quick else 25):
+            batch = r.choice(batches)
+            where = batch["position"] + r.choice([r.randrange(21), r.randrange(batch["size"])])
+            mask = 1 << r.randrange(8)
+            flip(path, where, mask)
+            for p in (verify(ctx, b.data), verify(ctx, path)):
+                assert p.returncode == 3 and damages(p) == [(path, batch["position"])], (where, mask, batch, p.stdout)
+            flip(path, where, mask)
+        for suffix, size in ((".index", 8), (".timeindex", 12)):
+            index = path[:-4] + suffix
+            where = r.randrange(os.path.getsize(index))
+            flip(index, where)
+            p = verify(ctx, b.data)
+            assert p.returncode == 3 and damages(p) == [(index, where - where % size)], (where, p.stdout)
+            flip(index, where)
+        # Too short and too long: nothing may be missing below what the catalogue says, and nothing follows a clean stop.
+        whole = os.path.getsize(path)
+        shutil.copyfile(path, path + ".saved")
+        os.truncate(path, whole - 1)
+        p = verify(ctx, b.data)
+        assert p.returncode == 3 and damages(p) == [(path, starts[-1])], p.stdout
+        shutil.copyfile(path + ".saved", path)
+        os.truncate(path, starts[-1])
+        p = verify(ctx, b.data)
+        assert p.returncode == 3 and (path, starts[-1]) in damages(p), p.stdout
+        os.unlink(path)
+        p = verify(ctx, b.data)
+        assert p.returncode == 3 and (path, 0) in damages(p), p.stdout
+        os.rename(path + ".saved", path)
+        with open(path, "ab") as f:
+            f.write(b"\0" * 100)
+        p = verify(ctx, b.data)
+        assert p.returncode == 3 and damages(p) == [(path, whole)], p.stdout
+        os.truncate(path, whole)
+    assert verify(ctx, b.data).returncode == 0
+
+
+def test_damage_in_state_files(ctx):
+    b = ctx.broker()
+    fill(ctx, b, topics=1, count=500)
+    assert b.stop() == 0
+    catalog = os.path.join(b.data, "journal-0", "catalog")
+    records = [json.loads(line) for line in ctx.varve("dump", "--json", catalog).stdout.splitlines()]
+    assert records[-1]["type"] == "footer" and records[-1]["cleanStop"] is True, records[-1]
+    r = random.Random(3)
+    for i, record in enumerate(records):
+        end = records[i + 1]["position"] if i + 1 < len(records) else os.path.getsize(catalog)
+        where = r.randrange(record["position"], end)
+        flip(catalog, where)
+        p = verify(ctx, catalog)
+        assert p.returncode == 3 and damages(p) == [(catalog, record["position"])], (where, record, p.stdout, p.stderr)
+        assert verify(ctx, b.data).returncode == 3
+        flip(catalog, where)
+    meta = os.path.join(b.data, "varve.meta")
+    for where, position in ((30, 0), (4096 + 30, 4096)):
+        flip(meta, where)
+        p = verify(ctx, b.data)
+        assert p.returncode == 3 and (meta, position) in damages(p), p.stdout
+        flip(meta, where)
+    for path in files(b.data, "varve.manifest", ".snapshot"):
+        flip(path, os.path.getsize(path) - 1)
+        p = verify(ctx, b.data)
+        assert p.returncode == 3 and (path, 0) in damages(p), (path, p.stdout)
+        flip(path, os.path.getsize(path) - 1)
+    assert verify(ctx, b.data).returncode == 0
+
+
+def test_damage_in_the_journal(ctx):
+    b = ctx.broker()
+    for i in range(30):
+        kcat("-b", b.bootstrap, "-P", "-t", "t", input=lines(20, i))
+    piece = os.path.join(b.data, "journal-0", "000000.vj")
+
+    def groups():
+        return [g for g in map(json.loads, ctx.varve("dump", "--json", piece).stdout.splitlines()) if g["isvalid"] and not g["checkpointed"]]
+
+    wait_for("the IDLE group", lambda: not groups() or groups()[-1]["flags"] == "IDLE")
+    kcat("-b", b.bootstrap, "-P", "-t", "t", input=lines(20))
+    b.kill9()
+    p = verify(ctx, b.data)
+    assert p.returncode == 0 and not p.stdout, p.stdout
+    live = groups()
+    vouched = max((g["durableSeq"] for g in live), default=0)
+    durable = [g for g in live if g["seq"] <= vouched]
+    assert durable, live
+    r = random.Random(5)
+    for g in durable:
+        where = g["position"] + r.randrange(g["size"])
+        mask = 1 << r.randrange(8)
+        flip(piece, where, mask)
+        p = verify(ctx, b.data)
+        assert p.returncode == 3 and damages(p) == [(piece, g["position"])], (g, where, p.stdout)
+        p = verify(ctx, piece)
+        assert p.returncode == 3 and damages(p) == [(piece, g["position"])], (g, where, p.stdout)
+        flip(piece, where, mask)
+    assert verify(ctx, b.data).returncode == 0
+    b.start()
+    assert b.stop() == 0
