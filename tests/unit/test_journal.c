@@ -1144,7 +1144,7 @@ static Suite *suite(void) {
 }
 
 int main(void) {
-    trace_setup(getenv("VARVE_TRACE") != NULL ? TRACE_DEBUG : TRACE_ERROR, TRACE_TEXT, 2);
+    trace_setup(TRACE_INFO, TRACE_TEXT, getenv("VARVE_TRACE") != NULL ? 2 : -1);
     SRunner *r = srunner_create(suite());
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);
