@@ -11,7 +11,7 @@
 #include "base/assert.h"
 #include "client/core.h"
 
-enum { POLL_FDS = 64, DEFAULT_PORT = 9092 };
+enum { POLL_FDS = 256, DEFAULT_PORT = 9092 };
 
 /* ---- time, chance, errors --------------------------------------------------------------------- */
 
@@ -232,19 +232,20 @@ static bool expire(struct client *c, int64_t now_ns) {
     return any;
 }
 
-/* More connections than POLL_FDS take turns by moving the start; there are few in practice. */
+/* More connections than POLL_FDS take turns: the start moves on. */
 static void wait_and_move(struct client *c, int64_t deadline_ns, int64_t now_ns) {
     struct pollfd fds[POLL_FDS];
     struct conn *conns[POLL_FDS];
     nfds_t count = 0;
     for (int32_t i = 0; i < c->conn_count && count < POLL_FDS; i++) {
-        struct conn *conn = c->conns[(i + c->any_next) % c->conn_count];
+        struct conn *conn = c->conns[(i + (int32_t)(c->turns % (uint32_t)c->conn_count)) % c->conn_count];
         short events = conn_events(conn);
         deadline_ns = MIN(deadline_ns, conn_deadline(conn));
         if (!events) continue;
         conns[count] = conn;
         fds[count++] = (struct pollfd){.fd = conn->fd, .events = events};
     }
+    c->turns++;
     if (poll(fds, count, poll_timeout_ms(deadline_ns, now_ns)) <= 0) return;
     now_ns = client_now_ns();
     for (nfds_t i = 0; i < count; i++) {

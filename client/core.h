@@ -9,6 +9,7 @@ struct client {
     struct conn **conns;          /* bootstrap addresses first, then brokers as they become known */
     int32_t conn_count;
     int32_t any_next;             /* where client_any() looks next */
+    uint32_t turns;               /* ever; wraps */
     struct metadata metadata;
     char error[512];
     int16_t error_code;
