@@ -10,6 +10,10 @@
 #include "server/partition.h"
 #include "server/reactor.h"
 
+/* After kill -9 the kernel closes what the dead broker's io_uring held a little later than the process ends,
+ * its listening socket too: a taken port is tried again for a moment. */
+#define LISTEN_RETRY_NS 10000000
+#define LISTEN_WAIT_NS 1000000000
 #define STOP_LOOK_NS 10000000     /* how often reactor 0 looks how far the others are */
 #define FAILING_NS 300000000      /* time for error responses to leave before the process ends */
 #define JOURNAL_PIECE_BYTES 16777216u
@@ -33,6 +37,7 @@ enum err broker_init(struct broker *b, struct config *config) {
         broker_close(b);
         return ERR_NOMEM;
     }
+    b->run->broker = b;
     acceptor_init(&b->run->acceptor, b);
     timer_init(&b->run->timer, run_look);
     for (uint32_t i = 0; i < b->reactor_count; i++) {
@@ -118,15 +123,30 @@ enum err broker_open(struct broker *b, struct log_recovery *rec, char *why, size
     return b->controller ? OK : ERR_NOMEM;
 }
 
+static void listen_try(struct timer *t) {
+    struct broker_run *run = CONTAINER_OF(t, struct broker_run, listen_timer);
+    struct broker *b = run->broker;
+    char why[512] = "";
+    if (atomic_load(&b->stopping)) return; /* asked to stop before it was ready */
+    acceptor_init(&run->acceptor, b);
+    enum err err = acceptor_listen(&run->acceptor, why, sizeof why);
+    int64_t now_ns = io_mono_ns(b->reactors[0].io);
+    if (err == ERR_BUSY && now_ns < run->listen_deadline_ns) {
+        timer_set(&b->reactors[0].timers, t, now_ns + LISTEN_RETRY_NS);
+        return;
+    }
+    run->ready(run->ready_ctx, err, why);
+}
+
 static void metadata_ready(void *ctx, enum err err, const char *why) {
     struct broker *b = ctx;
-    char listen_why[512];
-    if (atomic_load(&b->stopping)) return; /* asked to stop before it was ready */
-    if (err == OK) {
-        err = acceptor_listen(&b->run->acceptor, listen_why, sizeof listen_why);
-        if (err != OK) why = listen_why;
+    if (err != OK) {
+        b->run->ready(b->run->ready_ctx, err, why);
+        return;
     }
-    b->run->ready(b->run->ready_ctx, err, why);
+    timer_init(&b->run->listen_timer, listen_try);
+    b->run->listen_deadline_ns = io_mono_ns(b->reactors[0].io) + LISTEN_WAIT_NS;
+    listen_try(&b->run->listen_timer);
 }
 
 void broker_start(struct broker *b, const struct log_recovery *rec, void (*ready)(void *ctx, enum err err, const char *why),

@@ -23,7 +23,10 @@ struct reactor_run {
 };
 
 struct broker_run {
+    struct broker *broker;
     struct acceptor acceptor;
+    struct timer listen_timer;           /* a taken port is tried again */
+    int64_t listen_deadline_ns;
     enum broker_phase phase;
     struct reactor_run *reactors;
     int64_t deadline_ns;

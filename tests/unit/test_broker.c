@@ -207,7 +207,7 @@ START_TEST(restarts_on_its_data) {
         if (life > 0) ck_assert(n.rec.clean);
         int fd = client_connect(&n);
         int16_t error = -1;
-        for (int i = 0; i < 200 && error != 0; i++) { /* the first life creates it; later ones know it */
+        for (int i = 0; i < 20000 && error != 0; i++) { /* the first life creates it; later ones know it */
             struct arena arena;
             ask_metadata(fd, "kept");
             size_t len = client_answer(&n, fd, buf, sizeof buf);
