@@ -116,10 +116,7 @@ class Broker:
                 raise AssertionError(f"varved exited with {self.process.returncode}:\n{self.trace()[-4000:]}")
             # Its own word, too: for some milliseconds after kill -9 the kernel may still take
             # connections for the dead one, whose io_uring holds the listening socket.
-            with open(self.log_path, "rb") as f:
-                f.seek(self.log_start)
-                if b"ready: listening" not in f.read():
-                    return False
+            return "ready: listening" in self.trace(self.log_start)
         wait_for("the broker's line that it is ready", ready, seconds)
 
     def trace(self, position=0):
