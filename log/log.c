@@ -232,7 +232,8 @@ enum err impl_roll(struct log_impl *l, int64_t created_ms) {
     struct segment *s = segment_last(l);
     enum err err = s->reindex ? OK : segment_index_need(l, s);
     if (err == OK && !s->reindex) err = index_seal(s->index);
-    if (err == OK && l->pub.producers.count > 0 && !s->snapshot) {
+    ASSERT(!s->snapshot);
+    if (err == OK && l->pub.producers.count > 0) {
         size_t len;
         err = producers_to_snapshot(&l->pub.producers, &s->snapshot, &len);
         s->snapshot_len = err == OK ? (uint32_t)len : 0;

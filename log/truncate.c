@@ -295,6 +295,8 @@ enum err impl_cut(struct log_impl *l, int64_t end, struct place place, int32_t e
     s->written_bytes = MIN(s->written_bytes, place.position);
     s->end = pub->end = end;
     s->sealed = false;
+    free(s->snapshot); /* of a roll that is undone */
+    s->snapshot = NULL;
     s->reindex_end = s->reindex ? MIN(s->reindex_end, end) : end;
     s->reindex_position = s->reindex ? MIN(s->reindex_position, place.position) : place.position;
     s->reindex = true;
