@@ -101,7 +101,7 @@ static int32_t pick_partition(struct producer *p, struct producer_topic *t, cons
 
 static size_t charge(const struct producer_record *r) {
     size_t bytes = RECORD_OVERHEAD_BYTES + (size_t)r->key.len + (size_t)r->value.len;
-    for (int32_t i = 0; i < r->header_count; i++) bytes += (size_t)r->headers[i].key.len + (size_t)r->headers[i].value.len;
+    for (int32_t i = 0; i < r->header_count; i++) bytes += 4 + (size_t)r->headers[i].key.len + (size_t)r->headers[i].value.len;
     return bytes;
 }
 
@@ -153,8 +153,7 @@ static enum err add(struct producer *p, struct queue *q, const struct producer_r
     }
     if (!note_record(p, q, r->tag, timestamp_ms)) return ERR_NOMEM;
     enum err err = batch_builder_add(&q->open, timestamp_ms, r->key, r->value, r->headers, r->header_count);
-    ASSERT(err != ERR_FULL || p->config.batch_bytes > p->config.batch_bytes_max);
-    if (err == ERR_FULL) { /* only when batch_bytes is set above batch_bytes_max */
+    if (err == ERR_FULL) { /* rare: our estimate was low, or batch_bytes is above batch_bytes_max */
         err = producer_close_batch(p, q);
         *closed = err == OK;
         if (!err && !note_record(p, q, r->tag, timestamp_ms)) err = ERR_NOMEM;

@@ -419,6 +419,17 @@ START_TEST(reports_what_may_not_be_retried) {
     ck_assert_int_eq(err, ERR_TOO_LARGE);
     free(big);
     ck_assert_uint_eq(producer_stats(p)->records_sent, 3);
+    /* Many empty headers behind a record that waits: larger than they look. */
+    struct record_header *many = calloc(400000, sizeof *many);
+    for (int i = 0; i < 400000; i++) many[i].key = STR_LIT("");
+    send_sample(&w, p, "t", 0, 3);
+    err = producer_send(p, &(struct producer_record){.topic = "t", .partition = 0, .value = text("v"), .headers = many, .header_count = 400000, .tag = 5});
+    ck_assert_msg(err == OK, "%s", client_error(w.client));
+    err = producer_send(p, &(struct producer_record){.topic = "t", .partition = 0, .value = text("v"), .headers = many, .header_count = 400000, .tag = 6});
+    ck_assert_msg(err == OK, "%s", client_error(w.client));
+    flush(&w, p);
+    ck_assert_int_eq(t.ok, 5);
+    free(many);
     producer_destroy(p);
     world_close(&w);
 }
