@@ -313,6 +313,7 @@ enum err log_append(struct log *pub, struct log_append *a) {
         a->duplicate = true;
         a->base_offset = duplicate.first_offset;
         a->last_offset = duplicate.last_offset;
+        if (a->log_append_time_ms >= 0) a->timestamp_ms = duplicate.timestamp_ms;
         return sh->failed == OK ? OK : ERR_IO;
     }
     if (err == OK) err = append_room(l, &h);

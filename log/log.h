@@ -161,7 +161,7 @@ struct log_append {
     int64_t log_append_time_ms;          /* >= 0: re-stamp (LogAppendTime); -1: CreateTime */
     /* out */
     int64_t base_offset, last_offset;    /* of the original when `duplicate` */
-    int64_t timestamp_ms;                /* log append time or -1 */
+    int64_t timestamp_ms;                /* log append time or -1; the original's when `duplicate` */
     bool duplicate;
 };
 /* OK: in memory, will be durable when durable_end > last_offset (also for a duplicate of a batch

@@ -187,7 +187,8 @@ static void signals_serve(struct process *p, int signal_fd) {
     struct pollfd fds[2] = {{signal_fd, POLLIN, 0}, {p->ended_fd, POLLIN, 0}};
     for (;;) {
         if (poll(fds, 2, -1) < 0 && errno != EINTR) abort();
-        if (fds[1].revents) return;
+        uint64_t one;
+        if (fds[1].revents && read(p->ended_fd, &one, sizeof one) == (ssize_t)sizeof one) return;
         struct signalfd_siginfo info;
         if (!fds[0].revents || read(signal_fd, &info, sizeof info) != (ssize_t)sizeof info) continue;
         if (asked) {
