@@ -148,7 +148,8 @@ static enum err assemble(const uint8_t *old, size_t old_len, struct catalog_live
     size_t at = 0;
     for (uint32_t i = 0; i < count; i++) {
         struct catalog_record r;
-        if (catalog_record_parse(old, old_len, live[i].offset, &r) != OK || r.plid != live[i].plid || r.bytes != live[i].bytes) {
+        bool same = catalog_record_parse(old, old_len, live[i].offset, &r) == OK && r.plid == live[i].plid;
+        if (!same || r.bytes != live[i].bytes) {
             free(buf);
             return ERR_CORRUPT;
         }

@@ -41,7 +41,8 @@ MUST_CHECK enum err catalog_record_parse(const uint8_t *file, size_t size, size_
 
 /* Walks the records in a file's bytes up to its last complete footer. `fn` sees each one as it comes (footers with their
  * decoded form); what it returns other than OK ends the walk. */
-typedef enum err catalog_walk_fn(void *ctx, size_t offset, const struct catalog_record *r, const struct catalog_footer *footer);
+typedef enum err catalog_walk_fn(void *ctx, size_t offset, const struct catalog_record *r,
+                                 const struct catalog_footer *footer);
 struct catalog_extent { size_t complete_bytes; size_t last_footer; size_t bad_at; };  /* bad_at: SIZE_MAX when all is well */
 /* ERR_CORRUPT: no complete footer, or damage (at `bad_at`) before the last one. Trailing bytes are not an error:
  * `complete_bytes` < size. */

@@ -116,7 +116,7 @@ static enum err submit_empty(struct journal *j, uint16_t flags, uint32_t next) {
 /* A slice may pass its space class on to those of its shard that lie before it, for order must be kept. */
 static enum space_class effective_class(const struct journal_slice *s) {
     enum space_class class = journal_slice_class(s);
-    for (const struct journal_slice *later = slice_next(s); later != NULL && class != SPACE_RESERVE; later = slice_next(later)) {
+    for (const struct journal_slice *later = slice_next(s); later != NULL; later = slice_next(later)) {
         if (later->shard != s->shard) continue;
         enum space_class c = journal_slice_class(later);
         class = MAX(class, c);
@@ -473,7 +473,8 @@ void journal_attach(struct journal *j, struct io *io, struct mailbox *mailbox, s
     journal_space_touch(j); /* looks again when all shards are there: a checkpoint may be due */
 }
 
-void journal_attach_shard(struct journal *j, uint32_t shard, struct mailbox *mailbox, const struct journal_shard_ops *ops, void *ctx) {
+void journal_attach_shard(struct journal *j, uint32_t shard, struct mailbox *mailbox, const struct journal_shard_ops *ops,
+                          void *ctx) {
     ASSERT(shard < j->cfg.shards && j->shards[shard].mailbox == NULL);
     struct shard_port *p = &j->shards[shard];
     p->journal = j;

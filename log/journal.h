@@ -58,7 +58,7 @@ struct journal_slice {
     /* out */
     enum err err;                 /* OK: durable. ERR_IO: never will be, and nothing after it */
     uint64_t seq;                 /* group */
-    struct journal_pos pos;       /* of the byte at slice offset JOURNAL_GROUP_HEADER_BYTES; the rest follows in the same piece */
+    struct journal_pos pos;       /* of the byte at slice offset JOURNAL_GROUP_HEADER_BYTES; the rest follows it */
 };
 /* A fresh, empty slice; sets everything except `done` and `owner`. ERR_NOMEM. Any thread. The journal drops the slice's
  * reference to `buf` after `done` has returned (which may have re-initialised or freed the slice); a slice that
@@ -96,7 +96,13 @@ struct journal_shard_ops {        /* all run on the shard's thread */
 struct journal_state { uint64_t plid; uint8_t *data; uint32_t len; };
 /* Malloc'ed array of malloc'ed states; the journal takes both over and sets `v` to NULL when it has. The struct stays
  * the shard's; it may be used again after checkpoint_done. */
-struct journal_states { struct mail mail; struct journal_state *v; uint32_t count; uint32_t shard; enum err err; struct journal *journal; };
+struct journal_states {
+    struct mail mail;
+    struct journal_state *v;
+    uint32_t count, shard;
+    enum err err;
+    struct journal *journal;      /* set by journal_checkpoint_flushed */
+};
 
 struct journal_config {
     const char *dir;              /* the data directory; pieces in <dir>/journal-<index>/ */
@@ -112,18 +118,19 @@ struct journal_config {
 };
 struct journal_replay {           /* called during journal_open, synchronously, in order */
     void *ctx;
-    enum err (*state)(void *ctx, uint64_t plid, const uint8_t *data, uint32_t len);   /* newest state of each live plid, ascending */
-    enum err (*entry)(void *ctx, const struct journal_entry *e);                      /* all after the checkpoint */
+    enum err (*state)(void *ctx, uint64_t plid, const uint8_t *data, uint32_t len);  /* newest of each live plid, ascending */
+    enum err (*entry)(void *ctx, const struct journal_entry *e);                     /* all after the checkpoint */
 };
 struct journal_recovery {
     bool fresh, clean;
     uint64_t groups, bytes, next_plid, checkpoint_seq, last_seq;
 };
 /* R1-R4 of recovery and the START group; blocks. ERR_CORRUPT: damage where durability was claimed. `why`: one sentence. */
-MUST_CHECK enum err journal_open(struct io *io, const struct journal_config *cfg, const struct journal_replay *h, struct journal **out,
-                                 struct journal_recovery *rec, char *why, size_t why_len);
+MUST_CHECK enum err journal_open(struct io *io, const struct journal_config *cfg, const struct journal_replay *h,
+                                 struct journal **out, struct journal_recovery *rec, char *why, size_t why_len);
 void journal_attach(struct journal *j, struct io *io, struct mailbox *mailbox, struct timers *timers);   /* reactor 0 */
-void journal_attach_shard(struct journal *j, uint32_t shard, struct mailbox *mailbox, const struct journal_shard_ops *ops, void *ctx);
+void journal_attach_shard(struct journal *j, uint32_t shard, struct mailbox *mailbox, const struct journal_shard_ops *ops,
+                          void *ctx);
 void journal_submit(struct journal *j, struct journal_slice *s);          /* any */
 /* R5 rewrites file blocks before the reactors run, and must journal IMAGEs first (S3): writes the slice as one
  * group and waits until it is durable. Only between journal_open and journal_attach. `done` is not called, the

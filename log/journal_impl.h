@@ -84,7 +84,12 @@ struct shard_port {
     uint32_t posted;               /* slices on their way to a shard of this reactor by mail */
 };
 
-struct checkpoint_waiter { struct checkpoint_waiter *next; void (*done)(void *ctx, enum err err); void *ctx; bool clean_stop; };
+struct checkpoint_waiter {
+    struct checkpoint_waiter *next;
+    void (*done)(void *ctx, enum err err);
+    void *ctx;
+    bool clean_stop;
+};
 
 enum checkpoint_phase {
     CHECKPOINT_NONE,

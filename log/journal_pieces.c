@@ -119,7 +119,8 @@ static void maker_stop(struct journal *j, int rc) {
         return;
     }
     /* A full disk: go on with the pieces there are, and try again. What is left of the file is overwritten then. */
-    if (!j->maker.failed) trace_warn("journal", "no disk space for another journal piece; using the %u there are", j->piece_count);
+    if (!j->maker.failed)
+        trace_warn("journal", "no disk space for another journal piece; using the %u there are", j->piece_count);
     j->maker.failed = true;
     if (!timer_armed(&j->retry_timer)) timer_set(j->timers, &j->retry_timer, io_mono_ns(j->io) + JOURNAL_RETRY_NS);
     journal_pump(j);

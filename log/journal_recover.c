@@ -96,14 +96,16 @@ static enum err bytes_limit(struct recovery *r, uint64_t *bytes) {
 /* A new journal on a small file system has smaller pieces. */
 static uint32_t piece_bytes_for(const struct journal *j, uint64_t bytes) {
     uint32_t piece = j->cfg.piece_bytes;
-    while (piece / 2 >= JOURNAL_PIECE_BYTES_MIN && bytes / piece < JOURNAL_PIECES_MIN) piece = ALIGN_DOWN(piece / 2, IO_BLOCK_BYTES);
+    while (piece / 2 >= JOURNAL_PIECE_BYTES_MIN && bytes / piece < JOURNAL_PIECES_MIN)
+        piece = ALIGN_DOWN(piece / 2, IO_BLOCK_BYTES);
     return piece;
 }
 
 /* A first start. The catalogue comes before the first piece, so a piece without a catalogue is damage. */
 static enum err make_catalog(struct recovery *r, const char *path, const struct piece_list *l, uint64_t bytes) {
     struct journal *j = r->j;
-    if (j->cfg.must_exist) return refuse(r, ERR_CORRUPT, "the catalogue is missing, but varve.meta says that this journal exists");
+    if (j->cfg.must_exist)
+        return refuse(r, ERR_CORRUPT, "the catalogue is missing, but varve.meta says that this journal exists");
     if (l->count > 0) return refuse(r, ERR_CORRUPT, "there are %u pieces but no catalogue", l->count);
     r->footer = (struct catalog_footer){.next_plid = 1, .journal = j->cfg.index, .set = j->cfg.set,
                                         .piece_bytes = piece_bytes_for(j, bytes)};
@@ -122,7 +124,8 @@ static enum err check_footer(struct recovery *r) {
     if (f->journal != cfg->index || f->set != cfg->set)
         return refuse(r, ERR_CORRUPT, "the catalogue belongs to journal %u of set %u, not to %u of %u", f->journal, f->set,
                       cfg->index, cfg->set);
-    bool sound = f->piece_bytes >= 4 * IO_BLOCK_BYTES && f->piece_bytes <= (1u << 30) && f->piece_bytes % IO_BLOCK_BYTES == 0 &&
+    bool sound = f->piece_bytes >= 4 * IO_BLOCK_BYTES && f->piece_bytes <= (1u << 30) &&
+                 f->piece_bytes % IO_BLOCK_BYTES == 0 &&
                  f->next.offset % IO_BLOCK_BYTES == 0 && f->next.offset < f->piece_bytes && f->next.piece < (1u << 20) &&
                  (f->checkpoint_seq > 0 || (f->next.piece == 0 && f->next.offset == 0)) && f->checkpoint_seq < UINT64_MAX / 2;
     return sound ? OK : refuse(r, ERR_CORRUPT, "the catalogue's last footer makes no sense");
@@ -208,7 +211,8 @@ static enum err load_piece(struct recovery *r, uint32_t piece) {
     while (at < j->piece_bytes) {
         int64_t n = io_pread(j->io, j->pieces[piece].fd, r->image + at, j->piece_bytes - at, at);
         if (n < IO_BLOCK_BYTES)
-            return refuse(r, ERR_IO, "piece %u cannot be read at %u: %s", piece, at, n < 0 ? strerror((int)-n) : "short read");
+            return refuse(r, ERR_IO, "piece %u cannot be read at %u: %s", piece, at,
+                          n < 0 ? strerror((int)-n) : "short read");
         at += ALIGN_DOWN((uint32_t)n, IO_BLOCK_BYTES); /* O_DIRECT goes on at a block boundary only */
     }
     r->loaded = piece;
@@ -221,7 +225,8 @@ static enum err replay_group(struct recovery *r, const uint8_t *p, const struct 
     enum err err;
     while ((err = journal_entry_next(p, g->bytes, &offset, at, g->seq, &e)) == OK) {
         count++;
-        if (e.type == ENTRY_CREATE && e.plid >= r->footer.next_plid && e.plid < (uint64_t)1 << 63) r->footer.next_plid = e.plid + 1;
+        if (e.type == ENTRY_CREATE && e.plid >= r->footer.next_plid && e.plid < (uint64_t)1 << 63)
+            r->footer.next_plid = e.plid + 1;
         err = r->h->entry(r->h->ctx, &e);
         if (err != OK)
             return refuse(r, err, "entry %u (%s) of group %llu, piece %u at %u, cannot be replayed: %s", count,
@@ -263,7 +268,8 @@ static enum err step_over(struct recovery *r, const struct journal_group *g) {
     j->head.offset += len;
     if (!(g->flags & JOURNAL_LINK)) return OK;
     if (g->next_piece >= j->piece_slots || j->pieces[g->next_piece].state == PIECE_USED)
-        return refuse(r, ERR_CORRUPT, "group %llu leads to piece %u, which is none or in use", (unsigned long long)g->seq, g->next_piece);
+        return refuse(r, ERR_CORRUPT, "group %llu leads to piece %u, which is none or in use",
+                      (unsigned long long)g->seq, g->next_piece);
     j->chain_bytes += j->piece_bytes - j->head.offset;
     j->head = (struct journal_pos){g->next_piece, 0};
     if (piece_there(j, g->next_piece)) {
@@ -301,7 +307,8 @@ static enum err verdict(struct recovery *r) {
     uint64_t g = j->next_seq;
     const char *what = "was durable and is damaged or missing: the disk has lost acknowledged data";
     if (r->durable_seq >= g)
-        return refuse(r, ERR_CORRUPT, "group %llu, piece %u at %u, %s", (unsigned long long)g, j->head.piece, j->head.offset, what);
+        return refuse(r, ERR_CORRUPT, "group %llu, piece %u at %u, %s", (unsigned long long)g, j->head.piece,
+                      j->head.offset, what);
     for (uint32_t i = 0; i < j->piece_slots; i++) {
         if (!piece_there(j, i) || r->scanned[i]) continue;
         enum err err = load_piece(r, i);
@@ -314,9 +321,11 @@ static enum err verdict(struct recovery *r) {
         if (err != OK) return err;
         struct journal_group later;
         uint8_t *p = r->image + c->offset;
-        if (journal_group_parse(p, j->piece_bytes - c->offset, &later) != OK || !journal_group_sum_ok(p, &later, j->seed)) continue;
+        if (journal_group_parse(p, j->piece_bytes - c->offset, &later) != OK) continue;
+        if (!journal_group_sum_ok(p, &later, j->seed)) continue;
         return refuse(r, ERR_CORRUPT, "group %llu, piece %u at %u, %s (group %llu, piece %u at %u, says so)",
-                      (unsigned long long)g, j->head.piece, j->head.offset, what, (unsigned long long)c->seq, c->piece, c->offset);
+                      (unsigned long long)g, j->head.piece, j->head.offset, what, (unsigned long long)c->seq, c->piece,
+                      c->offset);
     }
     return OK;
 }

@@ -60,8 +60,9 @@ void journal_pending_add(struct journal *j, int64_t bytes) {
 static int pressure_now(const struct journal *j) {
     if (journal_disk_room(j) <= (int64_t)j->cfg.disk_reserve_bytes) return 3;
     uint64_t queued = j->queue.bytes + j->held.bytes, used = journal_used(j) + queued, capacity = journal_capacity(j);
-    if (used > capacity / 8 * 7 || j->space_blocked || queued > (uint64_t)JOURNAL_QUEUE_STOP_GROUPS * j->group_bytes) return 2;
-    return used > capacity / 4 * 3 || queued > (uint64_t)JOURNAL_QUEUE_SLOW_GROUPS * j->group_bytes ? 1 : 0;
+    uint64_t queued_groups = queued / j->group_bytes;
+    if (used > capacity / 8 * 7 || j->space_blocked || queued_groups >= JOURNAL_QUEUE_STOP_GROUPS) return 2;
+    return used > capacity / 4 * 3 || queued_groups >= JOURNAL_QUEUE_SLOW_GROUPS ? 1 : 0;
 }
 
 static void pressure_deliver(struct mail *m) {

@@ -27,7 +27,8 @@ static enum err parse_copy(const uint8_t *p, struct meta *m) {
     if (load_le64(p + 8) != sum.low64 || load_le64(p + 16) != sum.high64) return ERR_CORRUPT;
     Varve__Storage__Meta *msg = varve__storage__meta__unpack(NULL, len, p + META_HEAD_BYTES);
     if (msg == NULL) return ERR_CORRUPT;
-    *m = (struct meta){.node_id = msg->node_id, .journal_set = msg->journal_set, .journals = msg->journals, .sequence = msg->sequence};
+    *m = (struct meta){.node_id = msg->node_id, .journal_set = msg->journal_set, .journals = msg->journals,
+                       .sequence = msg->sequence};
     bool sound = take_uuid(&m->cluster_id, &msg->cluster_id) && take_uuid(&m->incarnation, &msg->incarnation);
     enum err err = !sound ? ERR_CORRUPT : msg->format > META_FORMAT ? ERR_UNSUPPORTED : OK;
     varve__storage__meta__free_unpacked(msg, NULL);

@@ -75,9 +75,10 @@ static void make_chain(uint8_t *pieces, const struct catalog_footer *f, bool kee
 static struct catalog_footer footer_of(const uint8_t *p, size_t len) {
     uint8_t v[16] = {0};
     if (len > 0) memcpy(v, p, MIN(len, sizeof v));
-    return (struct catalog_footer){.checkpoint_seq = v[0], .next = {v[1], v[2] * IO_BLOCK_BYTES}, .chain = v[3], .durable_seq = v[4],
-                                   .next_plid = 1 + load_le64(v + 8) % 100, .journal = 0, .set = 1, .piece_bytes = PIECE, .seed = SEED,
-                                   .clean_stop = v[5] & 1};
+    return (struct catalog_footer){
+        .checkpoint_seq = v[0], .next = {v[1], v[2] * IO_BLOCK_BYTES}, .chain = v[3], .durable_seq = v[4],
+        .next_plid = 1 + load_le64(v + 8) % 100, .journal = 0, .set = 1, .piece_bytes = PIECE, .seed = SEED,
+        .clean_stop = v[5] & 1};
 }
 
 static void write_catalog(struct io *io, int mode, const uint8_t *p, size_t len) {
@@ -119,7 +120,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         journal_piece_path(path, sizeof path, "/d", 0, i);
         file_put(io, path, pieces + i * PIECE, PIECE);
     }
-    struct journal_config cfg = {.dir = "/d", .set = 1, .bytes = 4 * PIECE, .piece_bytes = PIECE, .depth = 2, .shards = 1, .direct = true};
+    struct journal_config cfg = {.dir = "/d", .set = 1, .bytes = 4 * PIECE, .piece_bytes = PIECE, .depth = 2, .shards = 1,
+                                 .direct = true};
     uint64_t sum = 0;
     char why[256];
     struct journal_recovery rec;
