@@ -61,14 +61,13 @@ struct config {
     const char *data_dir;
     /* topics */
     bool auto_create_topics, delete_topic;
-    int32_t num_partitions, default_replication_factor, max_request_partition_size_limit;
+    int32_t num_partitions, default_replication_factor;
     int32_t max_topic_partitions; /* all topics together */
     /* storage */
     int64_t journal_bytes, disk_reserve_bytes, tail_bytes;
     int32_t journal_depth, open_files_max;
     bool relaxed;                 /* durability=relaxed */
     const char *io_backend;       /* auto, io_uring, blocking */
-    int64_t log_retention_check_interval_ms;
     /* threads, connections and memory */
     int32_t reactors;
     int32_t socket_request_max_bytes, max_connections, max_connections_per_ip, inflight_requests_max;
@@ -76,7 +75,7 @@ struct config {
     int64_t connections_max_idle_ms;
     int32_t receive_timeout_ms, send_timeout_ms, shutdown_timeout_ms;
     /* requests */
-    int32_t fetch_max_bytes, fetch_session_slots, request_timeout_ms, offset_metadata_max_bytes;
+    int32_t fetch_max_bytes;
     int32_t producer_id_expiration_ms;
     int32_t transaction_max_timeout_ms;
     /* defaults of topic configs: read through topic_config_resolve() */

@@ -10,11 +10,12 @@
 #define I32 2147483647.0
 #define I64 9223372036854775807.0
 #define NEVER "9223372036854775807"
+#define NOT_YET "Kept, without effect yet."
 #define ROW(name, type, initial, min, max, choices, doc, ...) {name, type, initial, min, max, choices, {__VA_ARGS__}, doc}
 
 static const struct topic_config_key table[] = {
     ROW("cleanup.policy", CONFIG_LIST, "delete", 0, 0, "compact|delete",
-        "`delete` removes old segments, `compact` keeps the newest record of each key, both may be given.", "log.cleanup.policy"),
+        "`delete` removes old segments, `compact` keeps the newest record of each key, both may be given. Neither is carried out yet.", "log.cleanup.policy"),
     ROW("compression.gzip.level", CONFIG_INT, "-1", -1, 9, NULL,
         "Level when the broker compresses with gzip. -1: the codec's own default.", "compression.gzip.level"),
     ROW("compression.lz4.level", CONFIG_INT, "9", 1, 17, NULL, "Level when the broker compresses with lz4.", "compression.lz4.level"),
@@ -22,9 +23,9 @@ static const struct topic_config_key table[] = {
         "The codec in which batches are stored. `producer` keeps what the producer chose; others recompress.", "compression.type"),
     ROW("compression.zstd.level", CONFIG_INT, "3", -131072, 22, NULL, "Level when the broker compresses with zstd.",
         "compression.zstd.level"),
-    ROW("delete.retention.ms", CONFIG_LONG, "86400000", 0, I64, NULL, "How long tombstones of a compacted topic are kept.",
+    ROW("delete.retention.ms", CONFIG_LONG, "86400000", 0, I64, NULL, "How long tombstones of a compacted topic are kept. " NOT_YET,
         "log.cleaner.delete.retention.ms"),
-    ROW("file.delete.delay.ms", CONFIG_LONG, "60000", 0, I64, NULL, "How long files stay after they were deleted logically.",
+    ROW("file.delete.delay.ms", CONFIG_LONG, "60000", 0, I64, NULL, "How long files stay after they were deleted logically. " NOT_YET,
         "log.segment.delete.delay.ms"),
     ROW("flush.messages", CONFIG_LONG, NEVER, 1, I64, NULL,
         "Kept for Kafka's tools. Every acknowledged record is durable already.", "log.flush.interval.messages"),
@@ -37,7 +38,7 @@ static const struct topic_config_key table[] = {
     ROW("local.retention.bytes", CONFIG_LONG, "-2", -2, I64, NULL, "Kept for Kafka's tools: there is no tiered storage."),
     ROW("local.retention.ms", CONFIG_LONG, "-2", -2, I64, NULL, "Kept for Kafka's tools: there is no tiered storage."),
     ROW("max.compaction.lag.ms", CONFIG_LONG, NEVER, 1, I64, NULL,
-        "The longest that a record may go without being compacted.", "log.cleaner.max.compaction.lag.ms"),
+        "The longest that a record may go without being compacted. " NOT_YET, "log.cleaner.max.compaction.lag.ms"),
     ROW("max.message.bytes", CONFIG_INT, "1048588", 0, I32, NULL, "The largest record batch that is taken, as it comes over the wire.",
         "message.max.bytes"),
     ROW("message.timestamp.after.max.ms", CONFIG_LONG, "3600000", 0, I64, NULL,
@@ -46,9 +47,9 @@ static const struct topic_config_key table[] = {
         "How far in the past a producer's timestamp may lie.", "log.message.timestamp.before.max.ms"),
     ROW("message.timestamp.type", CONFIG_STRING, "CreateTime", 0, 0, "CreateTime|LogAppendTime",
         "Whose clock stamps records: the producer's or the broker's.", "log.message.timestamp.type"),
-    ROW("min.cleanable.dirty.ratio", CONFIG_DOUBLE, "0.5", 0, 1, NULL, "The share of dirty bytes from which the log is cleaned.",
+    ROW("min.cleanable.dirty.ratio", CONFIG_DOUBLE, "0.5", 0, 1, NULL, "The share of dirty bytes from which the log is cleaned. " NOT_YET,
         "log.cleaner.min.cleanable.ratio"),
-    ROW("min.compaction.lag.ms", CONFIG_LONG, "0", 0, I64, NULL, "The shortest time that a record stays as it was written.",
+    ROW("min.compaction.lag.ms", CONFIG_LONG, "0", 0, I64, NULL, "The shortest time that a record stays as it was written. " NOT_YET,
         "log.cleaner.min.compaction.lag.ms"),
     ROW("min.insync.replicas", CONFIG_INT, "1", 1, I32, NULL, "Replicas that must be in sync for a write with acks=all.",
         "min.insync.replicas"),
@@ -58,13 +59,13 @@ static const struct topic_config_key table[] = {
     ROW("remote.log.delete.on.disable", CONFIG_BOOL, "false", 0, 0, NULL, "Kept for Kafka's tools: there is no tiered storage."),
     ROW("remote.storage.enable", CONFIG_BOOL, "false", 0, 0, NULL, "There is no tiered storage: only `false` is taken."),
     ROW("retention.bytes", CONFIG_LONG, "-1", -1, I64, NULL,
-        "Size of a partition above which its oldest segments are deleted. -1: no limit.", "log.retention.bytes"),
-    ROW("retention.ms", CONFIG_LONG, "604800000", -1, I64, NULL, "Age at which records may be deleted. -1: for ever.",
+        "Size of a partition above which its oldest segments are deleted. -1: no limit. " NOT_YET, "log.retention.bytes"),
+    ROW("retention.ms", CONFIG_LONG, "604800000", -1, I64, NULL, "Age at which records may be deleted. -1: for ever. " NOT_YET,
         "log.retention.ms", "log.retention.minutes", "log.retention.hours"),
     ROW("segment.bytes", CONFIG_INT, "1073741824", 1048576, I32, NULL, "The largest size of a segment file.", "log.segment.bytes"),
     ROW("segment.index.bytes", CONFIG_INT, "10485760", 4, I32, NULL,
         "The largest size of an index file; the segment is rolled when it is full.", "log.index.size.max.bytes"),
-    ROW("segment.jitter.ms", CONFIG_LONG, "0", 0, I64, NULL, "Largest random lead of rolling.", "log.roll.jitter.ms", "log.roll.jitter.hours"),
+    ROW("segment.jitter.ms", CONFIG_LONG, "0", 0, I64, NULL, "Largest random lead of rolling. " NOT_YET, "log.roll.jitter.ms", "log.roll.jitter.hours"),
     ROW("segment.ms", CONFIG_LONG, "604800000", 1, I64, NULL, "Age at which a segment is rolled.", "log.roll.ms", "log.roll.hours"),
     ROW("unclean.leader.election.enable", CONFIG_BOOL, "false", 0, 0, NULL,
         "Kept for Kafka's tools: a replica that lacks acknowledged records never leads here.", "unclean.leader.election.enable"),
