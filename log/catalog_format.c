@@ -92,9 +92,12 @@ uint8_t *catalog_footer_build(const struct catalog_footer *f, const uint8_t *sta
     return out;
 }
 
-/* Decodes a footer record that lies at `offset` and checks that the records it covers are there. */
+/* What a footer says of the records before it. */
+struct coverage { uint64_t previous, from, count; };
+
+/* Decodes a footer record that lies at `offset` and checks that the bytes it covers are there. */
 static enum err footer_check(const uint8_t *file, size_t offset, const struct catalog_record *r, struct catalog_footer *f,
-                             uint64_t *previous, uint64_t *states_from) {
+                             struct coverage *c) {
     Varve__Storage__CatalogFooter *m = varve__storage__catalog_footer__unpack(NULL, r->len, r->data);
     if (m == NULL) return ERR_CORRUPT;
     enum err err = ERR_CORRUPT;
@@ -106,8 +109,7 @@ static enum err footer_check(const uint8_t *file, size_t offset, const struct ca
         .checkpoint_seq = m->checkpoint_seq, .next = {m->next_piece, m->next_offset}, .chain = m->chain,
         .durable_seq = m->durable_seq, .next_plid = m->next_plid, .journal = m->journal, .set = m->journal_set,
         .piece_bytes = m->piece_bytes, .seed = m->sum_seed, .clean_stop = m->clean_stop};
-    *previous = m->previous_footer;
-    *states_from = offset - m->state_bytes;
+    *c = (struct coverage){m->previous_footer, offset - m->state_bytes, m->state_count};
     varve__storage__catalog_footer__free_unpacked(m, NULL);
     return err;
 }
@@ -117,9 +119,9 @@ static bool footer_behind(const uint8_t *file, size_t size, size_t from) {
     for (size_t at = ALIGN_UP(from, (size_t)8); at < size; at += 8) {
         struct catalog_record r;
         struct catalog_footer f;
-        uint64_t previous, states_from;
+        struct coverage c;
         if (catalog_record_parse(file, size, at, &r) != OK || r.type != CATALOG_FOOTER) continue;
-        if (footer_check(file, at, &r, &f, &previous, &states_from) == OK) return true;
+        if (footer_check(file, at, &r, &f, &c) == OK) return true;
     }
     return false;
 }
@@ -127,17 +129,21 @@ static bool footer_behind(const uint8_t *file, size_t size, size_t from) {
 /* Finds the last complete footer of the unbroken run of records from the start. */
 static void find_extent(const uint8_t *file, size_t size, struct catalog_extent *x) {
     size_t at = 0;
+    uint64_t count = 0;
     *x = (struct catalog_extent){.bad_at = SIZE_MAX};
     while (at < size) {
         struct catalog_record r;
         if (catalog_record_parse(file, size, at, &r) != OK) break;
         if (r.type == CATALOG_FOOTER) {
             struct catalog_footer f;
-            uint64_t previous, states_from;
-            if (footer_check(file, at, &r, &f, &previous, &states_from) != OK) break;
-            if (previous != x->last_footer || states_from != x->complete_bytes) break;
+            struct coverage c;
+            if (footer_check(file, at, &r, &f, &c) != OK) break;
+            if (c.previous != x->last_footer || c.from != x->complete_bytes || c.count != count) break;
             x->last_footer = at;
             x->complete_bytes = at + r.bytes;
+            count = 0;
+        } else {
+            count++;
         }
         at += r.bytes;
     }
@@ -153,9 +159,9 @@ enum err catalog_walk(const uint8_t *file, size_t size, catalog_walk_fn *fn, voi
     for (size_t at = 0; at < x->complete_bytes;) {
         struct catalog_record r;
         struct catalog_footer f;
-        uint64_t previous, states_from;
+        struct coverage c;
         enum err err = catalog_record_parse(file, size, at, &r);
-        if (err == OK && r.type == CATALOG_FOOTER) err = footer_check(file, at, &r, &f, &previous, &states_from);
+        if (err == OK && r.type == CATALOG_FOOTER) err = footer_check(file, at, &r, &f, &c);
         if (err == OK) err = fn(ctx, at, &r, r.type == CATALOG_FOOTER ? &f : NULL);
         if (err != OK) return err;
         at += r.bytes;
