@@ -79,12 +79,12 @@ seeds() { # the crash tests over the simulated disk: more of the fixed seeds, th
   for test in test_journal test_log_crash; do
     [ -x build-dev/bin/$test ] || { echo "fail seeds/$test (not built)" | tee -a "$results"; continue; }
     first=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')
-    echo "seeds: $test VARVE_SEED_FIRST=$first VARVE_SEEDS=${VARVE_FRESH_SEEDS:-40}"
-    if CK_FORK=no VARVE_SEED_FIRST=$first VARVE_SEEDS=${VARVE_FRESH_SEEDS:-40} timeout 600 build-dev/bin/$test >"$scratch/seeds.log" 2>&1; then
+    echo "seeds: $test VARVE_SEED_FROM=$first VARVE_SEEDS=${VARVE_FRESH_SEEDS:-400}"
+    if CK_FORK=no VARVE_SEED_FROM=$first VARVE_SEEDS=${VARVE_FRESH_SEEDS:-400} timeout 600 build-dev/bin/$test >"$scratch/seeds.log" 2>&1; then
       echo "pass seeds/$test" | tee -a "$results"
     else
       tail -n 40 "$scratch/seeds.log"
-      echo "fail seeds/$test (VARVE_SEED_FIRST=$first)" | tee -a "$results"
+      echo "fail seeds/$test (VARVE_SEED_FROM=$first)" | tee -a "$results"
     fi
   done
 }

@@ -497,6 +497,11 @@ static void random_life(struct model *m, uint32_t actions) {
     for (uint32_t i = 0; i < actions && !down(m); i++) random_action(m);
 }
 
+static uint64_t seed_from(void) {
+    const char *env = getenv("VARVE_SEED_FROM");
+    return env != NULL ? strtoull(env, NULL, 10) : 1;
+}
+
 static uint64_t seeds(uint64_t normal) {
     const char *env = getenv("VARVE_SEEDS");
     return env != NULL && atoll(env) > 0 ? (uint64_t)atoll(env) : normal;

@@ -3,7 +3,7 @@
  *   J8   no plid is given out twice
  *   J9   a recovery cut short and repeated gives the same
  *   J10  a flipped byte is reported, or changes nothing that the disk knew to be durable
- * VARVE_SEEDS sets how many random runs there are. */
+ * VARVE_SEEDS sets how many random runs there are, VARVE_SEED_FROM the first seed. */
 #include "tests/unit/journal_model.h"
 
 /* ---- tests ----------------------------------------------------------------------------------------------- */
@@ -32,9 +32,12 @@ static void random_run(uint64_t seed) {
     model_free(m);
 }
 
+static uint64_t last_seed; /* of the random runs: named when one fails */
+
 START_TEST(test_random_crashes) {
-    uint64_t n = seeds(600);
-    for (uint64_t seed = 1; seed <= n; seed++) {
+    uint64_t n = seeds(600), from = seed_from();
+    for (uint64_t seed = from; seed < from + n; seed++) {
+        last_seed = seed;
         if (getenv("VARVE_TRACE") != NULL) fprintf(stderr, "seed %llu\n", (unsigned long long)seed);
         random_run(seed);
     }
@@ -651,5 +654,6 @@ int main(void) {
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);
     srunner_free(r);
+    if (failed != 0) printf("last seed of the random runs: %llu\n", (unsigned long long)last_seed);
     return failed != 0;
 }
