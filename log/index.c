@@ -42,7 +42,8 @@ static enum err reserve_entries(struct segment_index *x, uint32_t offsets, uint3
 /* The time entry of the largest timestamp so far, if it says anything new. The array has room. */
 static void time_entry_add(struct segment_index *x) {
     int64_t last = x->time_count ? x->times[x->time_count - 1].timestamp : -1;
-    if (x->max_timestamp > last) x->times[x->time_count++] = (struct time_entry){x->max_timestamp, x->max_timestamp_relative};
+    if (x->max_timestamp <= last) return;
+    x->times[x->time_count++] = (struct time_entry){x->max_timestamp, x->max_timestamp_relative};
 }
 
 static void note_timestamp(struct segment_index *x, const struct batch_header *h) {
@@ -52,7 +53,8 @@ static void note_timestamp(struct segment_index *x, const struct batch_header *h
 }
 
 static void note_bytes(struct segment_index *x, const struct batch_header *h) {
-    if (__builtin_add_overflow(x->bytes_since_entry, h->total_bytes, &x->bytes_since_entry)) x->bytes_since_entry = UINT32_MAX;
+    bool overflow = __builtin_add_overflow(x->bytes_since_entry, h->total_bytes, &x->bytes_since_entry);
+    if (overflow) x->bytes_since_entry = UINT32_MAX;
 }
 
 enum err index_add(struct segment_index *x, const struct batch_header *h, uint32_t position) {
@@ -204,8 +206,8 @@ static enum err load_times(struct segment_index *x, const uint8_t *data, size_t 
     return OK;
 }
 
-enum err index_load(struct segment_index *x, const uint8_t *offsets, size_t offsets_len, const uint8_t *times, size_t times_len,
-                    uint64_t segment_bytes, uint32_t *rescan_from) {
+enum err index_load(struct segment_index *x, const uint8_t *offsets, size_t offsets_len, const uint8_t *times,
+                    size_t times_len, uint64_t segment_bytes, uint32_t *rescan_from) {
     index_free(x);
     *rescan_from = 0;
     if (offsets_len % INDEX_ENTRY_BYTES || times_len % TIME_ENTRY_BYTES) return ERR_CORRUPT;
@@ -213,7 +215,8 @@ enum err index_load(struct segment_index *x, const uint8_t *offsets, size_t offs
     /* A first time entry may be all zero (timestamp 0, first offset); lookups do not miss it. */
     times_len = trim_zeros(times, times_len, TIME_ENTRY_BYTES);
     if (offsets_len / INDEX_ENTRY_BYTES > INT32_MAX || times_len / TIME_ENTRY_BYTES > INT32_MAX) return ERR_CORRUPT;
-    enum err err = reserve_entries(x, (uint32_t)(offsets_len / INDEX_ENTRY_BYTES), (uint32_t)(times_len / TIME_ENTRY_BYTES));
+    enum err err = reserve_entries(x, (uint32_t)(offsets_len / INDEX_ENTRY_BYTES),
+                                   (uint32_t)(times_len / TIME_ENTRY_BYTES));
     if (err == OK) err = load_offsets(x, offsets, offsets_len, segment_bytes);
     if (err == OK) err = load_times(x, times, times_len);
     if (err != OK) index_free(x);

@@ -58,7 +58,8 @@ char *offset_checkpoint_to_text(const struct offset_entry *entries, uint32_t cou
     if (!text) return NULL;
     len = (size_t)snprintf(text, cap, "0\n%u\n", count);
     for (uint32_t i = 0; i < count; i++)
-        len += (size_t)snprintf(text + len, cap - len, "%.*s %d %lld\n", entries[i].topic.len, entries[i].topic.p, entries[i].partition,
+        len += (size_t)snprintf(text + len, cap - len, "%.*s %d %lld\n", entries[i].topic.len, entries[i].topic.p,
+                                entries[i].partition,
                                 (long long)entries[i].offset);
     return text;
 }

@@ -67,7 +67,8 @@ static void seal_envelope(uint8_t *file, size_t len) {
 
 enum err manifest_encode(const struct manifest *m, uint8_t **out, size_t *len) {
     Varve__Storage__Manifest msg = VARVE__STORAGE__MANIFEST__INIT;
-    Varve__Storage__SealedSegment *segments = calloc(m->segment_count + 1, sizeof *segments), **list = calloc(m->segment_count + 1, sizeof *list);
+    Varve__Storage__SealedSegment *segments = calloc(m->segment_count + 1, sizeof *segments);
+    Varve__Storage__SealedSegment **list = calloc(m->segment_count + 1, sizeof *list);
     enum err err = segments && list ? OK : ERR_NOMEM;
     for (uint32_t i = 0; err == OK && i < m->segment_count; i++) {
         const struct sealed_segment *s = &m->segments[i];
@@ -116,7 +117,8 @@ static enum err check_envelope(const uint8_t *data, size_t len) {
 }
 
 static enum err segment_from(const Varve__Storage__SealedSegment *in, struct sealed_segment *out) {
-    if (in->base_offset < 0 || in->digest.len != sizeof out->digest || in->n_chunk_digests != sealed_chunks(in->size_bytes)) return ERR_CORRUPT;
+    if (in->base_offset < 0 || in->digest.len != sizeof out->digest) return ERR_CORRUPT;
+    if (in->n_chunk_digests != sealed_chunks(in->size_bytes)) return ERR_CORRUPT;
     *out = (struct sealed_segment){.base_offset = in->base_offset, .size_bytes = in->size_bytes};
     memcpy(&out->digest, in->digest.data, sizeof out->digest);
     out->chunks = malloc((in->n_chunk_digests + 1) * sizeof *out->chunks);
@@ -126,7 +128,8 @@ static enum err segment_from(const Varve__Storage__SealedSegment *in, struct sea
 }
 
 static enum err manifest_from(struct manifest *m, const Varve__Storage__Manifest *msg) {
-    if (msg->topic_id.len != sizeof m->topic_id || !topic_name_ok(str_from(msg->topic)) || msg->partition < 0) return ERR_CORRUPT;
+    if (msg->topic_id.len != sizeof m->topic_id || msg->partition < 0) return ERR_CORRUPT;
+    if (!topic_name_ok(str_from(msg->topic))) return ERR_CORRUPT;
     m->plid = msg->plid;
     memcpy(&m->topic_id, msg->topic_id.data, sizeof m->topic_id);
     snprintf(m->topic, sizeof m->topic, "%s", msg->topic);

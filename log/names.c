@@ -104,7 +104,8 @@ enum file_kind file_parse(const char *name, int64_t *offset) {
     int64_t value = 0;
     for (int i = 0; i < OFFSET_DIGITS; i++) {
         if (name[i] < '0' || name[i] > '9') return FILE_OTHER;
-        if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, name[i] - '0', &value)) return FILE_OTHER;
+        if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, name[i] - '0',
+                                                                                &value)) return FILE_OTHER;
     }
     for (enum file_kind kind = FILE_LOG; kind < FILE_KIND_COUNT; kind++) {
         if (strcmp(name + OFFSET_DIGITS, file_suffix(kind)) != 0) continue;

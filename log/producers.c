@@ -19,7 +19,8 @@
 #include "base/bytes.h"
 #include "base/crc32c.h"
 
-enum { SNAPSHOT_VERSION = 1, SNAPSHOT_HEAD_BYTES = 10, SNAPSHOT_CRC_FROM = 6, SNAPSHOT_ENTRY_BYTES = 46, TABLE_SLOTS_MIN = 16 };
+enum { SNAPSHOT_VERSION = 1, SNAPSHOT_HEAD_BYTES = 10, SNAPSHOT_CRC_FROM = 6, SNAPSHOT_ENTRY_BYTES = 46,
+      TABLE_SLOTS_MIN = 16 };
 
 void producers_init(struct producers *p) { *p = (struct producers){0}; }
 
@@ -86,7 +87,8 @@ enum err producers_check(const struct producers *p, const struct batch_header *h
     if (h->base_sequence < 0) return ERR_SEQUENCE;
     const struct producer *e = producers_find(p, h->producer_id);
     if (!e) return OK;
-    if (h->producer_epoch == e->epoch && has_duplicate(e, h->base_sequence, batch_last_sequence(h), dup)) return ERR_DUPLICATE;
+    bool same_epoch = h->producer_epoch == e->epoch;
+    if (same_epoch && has_duplicate(e, h->base_sequence, batch_last_sequence(h), dup)) return ERR_DUPLICATE;
     if (h->producer_epoch < e->epoch) return ERR_FENCED;
     if (h->producer_epoch > e->epoch) return h->base_sequence == 0 ? OK : ERR_SEQUENCE;
     return h->base_sequence == next_sequence(e) ? OK : ERR_SEQUENCE;
@@ -120,7 +122,8 @@ enum err producers_apply(struct producers *p, const struct batch_header *h) {
     }
     if ((h->attributes & BATCH_TRANSACTIONAL) && e->txn_first_offset < 0) e->txn_first_offset = h->base_offset;
     if (h->base_sequence < 0) return OK;
-    window_push(e, &(struct producer_batch){h->base_sequence, batch_last_sequence(h), h->base_offset, batch_last_offset(h), h->max_timestamp});
+    window_push(e, &(struct producer_batch){h->base_sequence, batch_last_sequence(h), h->base_offset,
+                                            batch_last_offset(h), h->max_timestamp});
     return OK;
 }
 
@@ -216,8 +219,8 @@ static enum err snapshot_get(const uint8_t *in, struct producer *e) {
     if (last_offset < 0 || last_sequence < 0) return OK;
     if (delta > last_offset) return ERR_CORRUPT;
     e->count = 1;
-    e->window[0] = (struct producer_batch){sequence_before(last_sequence, delta), last_sequence, last_offset - delta, last_offset,
-                                           e->last_timestamp_ms};
+    e->window[0] = (struct producer_batch){sequence_before(last_sequence, delta), last_sequence, last_offset - delta,
+                                           last_offset, e->last_timestamp_ms};
     return OK;
 }
 
@@ -226,7 +229,8 @@ enum err producers_from_snapshot(struct producers *p, const uint8_t *data, size_
     if (len < SNAPSHOT_HEAD_BYTES || load_be16(data) != SNAPSHOT_VERSION) return ERR_CORRUPT;
     if (load_be32(data + 2) != crc32c(0, data + SNAPSHOT_CRC_FROM, len - SNAPSHOT_CRC_FROM)) return ERR_CORRUPT;
     uint32_t count = load_be32(data + 6);
-    if (count != (len - SNAPSHOT_HEAD_BYTES) / SNAPSHOT_ENTRY_BYTES || (len - SNAPSHOT_HEAD_BYTES) % SNAPSHOT_ENTRY_BYTES) return ERR_CORRUPT;
+    size_t entries_len = len - SNAPSHOT_HEAD_BYTES;
+    if (count != entries_len / SNAPSHOT_ENTRY_BYTES || entries_len % SNAPSHOT_ENTRY_BYTES != 0) return ERR_CORRUPT;
     for (uint32_t i = 0; i < count; i++) {
         struct producer e;
         enum err err = snapshot_get(data + SNAPSHOT_HEAD_BYTES + (size_t)i * SNAPSHOT_ENTRY_BYTES, &e);

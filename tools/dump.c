@@ -68,7 +68,8 @@ void dump_unreadable(struct dump *d, const char *path, int neg_errno) {
 
 /* ---- kinds of files ---- */
 
-enum kind { KIND_NONE, KIND_LOG, KIND_INDEX, KIND_TIMES, KIND_TXN, KIND_SNAPSHOT, KIND_TEXT, KIND_MANIFEST, KIND_META, KIND_PIECE, KIND_CATALOG };
+enum kind { KIND_NONE, KIND_LOG, KIND_INDEX, KIND_TIMES, KIND_TXN, KIND_SNAPSHOT, KIND_TEXT, KIND_MANIFEST, KIND_META,
+           KIND_PIECE, KIND_CATALOG };
 
 static bool has_suffix(const char *name, const char *suffix) {
     size_t len = strlen(name), tail = strlen(suffix);
@@ -76,7 +77,8 @@ static bool has_suffix(const char *name, const char *suffix) {
 }
 
 static enum kind kind_of(const char *name, int64_t *base) {
-    static const char *const texts[] = {EPOCH_CHECKPOINT_FILE, PARTITION_METADATA_FILE, RECOVERY_POINT_FILE, REPLICATION_OFFSET_FILE, LOG_START_OFFSET_FILE};
+    static const char *const texts[] = {EPOCH_CHECKPOINT_FILE, PARTITION_METADATA_FILE, RECOVERY_POINT_FILE,
+                                        REPLICATION_OFFSET_FILE, LOG_START_OFFSET_FILE};
     if (file_parse(name, base) == FILE_OTHER) *base = -1;
     if (has_suffix(name, ".log")) return KIND_LOG;
     if (has_suffix(name, ".index")) return KIND_INDEX;
@@ -125,7 +127,8 @@ static void verify_part(struct dump *d, const struct folder *f, const char *path
 }
 
 /* `f` is the folder that the file lies in; `beside`: its log is verified too, and its indexes with it. */
-static void verify_file(struct dump *d, const struct folder *f, const char *path, enum kind kind, int64_t base, bool beside) {
+static void verify_file(struct dump *d, const struct folder *f, const char *path, enum kind kind, int64_t base,
+                        bool beside) {
     if (kind == KIND_LOG) verify_part(d, f, path, base, beside ? VERIFY_LOG | VERIFY_INDEX | VERIFY_TIMES : VERIFY_LOG);
     else if (kind == KIND_INDEX && !beside) verify_part(d, f, path, base, VERIFY_INDEX);
     else if (kind == KIND_TIMES && !beside) verify_part(d, f, path, base, VERIFY_TIMES);
@@ -205,7 +208,8 @@ static bool is_dir(const char *path, bool follow) {
     return (follow ? stat(path, &st) : lstat(path, &st)) == 0 && S_ISDIR(st.st_mode);
 }
 
-static void visit_file(struct dump *d, const struct folder *f, const struct names *names, const char *path, const char *name) {
+static void visit_file(struct dump *d, const struct folder *f, const struct names *names, const char *path,
+                       const char *name) {
     int64_t base;
     enum kind kind = kind_of(name, &base);
     if (kind == KIND_NONE) return;
@@ -214,7 +218,8 @@ static void visit_file(struct dump *d, const struct folder *f, const struct name
         print_file(d, path, kind, base);
         return;
     }
-    bool beside = kind == KIND_PIECE || kind == KIND_LOG || ((kind == KIND_INDEX || kind == KIND_TIMES) && log_is_beside(names, name));
+    bool index = kind == KIND_INDEX || kind == KIND_TIMES;
+    bool beside = kind == KIND_PIECE || kind == KIND_LOG || (index && log_is_beside(names, name));
     verify_file(d, f, path, kind, base, beside);
 }
 
@@ -250,8 +255,8 @@ static void visit(struct dump *d, const char *path, int depth) {
 /* ---- command line ---- */
 
 static bool parse_options(int argc, char **argv, struct dump *d, int *exit_code) {
-    static const struct option options[] = {{"records", no_argument, NULL, 'r'}, {"json", no_argument, NULL, 'j'}, {"verify", no_argument, NULL, 'v'},
-                                            {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"records", no_argument, NULL, 'r'}, {"json", no_argument, NULL, 'j'},
+                                            {"verify", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     int c;
     optind = 1;
     while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
@@ -284,6 +289,7 @@ int cmd_dump(int argc, char **argv) {
         fprintf(stderr, "varve dump: cannot write: %s\n", strerror(errno));
         return EXIT_READ;
     }
-    if (d.verify && !d.json) fprintf(stderr, "%" PRIu64 " files verified, %" PRIu64 " damaged places\n", d.files, d.damages);
+    if (d.verify && !d.json)
+        fprintf(stderr, "%" PRIu64 " files verified, %" PRIu64 " damaged places\n", d.files, d.damages);
     return d.damages > 0 ? EXIT_DAMAGE : d.unreadable ? EXIT_READ : 0;
 }

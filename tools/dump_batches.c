@@ -113,24 +113,28 @@ static int64_t check_offsets(struct scan *s, uint64_t at, const struct batch_hea
         bool has_next = peek(s, at + h->total_bytes, &n);
         int64_t follows = has_next ? n.base_offset : s->next_base;
         bool ahead = h->base_offset > s->expected;
-        bool overlaps = has_next ? follows <= batch_last_offset(h) && follows > s->expected : batch_last_offset(h) >= follows;
+        bool overlaps = follows <= batch_last_offset(h) && (!has_next || follows > s->expected);
         bool too_far = s->base >= 0 && batch_last_offset(h) - s->base > INT32_MAX;
         if (s->expected_exact && (follows == dense_next || (s->own && !has_next))) {
-            scan_damage(s, VERIFY_LOG, at, h->total_bytes, "base offset %" PRId64 " where %" PRId64 " is due", h->base_offset, s->expected);
+            scan_damage(s, VERIFY_LOG, at, h->total_bytes, "base offset %" PRId64 " where %" PRId64 " is due",
+                        h->base_offset, s->expected);
             s->expected = dense_next;
             return dense_next - 1;
         }
         if (!ahead || overlaps || too_far) {
-            scan_damage(s, VERIFY_LOG, at, h->total_bytes, "base offset %" PRId64 " does not fit between %" PRId64 " and what follows", h->base_offset,
+            scan_damage(s, VERIFY_LOG, at, h->total_bytes,
+                        "base offset %" PRId64 " does not fit between %" PRId64 " and what follows", h->base_offset,
                         s->expected);
             s->expected = dense_next;
             s->expected_exact = false;
             return dense_next - 1;
         }
         if (s->own && s->expected_exact)
-            scan_damage(s, VERIFY_LOG, at, h->total_bytes, "offsets %" PRId64 " to %" PRId64 " are missing before this batch", s->expected, h->base_offset - 1);
+            scan_damage(s, VERIFY_LOG, at, h->total_bytes,
+                        "offsets %" PRId64 " to %" PRId64 " are missing before this batch", s->expected, h->base_offset - 1);
     } else if (batch_last_offset(h) >= s->next_base) {
-        scan_damage(s, VERIFY_LOG, at, h->total_bytes, "last offset %" PRId64 " lies in the next segment, which begins at %" PRId64, batch_last_offset(h),
+        scan_damage(s, VERIFY_LOG, at, h->total_bytes,
+                    "last offset %" PRId64 " lies in the next segment, which begins at %" PRId64, batch_last_offset(h),
                     s->next_base);
     }
     s->expected = batch_last_offset(h) + 1;
@@ -151,14 +155,17 @@ static void check_epoch(struct scan *s, uint64_t at, const struct batch_header *
     if (want >= 0 && h->leader_epoch != want) {
         bool newer = h->leader_epoch > want && want == f->epochs.entries[f->epochs.count - 1].epoch && !f->epochs_exact;
         if (!newer) {
-            scan_damage(s, VERIFY_LOG, at, h->total_bytes, "leader epoch %" PRId32 ", but offset %" PRId64 " is of epoch %" PRId32, h->leader_epoch, offset, want);
+            scan_damage(s, VERIFY_LOG, at, h->total_bytes,
+                        "leader epoch %" PRId32 ", but offset %" PRId64 " is of epoch %" PRId32, h->leader_epoch, offset, want);
             return;
         }
     }
     if (h->leader_epoch < s->epoch || h->leader_epoch < (s->own ? 0 : -1)) {
-        scan_damage(s, VERIFY_LOG, at, h->total_bytes, "leader epoch %" PRId32 " after %" PRId32, h->leader_epoch, s->epoch);
+        scan_damage(s, VERIFY_LOG, at, h->total_bytes, "leader epoch %" PRId32 " after %" PRId32, h->leader_epoch,
+                    s->epoch);
     } else if (h->leader_epoch > s->epoch && epoch_contradicted(s, at, h)) {
-        scan_damage(s, VERIFY_LOG, at, h->total_bytes, "leader epoch %" PRId32 " is above that of the batches behind it", h->leader_epoch);
+        scan_damage(s, VERIFY_LOG, at, h->total_bytes,
+                    "leader epoch %" PRId32 " is above that of the batches behind it", h->leader_epoch);
     } else {
         s->epoch = h->leader_epoch;
     }
@@ -230,7 +237,8 @@ static bool chunk_explained(const struct scan *s, uint64_t from, uint64_t to) {
 }
 
 /* Whether the chunk is the sealed one once the epoch of the batch at `at` is `epoch`. */
-static bool mended_by_epoch(const struct sealed_segment *sealed, uint64_t chunk, uint8_t *copy, size_t len, uint64_t at, int32_t epoch) {
+static bool mended_by_epoch(const struct sealed_segment *sealed, uint64_t chunk, uint8_t *copy, size_t len, uint64_t at,
+                            int32_t epoch) {
     uint64_t from = chunk * MANIFEST_CHUNK_BYTES;
     uint8_t saved[4];
     if (at + EPOCH_AT < from || at + EPOCH_AT + 4 > from + len) return false;
@@ -254,8 +262,8 @@ static uint64_t blame(struct scan *s, uint64_t chunk, const uint8_t *data, size_
         if (next > from && first == UINT64_MAX) first = at;
         if (next > from && copy) {
             bool has_next = peek(s, next, &n);
-            if (mended_by_epoch(s->sealed, chunk, copy, len, at, previous) || (has_next && mended_by_epoch(s->sealed, chunk, copy, len, at, n.leader_epoch)))
-                found = at;
+            if (mended_by_epoch(s->sealed, chunk, copy, len, at, previous)) found = at;
+            if (has_next && mended_by_epoch(s->sealed, chunk, copy, len, at, n.leader_epoch)) found = at;
         }
         previous = h.leader_epoch;
         at = next;
@@ -267,7 +275,8 @@ static uint64_t blame(struct scan *s, uint64_t chunk, const uint8_t *data, size_
 void scan_digests(struct scan *s) {
     uint64_t chunks = sealed_chunks(s->sealed->size_bytes), common = MIN(s->in.size, s->sealed->size_bytes);
     if (s->in.size != s->sealed->size_bytes && !chunk_explained(s, common > 0 ? common - 1 : 0, UINT64_MAX)) {
-        scan_damage(s, VERIFY_LOG, MIN(s->end, s->sealed->size_bytes), 0, "the segment was sealed with %" PRIu64 " bytes and has %" PRIu64, s->sealed->size_bytes,
+        scan_damage(s, VERIFY_LOG, MIN(s->end, s->sealed->size_bytes), 0,
+                    "the segment was sealed with %" PRIu64 " bytes and has %" PRIu64, s->sealed->size_bytes,
                     s->in.size);
     }
     for (uint64_t c = 0; c < chunks; c++) {
@@ -283,7 +292,8 @@ void scan_digests(struct scan *s) {
             return;
         }
         memcpy(copy, data, got);
-        scan_damage(s, VERIFY_LOG, blame(s, c, copy, got), 0, "bytes %" PRIu64 " to %" PRIu64 " do not match their digest in the manifest", from, from + got - 1);
+        scan_damage(s, VERIFY_LOG, blame(s, c, copy, got), 0,
+                    "bytes %" PRIu64 " to %" PRIu64 " do not match their digest in the manifest", from, from + got - 1);
         free(copy);
     }
 }

@@ -90,9 +90,11 @@ static void check_catalog(struct dump *d, const char *path, catalog_walk_fn *fn)
     enum err err = catalog_walk(file, len, fn, &x, &extent);
     if (err != OK)
         dump_damage(d, path, extent.bad_at == SIZE_MAX ? extent.last_footer : extent.bad_at,
-                    extent.complete_bytes == 0 ? "no complete footer: the state of no log is known" : "a record that cannot be, with complete ones behind it");
+                    extent.complete_bytes == 0 ? "no complete footer: the state of no log is known"
+                        : "a record that cannot be, with complete ones behind it");
     else if (extent.complete_bytes < len && stopped_cleanly(path))
-        dump_damage(d, path, extent.bad_at == SIZE_MAX ? extent.complete_bytes : extent.bad_at, "a record of the last checkpoint does not match its sum");
+        dump_damage(d, path, extent.bad_at == SIZE_MAX ? extent.complete_bytes : extent.bad_at,
+                    "a record of the last checkpoint does not match its sum");
     else if (extent.complete_bytes < len)
         dump_note(d, path, "%zu bytes of an unfinished checkpoint at the end", len - extent.complete_bytes);
     free(file);
@@ -194,7 +196,8 @@ static enum err fill_log(struct known_log *l, const Varve__Storage__LogState *m)
     l->segments = calloc(m->n_segments + 1, sizeof *l->segments);
     if (!l->segments) return ERR_NOMEM;
     for (size_t i = 0; i < m->n_segments; i++)
-        l->segments[l->segment_count++] = (struct known_segment){m->segments[i]->base_offset, m->segments[i]->size_bytes, m->segments[i]->sealed};
+        l->segments[l->segment_count++] = (struct known_segment){m->segments[i]->base_offset,
+                                                                 m->segments[i]->size_bytes, m->segments[i]->sealed};
     for (size_t i = 0; i < m->n_epochs; i++)
         if (epochs_append(&l->epochs, m->epochs[i]->epoch, m->epochs[i]->start) != OK) l->exact = false;
     return OK;

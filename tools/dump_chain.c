@@ -5,7 +5,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-static enum err keep_footer(void *ctx, size_t offset, const struct catalog_record *r, const struct catalog_footer *footer) {
+static enum err keep_footer(void *ctx, size_t offset, const struct catalog_record *r,
+                            const struct catalog_footer *footer) {
     struct chain *c = ctx;
     (void)offset;
     (void)r;

@@ -39,10 +39,12 @@ void entries_load(struct scan *s, struct entries *e, enum verify_what what, cons
         return;
     }
     e->count = (uint32_t)(e->len / e->entry_bytes);
-    if (!s->own)   /* Kafka preallocates; a single zero time entry is real (timestamp 0 at the first offset) */
-        while (e->count > 0 && zero_entry(e, e->count - 1) && !(e->len == e->entry_bytes && what == VERIFY_TIMES)) e->count--;
+    bool may_be_real = e->len == e->entry_bytes && what == VERIFY_TIMES;   /* timestamp 0 at the first offset */
+    if (!s->own)   /* Kafka preallocates */
+        while (e->count > 0 && zero_entry(e, e->count - 1) && !may_be_real) e->count--;
     if (e->len % e->entry_bytes != 0 && (s->sealed || !s->last || s->ended))
-        scan_damage(s, what, e->len - e->len % e->entry_bytes, e->len % e->entry_bytes, "%zu bytes of an unfinished entry", e->len % e->entry_bytes);
+        scan_damage(s, what, e->len - e->len % e->entry_bytes, e->len % e->entry_bytes,
+                    "%zu bytes of an unfinished entry", e->len % e->entry_bytes);
     e->order = malloc((e->count + 1) * sizeof *e->order);
     e->bad = calloc(e->count + 1, sizeof *e->bad);
     if (!e->order || !e->bad) {
@@ -64,7 +66,8 @@ void entries_free(struct entries *e) {
 static bool in_hole(const struct scan *s, const struct entries *e, uint32_t key) {
     for (uint32_t i = 0; i < s->hole_count; i++) {
         const struct hole *h = &s->holes[i];
-        if (e->what == VERIFY_INDEX ? key >= h->from && key < h->to : s->base + key >= h->first && s->base + key < h->end) return true;
+        if (e->what == VERIFY_INDEX && key >= h->from && key < h->to) return true;
+        if (e->what == VERIFY_TIMES && s->base + key >= h->first && s->base + key < h->end) return true;
     }
     return false;
 }
@@ -74,7 +77,8 @@ static void skip_below(struct scan *s, struct entries *e, uint64_t key) {
     while (e->next < e->count && key_of(e, e->order[e->next]) < key) {
         uint32_t i = e->order[e->next++];
         if (in_hole(s, e, key_of(e, i))) continue;
-        bad(s, e, i, e->what == VERIFY_INDEX ? "no batch begins at the position of this entry" : "no batch ends with the offset of this entry");
+        bad(s, e, i, e->what == VERIFY_INDEX ? "no batch begins at the position of this entry"
+            : "no batch ends with the offset of this entry");
     }
 }
 
@@ -84,8 +88,9 @@ static void compare_index(struct scan *s, uint64_t position, int64_t last_offset
     while (e->next < e->count && key_of(e, e->order[e->next]) == position) {
         uint32_t i = e->order[e->next++];
         struct index_entry entry = index_entry_get(e->file + (size_t)i * e->entry_bytes);
+        bool right = s->base + entry.relative == last_offset;
         if (position == 0) bad(s, e, i, "an entry for the first batch");
-        else if (s->base + entry.relative != last_offset) bad(s, e, i, "the batch at this position ends with another offset");
+        else if (!right) bad(s, e, i, "the batch at this position ends with another offset");
     }
 }
 

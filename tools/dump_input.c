@@ -32,7 +32,8 @@ void input_close(struct input *in) {
 
 bool input_changed(const struct input *in) {
     struct stat st;
-    return fstat(in->fd, &st) != 0 || (uint64_t)st.st_size != in->size || mtime_of(&st) != in->mtime_ns || st.st_nlink == 0;
+    return fstat(in->fd, &st) != 0 || (uint64_t)st.st_size != in->size || mtime_of(&st) != in->mtime_ns ||
+        st.st_nlink == 0;
 }
 
 static bool reserve(struct input *in, size_t want) {

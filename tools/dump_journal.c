@@ -75,7 +75,8 @@ static bool show_message(struct dump *d, const struct journal_entry *e) {
         SHOW(CreateEntry, create_entry, line_text(d, "topic", m->topic), line_i64(d, "partition", m->partition),
              line_uuid(d, "topicId", m->topic_id.data, m->topic_id.len));
     else if (e->type == ENTRY_LOGSTART)
-        SHOW(LogStartEntry, log_start_entry, line_i64(d, "startOffset", m->start), line_i64(d, "segment", m->segment_base));
+        SHOW(LogStartEntry, log_start_entry, line_i64(d, "startOffset", m->start),
+             line_i64(d, "segment", m->segment_base));
     else if (e->type == ENTRY_ROLL)
         SHOW(RollEntry, roll_entry, line_i64(d, "segment", m->segment_base));
     else if (e->type == ENTRY_RESET)
@@ -85,7 +86,8 @@ static bool show_message(struct dump *d, const struct journal_entry *e) {
     return true;
 }
 
-static void show_entries(struct dump *d, const char *path, const uint8_t *p, uint32_t offset, const struct journal_group *g) {
+static void show_entries(struct dump *d, const char *path, const uint8_t *p, uint32_t offset,
+                         const struct journal_group *g) {
     uint32_t at = JOURNAL_GROUP_HEADER_BYTES, entry_at = offset + at;
     struct journal_entry e;
     enum err err;
@@ -163,7 +165,8 @@ static void check_group(void *ctx, const uint8_t *p, struct journal_pos at, cons
     if (err == ERR_NOT_FOUND && count == g->entries) return;
     char path[4096];
     chain_piece_path(x->chain, at.piece, path, sizeof path);
-    if (!x->only || strcmp(path, x->only) == 0) dump_damage(x->d, path, at.offset, "the entries of group %" PRIu64 " cannot be", g->seq);
+    if (!x->only || strcmp(path, x->only) == 0)
+        dump_damage(x->d, path, at.offset, "the entries of group %" PRIu64 " cannot be", g->seq);
 }
 
 /* Follows the chain from the last checkpoint; a checkpoint may come meanwhile, and free what is being read. */
@@ -174,7 +177,7 @@ static void verify_chain(struct dump *d, const char *folder, const char *only) {
         enum err err = chain_open(&c, folder);
         if (err != OK) {
             /* The catalogue is verified by itself. */
-            if (only && err != ERR_CORRUPT) dump_note(d, only, "the catalogue beside it cannot be used: nothing is checked");
+            if (only && err != ERR_CORRUPT) dump_note(d, only, "without the catalogue nothing is checked");
             chain_close(&c);
             return;
         }

@@ -4,16 +4,19 @@
 #include "tools/dump.h"
 
 static void text_batch(const struct batch_header *h, uint64_t position, bool valid) {
-    printf("baseOffset: %" PRId64 " lastOffset: %" PRId64 " count: %" PRId32 " baseSequence: %" PRId32 " lastSequence: %" PRId32
-           " producerId: %" PRId64 " producerEpoch: %d partitionLeaderEpoch: %" PRId32 " isTransactional: %s isControl: %s deleteHorizonMs: ",
-           h->base_offset, batch_last_offset(h), h->record_count, h->base_sequence, batch_last_sequence(h), h->producer_id, h->producer_epoch,
-           h->leader_epoch, h->attributes & BATCH_TRANSACTIONAL ? "true" : "false", h->attributes & BATCH_CONTROL ? "true" : "false");
+    printf("baseOffset: %" PRId64 " lastOffset: %" PRId64 " count: %" PRId32 " baseSequence: %" PRId32
+           " lastSequence: %" PRId32 " producerId: %" PRId64 " producerEpoch: %d partitionLeaderEpoch: %" PRId32
+           " isTransactional: %s isControl: %s deleteHorizonMs: ",
+           h->base_offset, batch_last_offset(h), h->record_count, h->base_sequence, batch_last_sequence(h),
+           h->producer_id, h->producer_epoch, h->leader_epoch, h->attributes & BATCH_TRANSACTIONAL ? "true" : "false",
+           h->attributes & BATCH_CONTROL ? "true" : "false");
     if (h->attributes & BATCH_DELETE_HORIZON) printf("OptionalLong[%" PRId64 "]", h->base_timestamp);
     else fputs("OptionalLong.empty", stdout);
     const char *codec = batch_codec(h) < CODEC_COUNT ? codec_name(batch_codec(h)) : "unknown";
-    printf(" position: %" PRIu64 " %s: %" PRId64 " size: %" PRIu32 " magic: %d compresscodec: %s crc: %" PRIu32 " isvalid: %s\n", position,
-           h->attributes & BATCH_LOG_APPEND_TIME ? "LogAppendTime" : "CreateTime", h->max_timestamp, h->total_bytes, h->magic, codec, h->crc,
-           valid ? "true" : "false");
+    printf(" position: %" PRIu64 " %s: %" PRId64 " size: %" PRIu32 " magic: %d compresscodec: %s crc: %" PRIu32
+           " isvalid: %s\n",
+           position, h->attributes & BATCH_LOG_APPEND_TIME ? "LogAppendTime" : "CreateTime", h->max_timestamp,
+           h->total_bytes, h->magic, codec, h->crc, valid ? "true" : "false");
 }
 
 static void json_batch(struct json_out *j, const char *path, const struct batch_header *h, uint64_t position, bool valid) {
@@ -46,7 +49,8 @@ static void json_batch(struct json_out *j, const char *path, const struct batch_
 
 static void show_records(struct dump *d, struct input *in, uint64_t position, const struct batch_header *h) {
     if (h->total_bytes > BATCH_BYTES_MAX) {
-        dump_note(d, in->path, "position %" PRIu64 ": records of a batch of %" PRIu32 " bytes are not shown", position, h->total_bytes);
+        dump_note(d, in->path, "position %" PRIu64 ": records of a batch of %" PRIu32 " bytes are not shown", position,
+                  h->total_bytes);
         return;
     }
     size_t got;
@@ -87,7 +91,8 @@ void print_log(struct dump *d, const char *path, int64_t base_offset) {
         enum err parsed = batch_parse(p, got, &h);
         if ((parsed != OK && parsed != ERR_TRUNCATED) || h.total_bytes == 0 || h.total_bytes > in.size - position) {
             if (parsed != ERR_TRUNCATED && in.neg_errno == 0)
-                dump_damage(d, path, position, parsed == ERR_UNSUPPORTED ? "not a batch of format 2 (magic %d)" : "impossible batch length", h.magic);
+                dump_damage(d, path, position, parsed == ERR_UNSUPPORTED ? "not a batch of format 2 (magic %d)"
+                            : "impossible batch length", h.magic);
             break;
         }
         bool valid = input_crc(&in, position + 21, h.total_bytes - 21, &crc) && crc == h.crc;

@@ -2,7 +2,8 @@
 #include <inttypes.h>
 #include "tools/dump.h"
 
-enum control_type { CONTROL_ABORT, CONTROL_COMMIT, CONTROL_LEADER_CHANGE, CONTROL_SNAPSHOT_HEADER, CONTROL_SNAPSHOT_FOOTER, CONTROL_KRAFT_VERSION, CONTROL_KRAFT_VOTERS };
+enum control_type { CONTROL_ABORT, CONTROL_COMMIT, CONTROL_LEADER_CHANGE, CONTROL_SNAPSHOT_HEADER,
+                   CONTROL_SNAPSHOT_FOOTER, CONTROL_KRAFT_VERSION, CONTROL_KRAFT_VOTERS };
 
 static int32_t record_sequence(const struct batch_header *h, const struct record *r) {
     if (h->base_sequence < 0) return -1;
@@ -18,18 +19,21 @@ static int32_t marker_epoch(const struct record *r) {
     return r->value.p && r->value.len >= 6 ? (int32_t)load_be32(r->value.p + 2) : -1;
 }
 
-static const char *const control_names[] = {"ABORT", "COMMIT", "LeaderChange", "SnapshotHeader", "SnapshotFooter", "KRaftVersion", "KRaftVoters"};
+static const char *const control_names[] = {"ABORT", "COMMIT", "LeaderChange", "SnapshotHeader", "SnapshotFooter",
+                                            "KRaftVersion", "KRaftVoters"};
 
 static void text_control(const struct record *r) {
     int type = control_type(r);
-    if (type == CONTROL_ABORT || type == CONTROL_COMMIT) printf(" endTxnMarker: %s coordinatorEpoch: %" PRId32, control_names[type], marker_epoch(r));
+    if (type == CONTROL_ABORT || type == CONTROL_COMMIT)
+        printf(" endTxnMarker: %s coordinatorEpoch: %" PRId32, control_names[type], marker_epoch(r));
     else if (type >= 0 && type <= CONTROL_KRAFT_VOTERS) printf(" %s", control_names[type]);
     else printf(" controlType: %d", type);
 }
 
 static void text_record(const struct batch_header *h, const struct record *r) {
     printf("| offset: %" PRId64 " %s: %" PRId64 " keySize: %" PRId32 " valueSize: %" PRId32 " sequence: %" PRId32 " headerKeys: [", r->offset,
-           h->attributes & BATCH_LOG_APPEND_TIME ? "LogAppendTime" : "CreateTime", r->timestamp, r->key.p ? r->key.len : -1,
+           h->attributes & BATCH_LOG_APPEND_TIME ? "LogAppendTime" : "CreateTime", r->timestamp,
+           r->key.p ? r->key.len : -1,
            r->value.p ? r->value.len : -1, record_sequence(h, r));
     const uint8_t *cursor = r->headers_raw, *end = cursor + r->headers_raw_len;
     struct record_header header;
@@ -82,13 +86,15 @@ static void json_record(struct json_out *j, const char *path, const struct batch
     json_line(j);
 }
 
-void print_records(struct dump *d, const char *path, uint64_t position, const uint8_t *batch, const struct batch_header *h) {
+void print_records(struct dump *d, const char *path, uint64_t position, const uint8_t *batch,
+                   const struct batch_header *h) {
     struct record_iter it;
     struct record r;
     enum err err = batch_check(h);
     if (err == OK) err = record_iter_init(&it, batch, h, BATCH_BYTES_MAX);
     if (err == ERR_TOO_LARGE) {
-        dump_note(d, path, "position %" PRIu64 ": records are not shown, they are larger than %u bytes", position, BATCH_BYTES_MAX);
+        dump_note(d, path, "position %" PRIu64 ": records are not shown, they are larger than %u bytes", position,
+                  BATCH_BYTES_MAX);
         return;
     }
     if (err != OK) {

@@ -63,7 +63,7 @@ static bool scan_once(struct scan *s, const char *const paths[3], unsigned what)
     int err = input_open(&s->in, paths[0]);
     if (err != 0) {
         dump_unreadable(s->d, paths[0], err);
-        if (err == -ENOENT && !(what & VERIFY_LOG)) dump_note(s->d, paths[0], "not there: its indexes cannot be compared with anything");
+        if (err == -ENOENT && !(what & VERIFY_LOG)) dump_note(s->d, paths[0], "not there, so its indexes are not compared");
         return false;
     }
     scan_batches(s);
@@ -73,7 +73,8 @@ static bool scan_once(struct scan *s, const char *const paths[3], unsigned what)
     }
     bool end_said = s->hole_count > 0 && s->holes[s->hole_count - 1].to == s->in.size;
     if (s->in.size < s->durable_bytes && !end_said)
-        scan_damage(s, VERIFY_LOG, s->end, 0, "the file ends at %" PRIu64 ", but %" PRIu64 " bytes of it were durable", s->in.size, s->durable_bytes);
+        scan_damage(s, VERIFY_LOG, s->end, 0, "the file ends at %" PRIu64 ", but %" PRIu64 " bytes of it were durable",
+                    s->in.size, s->durable_bytes);
     entries_end(s);
     if (s->sealed) scan_digests(s);
     if (s->nomem) dump_unreadable(s->d, paths[0], -ENOMEM);

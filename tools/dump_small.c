@@ -100,7 +100,8 @@ void print_txn_index(struct dump *d, const char *path) { print_entries(d, path, 
 static void print_producer(struct dump *d, const char *path, const struct producer *p) {
     const struct producer_batch *last = p->count ? &p->window[p->count - 1] : NULL;
     if (!d->json) {
-        printf("producerId: %" PRId64 " producerEpoch: %d coordinatorEpoch: %" PRId32 " currentTxnFirstOffset: ", p->id, p->epoch, p->coordinator_epoch);
+        printf("producerId: %" PRId64 " producerEpoch: %d coordinatorEpoch: %" PRId32 " currentTxnFirstOffset: ", p->id,
+               p->epoch, p->coordinator_epoch);
         if (p->txn_first_offset >= 0) printf("OptionalLong[%" PRId64 "]", p->txn_first_offset);
         else fputs("OptionalLong.empty", stdout);
         printf(" lastTimestamp: %" PRId64, p->last_timestamp_ms);
@@ -137,7 +138,7 @@ static bool load_snapshot(struct dump *d, const char *path, struct producers *p)
     enum err parsed = producers_from_snapshot(p, data, len);
     free(data);
     if (parsed == ERR_NOMEM) dump_unreadable(d, path, -ENOMEM);
-    else if (parsed != OK) dump_damage(d, path, 0, "the producer snapshot does not match its CRC, or its length or an entry is impossible");
+    else if (parsed != OK) dump_damage(d, path, 0, "the snapshot does not match its CRC, or an entry is impossible");
     return parsed == OK;
 }
 
@@ -249,7 +250,8 @@ static void print_manifest_text(const struct manifest *m) {
     for (uint32_t i = 0; i < m->segment_count; i++) {
         const struct sealed_segment *s = &m->segments[i];
         hex(digest, s->digest.b, sizeof s->digest.b);
-        printf("segment: %020" PRId64 ".log size: %" PRIu64 " xxh3: %s chunks: %" PRIu64 "\n", s->base_offset, s->size_bytes, digest,
+        printf("segment: %020" PRId64 ".log size: %" PRIu64 " xxh3: %s chunks: %" PRIu64 "\n", s->base_offset,
+               s->size_bytes, digest,
                sealed_chunks(s->size_bytes));
     }
 }
@@ -289,7 +291,8 @@ static void check_manifest(struct dump *d, const char *path, bool print) {
     if (decoded == ERR_NOMEM) {
         dump_unreadable(d, path, -ENOMEM);
     } else if (decoded != OK) {
-        dump_damage(d, path, 0, decoded == ERR_UNSUPPORTED ? "a manifest of a later version" : "the manifest does not match its sum");
+        dump_damage(d, path, 0, decoded == ERR_UNSUPPORTED ? "a manifest of a later version"
+                    : "the manifest does not match its sum");
     } else {
         if (print && d->json) print_manifest_json(d, path, &m);
         else if (print) print_manifest_text(&m);

@@ -63,7 +63,8 @@ static size_t make_batch(uint8_t *at, int64_t offset, int32_t epoch, int records
         snprintf(value, sizeof value, "value %d of offset %" PRId64, r, offset);
         struct record_header header = {STR_LIT("h"), {(const uint8_t *)"x", 1}};
         ck_assert_int_eq(batch_builder_add(&b, timestamp + r, (struct bytes){(const uint8_t *)"k", 1},
-                                           (struct bytes){(const uint8_t *)value, (int32_t)strlen(value)}, &header, r == 0), OK);
+                                           (struct bytes){(const uint8_t *)value,
+                                                          (int32_t)strlen(value)}, &header, r == 0), OK);
     }
     ck_assert_int_eq(batch_builder_finish(&b, &bytes, &len), OK);
     batch_set_base_offset(bytes, offset);
@@ -85,7 +86,8 @@ static void make_segments(void) {
             int records = 1 + (b * 7 + i) % 4;
             struct batch_header h;
             s->starts[b] = (uint32_t)s->log_len;
-            s->log_len += make_batch(s->log + s->log_len, offset, i == 0 && b < 4 ? 1 : 3, records, 1700000000000 + offset * 10);
+            s->log_len += make_batch(s->log + s->log_len, offset, i == 0 && b < 4 ? 1 : 3, records,
+                                     1700000000000 + offset * 10);
             ck_assert_int_eq(batch_parse(s->log + s->starts[b], s->log_len - s->starts[b], &h), OK);
             ck_assert_int_eq(index_add(&x, &h, s->starts[b]), OK);
             offset += records;
@@ -142,7 +144,8 @@ static void put_folder(bool manifest, bool epochs) {
     for (int i = 0; i < SEGMENTS; i++) put_segment(i);
     if (manifest) put_manifest();
     char text[64];
-    int len = snprintf(text, sizeof text, "0\n2\n1 0\n3 %" PRId64 "\n", (int64_t)load_be64(segs[0].log + segs[0].starts[4]));
+    int len = snprintf(text, sizeof text, "0\n2\n1 0\n3 %" PRId64 "\n",
+                       (int64_t)load_be64(segs[0].log + segs[0].starts[4]));
     if (epochs) write_file(EPOCH_CHECKPOINT_FILE, text, (size_t)len);
 }
 
@@ -177,7 +180,8 @@ static int damages(const char *name, uint64_t *last) {
     for (char *line = out; (line = strstr(line, ": position ")); line++) {
         char *start = line;
         while (start > out && start[-1] != '\n') start--;
-        ck_assert_msg(strncmp(start, path_of(name), strlen(path_of(name))) == 0 && start + strlen(path_of(name)) == line, "%s: %s", name, out);
+        ck_assert_msg(strncmp(start, path_of(name), strlen(path_of(name))) == 0 &&
+                      start + strlen(path_of(name)) == line, "%s: %s", name, out);
         *last = strtoull(line + 11, NULL, 10);
         count++;
     }
@@ -188,7 +192,8 @@ static void expect_one(const char *name, uint64_t position, const char *what, si
     uint64_t at = UINT64_MAX;
     int code = dump("--verify", root, NULL);
     int count = damages(name, &at);
-    ck_assert_msg(code == 3 && count == 1 && at == position, "%s: byte %zu bit %d: exit %d, %d damages, position %" PRIu64 " not %" PRIu64 "\n%s", what, byte, bit,
+    ck_assert_msg(code == 3 && count == 1 && at == position,
+                  "%s: byte %zu bit %d: exit %d, %d damages, position %" PRIu64 " not %" PRIu64 "\n%s", what, byte, bit,
                   code, count, at, position, out);
 }
 
@@ -227,7 +232,8 @@ START_TEST(flips_in_a_log) {
             segs[i].log[byte] ^= (uint8_t)(1 << bit);
             put_segment(i);
             segs[i].log[byte] ^= (uint8_t)(1 << bit);
-            if (!may_be_a_new_epoch(i, byte)) expect_one(seg_name(i, FILE_LOG), batch_start(&segs[i], byte), "log", byte, bit);
+            if (!may_be_a_new_epoch(i, byte)) expect_one(seg_name(i, FILE_LOG), batch_start(&segs[i], byte), "log",
+                                                         byte, bit);
         }
         put_segment(i);
     }
@@ -244,7 +250,8 @@ START_TEST(flips_where_no_crc_looks) {
                     segs[i].log[byte] ^= (uint8_t)(1 << bit);
                     put_segment(i);
                     segs[i].log[byte] ^= (uint8_t)(1 << bit);
-                    if (!may_be_a_new_epoch(i, byte)) expect_one(seg_name(i, FILE_LOG), segs[i].starts[b], "header", byte, bit);
+                    if (!may_be_a_new_epoch(i, byte)) expect_one(seg_name(i, FILE_LOG), segs[i].starts[b], "header",
+                                                                 byte, bit);
                 }
             }
         }
@@ -270,7 +277,8 @@ START_TEST(flips_in_a_lone_log) {
             missed++;
             continue;
         }
-        ck_assert_msg(code == 3 && count == 1 && at == start, "byte %zu bit %d: exit %d, %d damages, position %" PRIu64 " not %" PRIu64 "\n%s", byte, bit, code, count,
+        ck_assert_msg(code == 3 && count == 1 && at == start,
+                      "byte %zu bit %d: exit %d, %d damages, position %" PRIu64 " not %" PRIu64 "\n%s", byte, bit, code, count,
                       at, start, out);
     }
     ck_assert_int_le(missed, 12);
@@ -336,7 +344,8 @@ START_TEST(torn_ends) {
             uint64_t at, start = batch_start(&segs[i], len);
             int code = dump("--verify", root, NULL), count = damages(seg_name(i, FILE_LOG), &at);
             if (i + 1 < SEGMENTS) {
-                ck_assert_msg(code == 3 && count == 1 && at == start, "%zu bytes: exit %d, %" PRIu64 "\n%s", len, code, at, out);
+                ck_assert_msg(code == 3 && count == 1 && at == start, "%zu bytes: exit %d, %" PRIu64 "\n%s", len, code,
+                              at, out);
             } else {
                 char note[100];
                 snprintf(note, sizeof note, ": %zu bytes of an unfinished batch", len - (size_t)start);
@@ -384,7 +393,8 @@ END_TEST
 START_TEST(other_files) {
     put_folder(true, true);
     struct producers p;
-    struct batch_header h = {.producer_id = 7, .producer_epoch = 1, .base_sequence = 3, .last_offset_delta = 4, .base_offset = 100, .max_timestamp = 9};
+    struct batch_header h = {.producer_id = 7, .producer_epoch = 1, .base_sequence = 3, .last_offset_delta = 4,
+                             .base_offset = 100, .max_timestamp = 9};
     uint8_t *bytes;
     size_t len;
     producers_init(&p);
@@ -392,7 +402,8 @@ START_TEST(other_files) {
     ck_assert_int_eq(producers_to_snapshot(&p, &bytes, &len), OK);
     write_file("00000000000000000105.snapshot", bytes, len);
     ck_assert_int_eq(dump(path_of("00000000000000000105.snapshot"), NULL, NULL), 0);
-    ck_assert_ptr_nonnull(strstr(out, "\nproducerId: 7 producerEpoch: 1 coordinatorEpoch: -1 currentTxnFirstOffset: OptionalLong.empty lastTimestamp: 9 "
+    ck_assert_ptr_nonnull(strstr(out,
+                                 "\nproducerId: 7 producerEpoch: 1 coordinatorEpoch: -1 currentTxnFirstOffset: OptionalLong.empty lastTimestamp: 9 "
                                       "firstSequence: 3 lastSequence: 7 lastOffset: 104 offsetDelta: 4 timestamp: 9\n"));
     ck_assert_int_eq(dump("--verify", root, NULL), 0);
     bytes[20] ^= 1;
@@ -455,7 +466,8 @@ END_TEST
 
 /* Whatever the bytes are: no crash, and an exit code. */
 START_TEST(noise) {
-    static const char *const names[] = {"00000000000000000100.log", "00000000000000000100.index", "00000000000000000100.timeindex", "00000000000000000100.snapshot",
+    static const char *const names[] = {"00000000000000000100.log", "00000000000000000100.index",
+                                        "00000000000000000100.timeindex", "00000000000000000100.snapshot",
                                         EPOCH_CHECKPOINT_FILE, PARTITION_METADATA_FILE, MANIFEST_FILE, "varve.meta", "catalog", "000000.vj",
                                         RECOVERY_POINT_FILE, "00000000000000000100.txnindex"};
     uint32_t x = 12345;

@@ -114,7 +114,8 @@ START_TEST(checkpoint_text) {
     ck_assert_int_eq(parse("0\n0\n"), OK);
     ck_assert_int_eq(parse("0\r\n1\r\n4 7\r\n"), OK);
     expect("0\n1\n4 7\n");
-    const char *bad[] = {"", "0", "0\n", "1\n0\n", "0\n-1\n", "0\n2\n1 0\n", "0\n1\n1 0\n2 0\n", "0\n1\n1  0\n", "0\n1\n1\n", "0\n1\n1 x\n",
+    const char *bad[] = {"", "0", "0\n", "1\n0\n", "0\n-1\n", "0\n2\n1 0\n", "0\n1\n1 0\n2 0\n", "0\n1\n1  0\n",
+                         "0\n1\n1\n", "0\n1\n1 x\n",
                          "0\n2\n2 0\n1 0\n", "0\n2\n1 5\n2 4\n", "0\n1\n2147483648 0\n", "0\n1\n1 9223372036854775808\n", "0\n1\n-1 0\n",
                          "0\n99999999999\n1 0\n", "0\n1\n1 0 0\n", "x\n1\n1 0\n"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

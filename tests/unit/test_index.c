@@ -21,7 +21,8 @@ static void make_batches(uint32_t seed) {
     positions[0] = 0;
     for (int i = 0; i < BATCHES; i++) {
         int32_t records = (int32_t)rnd(20) + 1;
-        batches[i] = (struct batch_header){.base_offset = offset + rnd(3), .total_bytes = 61 + rnd(900), .magic = 2, .last_offset_delta = records - 1,
+        batches[i] = (struct batch_header){.base_offset = offset + rnd(3), .total_bytes = 61 + rnd(900), .magic = 2,
+                                           .last_offset_delta = records - 1,
                                            .max_timestamp = 5000 + i * 3 + rnd(40), .record_count = records};
         offset = batch_last_offset(&batches[i]) + 1;
         positions[i + 1] = positions[i] + batches[i].total_bytes;

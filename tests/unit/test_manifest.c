@@ -105,7 +105,8 @@ START_TEST(round_trip) {
         ck_assert_int_eq(back.segments[i].base_offset, m.segments[i].base_offset);
         ck_assert_uint_eq(back.segments[i].size_bytes, m.segments[i].size_bytes);
         ck_assert_mem_eq(&back.segments[i].digest, &m.segments[i].digest, 16);
-        if (m.segments[i].size_bytes) ck_assert_mem_eq(back.segments[i].chunks, m.segments[i].chunks, 8 * sealed_chunks(m.segments[i].size_bytes));
+        if (m.segments[i].size_bytes) ck_assert_mem_eq(back.segments[i].chunks, m.segments[i].chunks,
+                                                       8 * sealed_chunks(m.segments[i].size_bytes));
     }
     ck_assert_mem_eq(file, "VMAN\x01\0\0\0", 8);
     manifest_free(&m);

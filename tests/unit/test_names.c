@@ -57,7 +57,8 @@ START_TEST(folders) {
     ck_assert(str_is(topic, "journal"));
     ck_assert_int_eq(folder_parse("journal-3", &topic, &partition), FOLDER_JOURNAL);
     ck_assert_int_eq(partition, 3);
-    const char *other[] = {"", "t", "t-", "-1", "t-01", "t-x", "t-2147483648", "t-1x", "..-", "a b-1", "t--", "t-99999999999"};
+    const char *other[] = {"", "t", "t-", "-1", "t-01", "t-x", "t-2147483648", "t-1x", "..-", "a b-1", "t--",
+                           "t-99999999999"};
     for (size_t i = 0; i < sizeof other / sizeof *other; i++)
         ck_assert_msg(folder_parse(other[i], &topic, &partition) == FOLDER_OTHER, "%s", other[i]);
     ck_assert_int_eq(folder_parse("t--1", &topic, &partition), FOLDER_PARTITION);
@@ -77,9 +78,11 @@ START_TEST(files) {
         ck_assert_int_eq(file_parse(name, &offset), k);
         ck_assert_int_eq(offset, 123456789012345);
     }
-    const char *other[] = {"", "0.log", "0000000000000000000.log", "000000000000000000000.log", "00000000000000000000.lo", "00000000000000000000.log2",
+    const char *other[] = {"", "0.log", "0000000000000000000.log", "000000000000000000000.log",
+                           "00000000000000000000.lo", "00000000000000000000.log2",
                            "09223372036854775808.log", "99999999999999999999.log", "00000000000000000000", "0000000000000000000x.log"};
-    for (size_t i = 0; i < sizeof other / sizeof *other; i++) ck_assert_msg(file_parse(other[i], &offset) == FILE_OTHER, "%s", other[i]);
+    for (size_t i = 0; i < sizeof other / sizeof *other; i++) ck_assert_msg(file_parse(other[i], &offset) == FILE_OTHER,
+                                                                            "%s", other[i]);
 }
 END_TEST
 
@@ -110,7 +113,8 @@ START_TEST(partition_metadata) {
     ck_assert_str_eq(text, "version: 0\ntopic_id: AAECAwQFBgcICQoLDA0ODw");
     ck_assert_int_eq(partition_metadata_from_text(text, strlen(text), &back), OK);
     ck_assert(uuid_eq(&id, &back));
-    for (size_t len = 0; len < strlen(text); len++) ck_assert_int_eq(partition_metadata_from_text(text, len, &back), ERR_CORRUPT);
+    for (size_t len = 0; len < strlen(text); len++) ck_assert_int_eq(partition_metadata_from_text(text, len, &back),
+                                                                     ERR_CORRUPT);
     free(text);
     const char *line = "version: 0\ntopic_id: AAECAwQFBgcICQoLDA0ODw\n";
     ck_assert_int_eq(partition_metadata_from_text(line, strlen(line), &back), OK);
@@ -131,7 +135,8 @@ START_TEST(offset_checkpoints) {
     ck_assert_int_eq(c.entries[1].offset, INT64_MAX);
     offset_checkpoint_free(&c);
     free(text);
-    const char *bad[] = {"", "0\n1\n", "1\n0\n", "0\n1\na 0\n", "0\n1\na 0 0 0\n", "0\n0\na 0 0\n", "0\n1\na -1 0\n", "0\n1\na/b 0 0\n", "0\n1\na 2147483648 0\n"};
+    const char *bad[] = {"", "0\n1\n", "1\n0\n", "0\n1\na 0\n", "0\n1\na 0 0 0\n", "0\n0\na 0 0\n", "0\n1\na -1 0\n",
+                         "0\n1\na/b 0 0\n", "0\n1\na 2147483648 0\n"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         ck_assert_msg(offset_checkpoint_from_text(&c, bad[i], strlen(bad[i])) == ERR_CORRUPT, "accepted: %s", bad[i]);
 }

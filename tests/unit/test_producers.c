@@ -8,7 +8,8 @@
 static struct producers p;
 
 static struct batch_header batch(int64_t id, int16_t epoch, int32_t sequence, int32_t records, int64_t offset) {
-    return (struct batch_header){.base_offset = offset, .magic = 2, .last_offset_delta = records - 1, .max_timestamp = 1000 + offset,
+    return (struct batch_header){.base_offset = offset, .magic = 2, .last_offset_delta = records - 1,
+                                 .max_timestamp = 1000 + offset,
                                  .producer_id = id, .producer_epoch = epoch, .base_sequence = sequence, .record_count = records};
 }
 static enum err check(int64_t id, int16_t epoch, int32_t sequence, int32_t records) {
