@@ -67,8 +67,14 @@ static void image_read(struct seg_writer *w, int64_t result) {
         return;
     }
     if (result < len) {
-        /* The block lost bytes that were synced: the file is damaged. They cannot be had from anywhere else here. */
-        writer_fail(w, 0, "read a block that is to be written again: the file is shorter than what was synced");
+        /* Bytes that were synced are gone, and there is nothing left to protect. The log goes on behind the hole, which
+         * no read takes for batches. */
+        trace_error("log", "%s/%s: segment %lld ends at %lld, but was synced to %u: records are missing", sh->store->dir, l->folder,
+                    (long long)w->image_base, (long long)(w->image_from + result), w->image_to);
+        l->pub.faulty = true;
+        w->image_cuts = sh->cuts;
+        w->image_durable = true;
+        writer_step(w);
         return;
     }
     enum err err = shard_effect_reserve(sh);
