@@ -248,7 +248,9 @@ void broker_run_turn(struct reactor *r) {
     struct reactor_run *run = run_of(r);
     enum reactor_stage stage = atomic_load(&run->stage);
     if (stage == REACTOR_DRAINING && conn_set_count(r->conns) == 0) atomic_store(&run->stage, REACTOR_DRAINED);
-    if (stage == REACTOR_SHUTTING && conn_set_count(r->conns) == 0) atomic_store(&run->stage, REACTOR_SHUT);
+    /* Requests outlive their connections: what they wait for still points to them. */
+    bool idle = conn_set_count(r->conns) == 0 && conn_set_requests(r->conns) == 0;
+    if (stage == REACTOR_SHUTTING && idle) atomic_store(&run->stage, REACTOR_SHUT);
     if (r->index == 0) phase_turn(r->broker);
 }
 
