@@ -23,7 +23,13 @@ MUST_CHECK bool request_decoded(struct request *rq, enum err err);
 struct str request_copy(struct request *rq, struct str s);
 struct str request_printf(struct request *rq, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
-#define API_AUTHORIZED_OPERATIONS_UNKNOWN INT32_MIN
+/* Requests are handed out while completions are handled, when the reactor's clocks still show the time at which it
+ * went to wait. Whoever measures or stamps from the arrival on sets them first. */
+static inline void request_refresh_time(struct request *rq) {
+    rq->reactor->now_ns = io_mono_ns(rq->reactor->io);
+    rq->reactor->now_ms = io_wall_ms(rq->reactor->io);
+}
+
 /* Without an authorizer everybody may do everything: bit n is operation n of Kafka's AclOperation. */
 enum { API_TOPIC_OPERATIONS = 3576, API_CLUSTER_OPERATIONS = 8096 };
 enum { API_RESOURCE_TOPIC = 2, API_RESOURCE_BROKER = 4 };

@@ -356,6 +356,7 @@ void api_fetch(struct request *rq) {
     s->rq = rq;
     if (!request_decoded(rq, k_fetch_request_decode(&s->in, &rq->body, request_version(rq)))) return;
     k_fetch_response_init(&s->out);
+    request_refresh_time(rq);
     s->min_bytes = (uint64_t)MIN((int64_t)MAX(s->in.min_bytes, 0), response_bytes_max(s));
     s->deadline_ns = rq->reactor->now_ns + MAX(s->in.max_wait_ms, 0) * 1000000LL;
     if (refuse_session(s)) {

@@ -9,12 +9,15 @@
 
 /* ---- publishing ---------------------------------------------------------------------------------- */
 
+enum { REPAIR_SECONDS = 5 };
+
 struct publish;
 struct publish_part {                 /* one reactor's share */
     struct mail mail;
     struct publish *publish;
     struct reactor *reactor;
     uint32_t pending;                 /* logs being made or deleted, and this part itself */
+    uint32_t unmade;                  /* logs that could not even be begun */
     enum err err;
 };
 struct publish {
@@ -22,6 +25,7 @@ struct publish {
     struct controller *controller;
     struct image *older, *newer;
     struct controller_change *change;
+    bool compare;                     /* with the logs that are there, not with the older image */
     bool initial, complete;
     uint32_t parts_away;
     struct publish_part parts[];
@@ -48,6 +52,13 @@ static void retire(struct controller *c) {
     }
 }
 
+/* Metadata shows a log that could not be made (a full disk): tried again until it is there. */
+static void repair_later(struct controller *c) {
+    if (c->stopping || timer_armed(&c->repair)) return;
+    trace_warn("metadata", "some logs could not be made; tried again every %d seconds", REPAIR_SECONDS);
+    timer_set(&controller_reactor(c)->timers, &c->repair, controller_reactor(c)->now_ns + REPAIR_SECONDS * 1000000000LL);
+}
+
 static void part_home(struct mail *m) {
     struct publish_part *part = CONTAINER_OF(m, struct publish_part, mail);
     struct publish *p = part->publish;
@@ -60,7 +71,8 @@ static void part_home(struct mail *m) {
     bool initial = p->initial;
     p->complete = true;
     retire(c);
-    if (initial) metadata_log_ready(c, err);
+    if (err && err != ERR_IO) repair_later(c);
+    if (initial) metadata_log_ready(c, err == ERR_IO ? err : OK);
 }
 
 static void part_step_done(void *ctx, enum err err) {
@@ -74,7 +86,7 @@ static void part_step_done(void *ctx, enum err err) {
 
 static void create_log(struct publish_part *part, const struct image_topic *t, int32_t partition) {
     part->pending++;
-    partition_create(part->reactor, t, partition, part_step_done, part);
+    if (!partition_create(part->reactor, t, partition, part_step_done, part)) part->unmade++;
 }
 static void delete_log(struct publish_part *part, uint64_t plid) {
     part->pending++;
@@ -136,31 +148,36 @@ static void part_arrive(struct mail *m) {
     const struct image *im = part->publish->newer;
     part->reactor->image = part->publish->newer;
     part->pending = 1;
-    if (part->publish->initial) {
+    if (part->publish->compare) {
         for (uint32_t i = 0; i < im->topic_count; i++)
             for (int32_t k = 0; k < im->by_name[i]->partition_count; k++)
                 if (im->by_name[i]->partitions[k].owner == part->reactor->index) adopt(part, im->by_name[i], k);
-        clear_unknown(part);
+        if (part->publish->initial) clear_unknown(part);
     } else {
         for (uint32_t i = 0; i < im->change_count; i++) follow_change(part, &im->changes[i]);
     }
-    log_shard_assigned(part->reactor->shard, im->metadata_end);
+    /* What is said to be assigned and is not there after a restart would count as lost. */
+    bool *behind = &part->publish->controller->behind[part->reactor->index];
+    if (part->unmade > 0 || part->publish->compare) *behind = part->unmade > 0;
+    if (!*behind) log_shard_assigned(part->reactor->shard, im->metadata_end);
     part_step_done(part, OK);
 }
 
-void controller_publish(struct controller *c, struct image *image, struct controller_change *ch, bool initial) {
+/* To every reactor. `older` is freed when all have moved on; NULL: nothing is replaced. */
+static struct publish *publish_new(struct controller *c, struct image *older, struct image *newer) {
     struct broker *b = c->broker;
     struct publish *p = calloc(1, sizeof *p + b->reactor_count * sizeof p->parts[0]);
     ASSERT(p != NULL);
     p->controller = c;
-    p->older = atomic_load_explicit(&b->image, memory_order_relaxed);
-    p->newer = image;
-    p->change = ch;
-    p->initial = initial;
+    p->older = older;
+    p->newer = newer;
     p->parts_away = b->reactor_count;
     list_push_back(&c->publishes, &p->link);
-    if (image->removed_count > 0) qsort(image->removed_plids, image->removed_count, sizeof *image->removed_plids, compare_plids);
-    atomic_store_explicit(&b->image, image, memory_order_release);
+    return p;
+}
+
+static void publish_send(struct publish *p) {
+    struct broker *b = p->controller->broker;
     for (uint32_t i = 0; i < b->reactor_count; i++) {
         struct publish_part *part = &p->parts[i];
         part->publish = p;
@@ -168,6 +185,22 @@ void controller_publish(struct controller *c, struct image *image, struct contro
         part->mail.deliver = part_arrive;
         mailbox_post(&part->reactor->mailbox, &part->mail);
     }
+}
+
+void controller_publish(struct controller *c, struct image *image, struct controller_change *ch, bool initial) {
+    struct publish *p = publish_new(c, atomic_load_explicit(&c->broker->image, memory_order_relaxed), image);
+    p->change = ch;
+    p->initial = p->compare = initial;
+    if (image->removed_count > 0) qsort(image->removed_plids, image->removed_count, sizeof *image->removed_plids, compare_plids);
+    atomic_store_explicit(&c->broker->image, image, memory_order_release);
+    publish_send(p);
+}
+
+static void repair(struct timer *t) {
+    struct controller *c = CONTAINER_OF(t, struct controller, repair);
+    struct publish *p = publish_new(c, NULL, atomic_load_explicit(&c->broker->image, memory_order_relaxed));
+    p->compare = true;
+    publish_send(p);
 }
 
 /* ---- changes -------------------------------------------------------------------------------------- */
@@ -277,6 +310,7 @@ void controller_submit(struct controller *c, struct controller_change *ch) {
 
 void controller_stop(struct controller *c) {
     c->stopping = true;
+    timer_cancel(&controller_reactor(c)->timers, &c->repair);
     struct list *node;
     while ((node = list_pop_front(&c->queue))) change_finish(LIST_ENTRY(node, struct controller_change, link), ERR_CLOSED);
     c->queue_count = 0;
@@ -413,13 +447,15 @@ struct controller *controller_new(struct broker *b) {
         .partitions = &c->partition, .partition_count = 1,
     };
     topic_config_resolve(&c->topic.config, &b->config, NULL, 0);
-    c->topic.config.log.internal = true;
+    c->topic.config.log.internal = c->topic.config.log.whole_reserve = true;
     list_init(&c->queue);
     list_init(&c->publishes);
+    timer_init(&c->repair, repair);
     c->edit.controller = c;
     batch_builder_init(&c->edit.batch, CODEC_NONE, CHANGE_BYTES_MAX);
     c->producer_ids = calloc(b->reactor_count, sizeof *c->producer_ids);
-    if (!c->producer_ids) {
+    c->behind = calloc(b->reactor_count, sizeof *c->behind);
+    if (!c->producer_ids || !c->behind) {
         controller_free(c);
         return NULL;
     }
@@ -442,5 +478,6 @@ void controller_free(struct controller *c) {
     batch_builder_free(&c->edit.batch);
     free(c->bytes);
     free(c->producer_ids);
+    free(c->behind);
     free(c);
 }

@@ -39,7 +39,9 @@ struct controller {
     struct partition_produce append;
     /* images on their way to the reactors, oldest first */
     struct list publishes;
+    struct timer repair;
     struct producer_ids *producer_ids; /* one for each reactor */
+    bool *behind;                     /* one for each reactor, its thread's: some log could not be made */
     /* start */
     uint64_t metadata_assigned;
     struct mail start_mail;

@@ -171,9 +171,15 @@ static void attach(struct partition *p, struct log *l) {
     HASH_ADD(hh, p->map->by_plid, plid, sizeof p->plid, p);
 }
 
+/* The mail sees to it that the turn which retries comes soon, whoever called. */
+static void woken(struct mail *mail) { CONTAINER_OF(mail, struct partition_map, wake_mail)->wake_posted = false; }
 static void on_writable(void *ctx) {
     struct partition_map *m = ctx;
     m->writable = true;
+    if (m->wake_posted) return;
+    m->wake_posted = true;
+    m->wake_mail.deliver = woken;
+    mailbox_post(&m->reactor->mailbox, &m->wake_mail);
 }
 
 struct partition_map *partition_map_new(struct reactor *r) {
@@ -282,13 +288,13 @@ static enum err create(struct reactor *r, const struct image_topic *t, int32_t p
     return OK;
 }
 
-void partition_create(struct reactor *r, const struct image_topic *t, int32_t partition,
+bool partition_create(struct reactor *r, const struct image_topic *t, int32_t partition,
                       void (*done)(void *ctx, enum err err), void *ctx) {
     enum err err = r->partitions->stop_error ? ERR_CLOSED : create(r, t, partition, done, ctx);
-    if (err) {
-        trace_error("partition", "creating %s-%d failed: %s", t->name, partition, err_str(err));
-        tell_later(r, done, ctx, err);
-    }
+    if (!err) return true;
+    trace_error("partition", "creating %s-%d failed: %s", t->name, partition, err_str(err));
+    tell_later(r, done, ctx, err);
+    return false;
 }
 
 void partition_unref_work(struct partition *p) {

@@ -40,8 +40,9 @@ uint32_t partition_map_count(const struct partition_map *m);
 uint64_t *partition_map_unknown(const struct partition_map *m, uint32_t *count);
 
 /* ---- what the metadata image asks for; the owner's thread ---- */
-/* Creates the log; `done` runs when that is durable (from the loop, also on failure). */
-void partition_create(struct reactor *r, const struct image_topic *t, int32_t partition,
+/* Creates the log; `done` runs when that is durable (from the loop, also on failure). False: it could not
+ * even be begun. */
+bool partition_create(struct reactor *r, const struct image_topic *t, int32_t partition,
                       void (*done)(void *ctx, enum err err), void *ctx);
 /* Answers who waits, deletes the log. Unknown plid: `done` with OK. */
 void partition_delete(struct reactor *r, uint64_t plid, void (*done)(void *ctx, enum err err), void *ctx);

@@ -34,6 +34,8 @@ struct partition_map {
     struct list blocked;
     int16_t stop_error;           /* not 0: stopping */
     bool writable;                /* the journal has room again */
+    bool wake_posted;
+    struct mail wake_mail;
     bool failed_seen;
 };
 
