@@ -2,6 +2,7 @@
  *
  * Indexes are written when their segment is complete and at checkpoints, so that the files hold what
  * the catalogue says; entries of batches that no file holds yet are left out. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/assert.h"
@@ -105,7 +106,7 @@ static enum err snapshot_write(struct seg_writer *w, struct segment *s) {
 }
 
 static void synced(struct seg_writer *w, int64_t result) {
-    if (result < 0) writer_fail(w, result, "sync a segment");
+    if (result < 0) writer_fail(w, result == -ENOSPC ? -EIO : result, "sync a segment"); /* final: the pages may be gone */
     else writer_step(w);
 }
 

@@ -144,10 +144,13 @@ void journal_checkpoint(struct journal *j, bool clean_stop, void (*done)(void *c
 int journal_fd(const struct journal *j, uint32_t piece);
 /* 0 none, 1 slow (3/4), 2 stop (7/8), 3 stop because the disk is full: any; a relaxed atomic. */
 int journal_pressure(const struct journal *j);
+/* The same for who may use more of the disk: `reserve_bytes` instead of disk_reserve_bytes stays free. */
+int journal_pressure_within(const struct journal *j, uint64_t reserve_bytes);
 /* Free disk space less what is pending and one catalogue, for those that may go below the reserve: any. */
 int64_t journal_disk_room(const struct journal *j);
 /* What shards hold pending (not yet in files), for the disk reserve: any; atomic add. */
 void journal_pending_add(struct journal *j, int64_t bytes);
+void journal_pending_written(struct journal *j, int64_t bytes); /* pending bytes are in files now */
 uint64_t journal_live_bytes(const struct journal *j);
 uint64_t journal_new_plid(struct journal *j);   /* reactor 0; never used before in this directory, survives crashes */
 void journal_close(struct journal *j);

@@ -161,7 +161,7 @@ struct journal {
     bool space_blocked;            /* something waits that only a checkpoint can help */
     bool piece_blocked;            /* something waits for a piece that is being made or soon will be */
     bool reserve_blocked;          /* something waits that even the limit must not stop */
-    atomic_int pressure;
+    atomic_int pressure, capacity_level; /* the second: without the disk */
     _Atomic int64_t pending_bytes; /* of all shards, not yet in files */
     _Atomic int64_t free_bytes;    /* of the disk, when last seen */
     _Atomic uint64_t catalog_bytes;

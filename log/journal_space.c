@@ -57,12 +57,27 @@ void journal_pending_add(struct journal *j, int64_t bytes) {
     atomic_fetch_add_explicit(&j->pending_bytes, bytes, memory_order_relaxed);
 }
 
-static int pressure_now(const struct journal *j) {
-    if (journal_disk_room(j) <= (int64_t)j->cfg.disk_reserve_bytes) return 3;
+/* They have taken their disk space: that is known here before the disk is looked at again. */
+void journal_pending_written(struct journal *j, int64_t bytes) {
+    atomic_fetch_sub_explicit(&j->free_bytes, bytes, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&j->pending_bytes, bytes, memory_order_relaxed);
+}
+
+int journal_pressure_within(const struct journal *j, uint64_t reserve_bytes) {
+    if (journal_disk_room(j) <= (int64_t)reserve_bytes) return 3;
+    return atomic_load_explicit(&j->capacity_level, memory_order_relaxed);
+}
+
+static int capacity_now(const struct journal *j) {
     uint64_t queued = j->queue.bytes + j->held.bytes, used = journal_used(j) + queued, capacity = journal_capacity(j);
     uint64_t queued_groups = queued / j->group_bytes;
     if (used > capacity / 8 * 7 || j->space_blocked || queued_groups >= JOURNAL_QUEUE_STOP_GROUPS) return 2;
     return used > capacity / 4 * 3 || queued_groups >= JOURNAL_QUEUE_SLOW_GROUPS ? 1 : 0;
+}
+
+static int pressure_now(struct journal *j) {
+    atomic_store_explicit(&j->capacity_level, capacity_now(j), memory_order_relaxed);
+    return journal_pressure_within(j, j->cfg.disk_reserve_bytes);
 }
 
 static void pressure_deliver(struct mail *m) {

@@ -285,7 +285,7 @@ static enum err append_room(struct log_impl *l, const struct batch_header *h) {
     struct log_shard *sh = l->pub.shard;
     if (l->delete_joined) return ERR_CLOSED;
     if (h->total_bytes > l->config.segment_bytes || h->total_bytes > journal_body_max(sh->journal)) return ERR_TOO_LARGE;
-    return shard_room(sh);
+    return shard_room(sh, &l->config);
 }
 
 /* What follows can no longer fail halfway for want of memory, except in the producers. */

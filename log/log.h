@@ -106,6 +106,7 @@ struct log_config {                      /* Kafka's topic configs that storage n
     uint32_t segment_index_bytes;        /* 10 MiB */
     int64_t producer_id_expiration_ms;   /* 1 day */
     bool internal;                       /* may use half of the disk reserve */
+    bool whole_reserve;                  /* may use all of it: the metadata log, which says what is deleted */
 };
 void log_config_defaults(struct log_config *c);
 

@@ -422,11 +422,12 @@ void log_shard_on_writable(struct log_shard *sh, void (*writable)(void *ctx), vo
     sh->writable_ctx = ctx;
 }
 
-enum err shard_room(struct log_shard *sh) {
+enum err shard_room(struct log_shard *sh, const struct log_config *c) {
     if (sh->failed == OK && store_failed(sh->store)) sh->failed = ERR_IO;
     if (sh->failed != OK) return ERR_IO;
     if (sh->stopping) return ERR_CLOSED;
-    int level = journal_pressure(sh->journal);
+    uint64_t reserve = sh->store->config.disk_reserve_bytes;
+    int level = journal_pressure_within(sh->journal, c->whole_reserve ? 0 : c->internal ? reserve / 2 : reserve);
     if (level < 2 && sh->submitted_bytes <= SUBMITTED_BYTES_MAX) return OK;
     sh->stopped_appends = true;
     return level == 3 ? ERR_NOSPACE : ERR_AGAIN;

@@ -88,7 +88,8 @@ struct log_shard {
     uint32_t writers_busy;
     bool dir_unsynced;              /* folders were made or renamed */
     struct list unlinks;            /* deleted folders that are being emptied */
-    struct timer retry;             /* of writers that wait for a folder's name */
+    struct timer retry;             /* of writers that wait for a folder's name or for disk space */
+    bool disk_full;                 /* said so; until a write succeeds */
     struct list reads, finds;       /* under way */
     struct read_hint hints[READ_HINTS];
 
@@ -117,7 +118,7 @@ uint8_t *shard_entry(struct log_shard *sh, enum entry_type type, uint64_t plid, 
 /* An entry whose body is a message. ERR_NOMEM. */
 MUST_CHECK enum err shard_message(struct log_shard *sh, enum entry_type type, uint64_t plid, const ProtobufCMessage *m);
 /* Whether records can be taken now: OK, ERR_AGAIN, ERR_NOSPACE (both: `writable` will be called), ERR_IO, ERR_CLOSED. */
-MUST_CHECK enum err shard_room(struct log_shard *sh);
+MUST_CHECK enum err shard_room(struct log_shard *sh, const struct log_config *c);
 /* What happens when the entry just added is durable. Reserve first: it cannot fail then. */
 MUST_CHECK enum err shard_effect_reserve(struct log_shard *sh);
 struct effect *shard_effect(struct log_shard *sh, enum effect_kind kind, struct log_impl *l);

@@ -115,9 +115,10 @@ static void write_next(struct seg_writer *w);
 static void written(struct seg_writer *w, int64_t result) {
     struct log_impl *l = w->log;
     if (result < 0 || (size_t)result != w->iov.iov_len) {
-        writer_fail(w, result < 0 ? result : 0, "write to a segment");
+        writer_fail(w, result < 0 ? result : -ENOSPC, "write to a segment"); /* short: the next try tells the cause */
         return;
     }
+    w->sh->disk_full = false;
     uint32_t len = (uint32_t)result;
     w->at += len;
     struct segment *s = segment_by_base(l, w->base);
@@ -132,7 +133,7 @@ static void written(struct seg_writer *w, int64_t result) {
     if (!s->file_made) l->folder_unsynced = true;
     s->file_made = true;
     l->pending_bytes -= MIN(l->pending_bytes, len);
-    journal_pending_add(w->sh->journal, -(int64_t)len);
+    journal_pending_written(w->sh->journal, len);
     tail_drop_written(l);
     write_next(w);
 }

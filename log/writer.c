@@ -8,7 +8,7 @@
 #include "base/trace.h"
 #include "log/store.h"
 
-enum { RETRY_NS = 10 * 1000 * 1000 };
+enum { RETRY_NS = 10 * 1000 * 1000, RETRY_FULL_NS = 200 * 1000 * 1000 };
 
 void writer_want(struct log_impl *l) {
     struct log_shard *sh = l->pub.shard;
@@ -159,10 +159,26 @@ void writer_io(struct seg_writer *w, enum io_kind kind, uint32_t skip, uint32_t 
     writer_submit(w, next);
 }
 
+/* The bytes are safe in the journal; they go to the file when there is room again. */
+static void wait_for_space(struct seg_writer *w, const char *what) {
+    struct log_shard *sh = w->sh;
+    struct log_impl *l = w->log;
+    if (!sh->disk_full)
+        trace_warn("log", "%s/%s: cannot %s: the disk is full; what was acknowledged stays in the journal until there is space", sh->store->dir, l->folder, what);
+    sh->disk_full = true;
+    writer_release(w);
+    list_push_back(&sh->work, &l->work_link);
+    if (!timer_armed(&sh->retry)) timer_set(sh->timers, &sh->retry, io_mono_ns(sh->io) + RETRY_FULL_NS);
+}
+
 void writer_fail(struct seg_writer *w, int64_t neg_errno, const char *what) {
     struct log_shard *sh = w->sh;
     if (w->file) files_put(&sh->files, w->file);
     w->file = NULL;
+    if (neg_errno == -ENOSPC && sh->timers) {
+        wait_for_space(w, what);
+        return;
+    }
     trace_error("log", "%s/%s: cannot %s: %s; the data directory is no longer used", sh->store->dir, w->log->folder, what,
                 neg_errno < 0 ? strerror((int)-neg_errno) : "short write");
     shard_fail(sh, neg_errno == -ENOSPC ? ERR_NOSPACE : neg_errno == -ENOMEM ? ERR_NOMEM : ERR_IO, "a segment file could not be written");
