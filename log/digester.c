@@ -1,7 +1,7 @@
 /* digester.c - digests of sealed segments; see manifest.h. */
 #include <stdlib.h>
-#include <xxhash.h>
 #include "log/manifest.h"
+#include "log/xxh3.h"
 
 struct digester {
     XXH3_state_t *whole, *chunk;

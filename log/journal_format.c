@@ -1,9 +1,9 @@
 /* journal_format.c - groups and entries as bytes; the layout is in journal_format.h. */
 #include "log/journal_format.h"
 #include <stdio.h>
-#include <xxhash.h>
 #include "base/assert.h"
 #include "base/bytes.h"
+#include "log/xxh3.h"
 
 #define SUM_OFFSET 64u
 STATIC_ASSERT(SUM_OFFSET + 16 == JOURNAL_GROUP_HEADER_BYTES);

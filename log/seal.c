@@ -50,6 +50,9 @@ static void seal_read(struct seg_writer *w, int64_t result) {
         writer_step(w);
         return;
     }
+    uint32_t left = s->size_bytes - w->seal_at;
+    if (result > left) result = left; /* blocks were asked for */
+    if (result >= 0 && (uint32_t)result < MIN(left, (uint32_t)WRITE_BYTES)) result = 0;
     if (result <= 0) {
         /* No digest rather than a wrong one; reads of this range will report what is wrong with it. */
         trace_error("log", "%s: segment %lld cannot be read for its digest at %u: %s", l->folder, (long long)s->base, w->seal_at,
@@ -92,7 +95,10 @@ bool seal_step(struct seg_writer *w) {
         seal_end(w);
         return false;
     }
-    if (!writer_open(w, s->base, FILE_LOG, 0)) return true;
-    writer_io(w, IO_READ, 0, MIN((uint32_t)WRITE_BYTES, s->size_bytes - w->seal_at), w->seal_at, seal_read);
+    /* Past the page cache: nobody asked for these bytes, and copying them out of it costs more than the digest. */
+    bool direct = w->sh->store->config.direct;
+    if (!writer_open(w, s->base, FILE_LOG, direct ? IO_OPEN_DIRECT : 0)) return true;
+    uint32_t len = MIN((uint32_t)WRITE_BYTES, s->size_bytes - w->seal_at);
+    writer_io(w, IO_READ, 0, direct ? ALIGN_UP(len, IO_BLOCK_BYTES) : len, w->seal_at, seal_read);
     return true;
 }
