@@ -697,6 +697,25 @@ START_TEST(the_cluster_id_stays) {
 }
 END_TEST
 
+START_TEST(a_full_disk_refuses_changes_but_serves_reads) {
+    struct bytes b = make_batch(CODEC_NONE, 3, 10, now_ms());
+    ck_assert_int_eq(create_topic(&c, "before", 1), 0);
+    ck_assert_int_eq(produce(&c, "before", 0, b).error, 0);
+    f.settings = "disk.reserve.bytes=4611686018427387904\n";
+    restart();
+    ck_assert_int_eq(create_topic(&c, "t", 1), KERR_KAFKA_STORAGE_ERROR);
+    ck_assert_int_eq(metadata(9, "t", false).topics[0].error_code, KERR_UNKNOWN_TOPIC_OR_PARTITION);
+    ck_assert_int_eq(init_producer(4, STR_NULL, 0, -1, -1).error_code, KERR_COORDINATOR_LOAD_IN_PROGRESS);
+    ck_assert_int_eq(produce(&c, "before", 0, b).error, KERR_KAFKA_STORAGE_ERROR);
+    ck_assert_int_eq(fetch(&c, "before", 0, 0).records.len, b.len);
+    f.settings = NULL;
+    restart();
+    ck_assert_int_eq(create_topic(&c, "t", 1), 0);
+    ck_assert_int_eq(produce(&c, "before", 0, b).offset, 3);
+    free((void *)b.p);
+}
+END_TEST
+
 static void set_up_no_delete(void) { set_up_with("delete.topic.enable=false\n"); }
 
 int main(void) {
@@ -726,6 +745,7 @@ int main(void) {
     tcase_add_test(t, wrong_init_producer_id);
     tcase_add_test(t, a_restart_keeps_topics_configs_and_records);
     tcase_add_test(t, the_cluster_id_stays);
+    tcase_add_test(t, a_full_disk_refuses_changes_but_serves_reads);
     suite_add_tcase(s, t);
     TCase *kept = tcase_create("deletion disabled");
     tcase_add_checked_fixture(kept, set_up_no_delete, tear_down);
