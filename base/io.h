@@ -36,6 +36,8 @@ enum io_kind {
     IO_READ,    /* fd, offset, buf, len: bytes read, 0 at end of file */
     IO_WRITE,   /* fd, offset, iov, iov_count, flags IO_DSYNC: bytes written */
     IO_SYNC,    /* fd: fdatasync */
+    IO_SYNC_ALL,/* fd: all that was written to its file system so far, data and names. Reports write-back errors since `fd` was
+                   opened: keep one open from the start */
     IO_UNLINK,  /* path: a large file may take long */
     IO_ACCEPT,  /* fd of a listener: the new socket (non-blocking, TCP_NODELAY); peer in `addr` */
     IO_CONNECT, /* fd from io_socket(), addr */

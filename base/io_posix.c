@@ -259,6 +259,7 @@ int64_t posix_run_op(struct io_op *op) {
     case IO_READ: return posix_pread(NULL, op->fd, op->buf, op->len, op->offset);
     case IO_WRITE: return write_vector(op);
     case IO_SYNC: return posix_sync(NULL, op->fd);
+    case IO_SYNC_ALL: return RETRY(syncfs(op->fd));
     case IO_UNLINK: return posix_unlink(NULL, op->path);
     case IO_WORK:
         op->result = 0;

@@ -4,7 +4,7 @@
  *   QUEUED   in `queued`, in the order of submission, until the next turn makes a ring entry of it
  *   KERNEL   the kernel has it; `cancels` holds those that are to be called back
  *   STARVED  a pooled receive that found no buffer: waits for one to be given back
- *   HELPED   IO_WORK, with the helper threads
+ *   HELPED   IO_WORK and IO_SYNC_ALL, with the helper threads
  *   READY    `done` runs at the end of this turn or in the next
  * A send that went out in part, or a WAITALL receive that came in part, goes back to QUEUED.
  *
@@ -115,7 +115,8 @@ static void prepare(struct io_uring_sqe *sqe, struct io_op *op) {
     case IO_CONNECT: io_uring_prep_connect(sqe, op->fd, (struct sockaddr *)&op->addr, sockaddr_len(&op->addr)); break;
     case IO_RECV: prepare_recv(sqe, op); break;
     case IO_SEND: prepare_send(sqe, op); break;
-    case IO_WORK: ASSERT(!"work goes to the helpers");
+    case IO_SYNC_ALL:
+    case IO_WORK: ASSERT(!"goes to the helpers");
     }
     io_uring_sqe_set_data(sqe, op);
 }
@@ -238,7 +239,7 @@ static void uring_submit(struct io *io, struct io_op *op) {
     op->cancelled = false;
     op->result = 0;
     *progress_of(op) = (struct progress){0};
-    if (op->kind == IO_WORK) {
+    if (op->kind == IO_WORK || op->kind == IO_SYNC_ALL) {
         list_init(&op->link);
         progress_of(op)->stage = STAGE_HELPED;
         helpers_submit(&u->helpers, op);

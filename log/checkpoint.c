@@ -97,7 +97,31 @@ static void send_states(struct log_shard *sh, enum err err) {
     journal_checkpoint_flushed(sh->journal, states);
 }
 
+/* One sync of the file system for many logs: a sync of each file costs a commit of the file system's journal, too. */
+static void synced_all(struct io_op *op) {
+    struct log_shard *sh = CONTAINER_OF(op, struct log_shard, sync_op);
+    if (op->result < 0) shard_fail(sh, ERR_IO, "the file system could not be synced");
+    else send_states(sh, sh->failed);
+}
+
+static void sync_all(struct log_shard *sh) {
+    struct checkpoint *c = &sh->checkpoint;
+    for (uint32_t i = 0; i < c->count; i++) {
+        struct log_impl *l = c->v[i].log;
+        for (uint32_t k = 0; k < l->segment_count; k++)
+            l->segments[k].unsynced = l->segments[k].index_unsynced = l->segments[k].time_index_unsynced = false;
+        l->folder_unsynced = l->manifest_unsynced = false;
+    }
+    sh->dir_unsynced = false;
+    sh->sync_op = (struct io_op){.kind = IO_SYNC_ALL, .fd = sh->store->lock_fd, .done = synced_all};
+    io_submit(sh->io, &sh->sync_op);
+}
+
 static void flushed_all(struct log_shard *sh) {
+    if (sh->checkpoint.sync_all) {
+        sync_all(sh);
+        return;
+    }
     if (sh->dir_unsynced) {
         int rc = io_sync_dir(sh->io, sh->store->dir);
         if (rc < 0) {
@@ -124,6 +148,7 @@ static void checkpoint_flush(void *ctx, uint64_t seq) {
     c->flushing = true;
     c->seq = seq;
     c->waiting = c->count;
+    c->sync_all = c->count >= sh->sync_all_logs;
     if (c->waiting == 0) {
         flushed_all(sh);
         return;

@@ -130,7 +130,7 @@ static bool sync_start(struct seg_writer *w, struct segment *s) {
     return true;
 }
 
-bool finish_step(struct seg_writer *w, bool flush) {
+bool finish_step(struct seg_writer *w, bool flush, bool sync) {
     struct log_impl *l = w->log;
     for (uint32_t i = 0; i < l->segment_count; i++) {
         struct segment *s = &l->segments[i];
@@ -140,9 +140,9 @@ bool finish_step(struct seg_writer *w, bool flush) {
             writer_fail(w, -5, "write a producer snapshot");
             return true;
         }
-        if (flush && sync_start(w, s)) return true;
+        if (sync && sync_start(w, s)) return true;
     }
-    if (!flush || !l->folder_unsynced) return false;
+    if (!sync || !l->folder_unsynced) return false;
     if (folder_sync(w->sh, l) == OK) return false;
     writer_fail(w, -5, "sync a partition's folder");
     return true;

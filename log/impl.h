@@ -94,6 +94,8 @@ struct log_impl {
     uint32_t effect_index;
     struct list dirty_link;         /* shard->dirty: changed since the last cut */
     struct list work_link;          /* shard->work: waits for a writer */
+    struct log_impl *name_next;     /* in its hash chain */
+    bool named;
     struct seg_writer *writer;      /* at work on the files */
     bool dirty, in_checkpoint, flushed;
     bool folder_made, folder_unsynced, manifest_unsynced;

@@ -129,12 +129,6 @@ void impl_set_start(struct log_impl *l, int64_t start) {
 
 /* ---- create, delete ------------------------------------------------------------------------- */
 
-static bool name_taken(struct log_shard *sh, const char *folder) {
-    for (struct log *l = log_shard_first(sh); l; l = log_shard_next(sh, l))
-        if (strcmp(impl_of(l)->folder, folder) == 0) return true;
-    return false;
-}
-
 static enum err join_create(struct log_shard *sh, const struct log_impl *l) {
     Varve__Storage__CreateEntry m = VARVE__STORAGE__CREATE_ENTRY__INIT;
     Varve__Storage__LogConfig config;
@@ -175,7 +169,7 @@ enum err log_create(struct log_shard *sh, const struct log_spec *spec, struct lo
     if (!l) return ERR_NOMEM;
     l->pub.topic_id = spec->topic_id;
     l->config = spec->config;
-    enum err err = name_taken(sh, l->folder) ? ERR_EXISTS : segment_add(l, 0, io_wall_ms(sh->io));
+    enum err err = shard_find_name(sh, l->folder) ? ERR_EXISTS : segment_add(l, 0, io_wall_ms(sh->io));
     if (err == OK) err = shard_effect_reserve(sh);
     if (err == OK) err = shard_add_log(sh, l);
     if (err != OK) {
@@ -203,6 +197,7 @@ void log_delete(struct log *pub, void (*deleted)(void *ctx, enum err err), void 
     struct log_shard *sh = pub->shard;
     ASSERT(!l->delete_joined);
     l->delete_joined = true;
+    shard_forget_name(sh, l);
     pub->deleted = true;
     l->deleted = deleted;
     l->deleted_ctx = ctx;

@@ -150,7 +150,10 @@ static enum err fold_log(struct log_impl *l, const struct journal_entry *e) {
     case ENTRY_TRUNCATE: return fold_truncate(l, e);
     case ENTRY_LOGSTART: return fold_start(l, e);
     case ENTRY_ROLL: return fold_roll(l, e);
-    case ENTRY_DELETE: l->delete_joined = l->delete_durable = true; return OK;
+    case ENTRY_DELETE:
+        l->delete_joined = l->delete_durable = true;
+        shard_forget_name(l->pub.shard, l);
+        return OK;
     default: return ERR_UNSUPPORTED;
     }
 }

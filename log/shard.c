@@ -19,7 +19,7 @@ static void retry_fire(struct timer *t) {
 }
 
 enum err shard_init(struct log_shard *sh, struct log_store *store, uint32_t index) {
-    *sh = (struct log_shard){.store = store, .index = index, .io = store->io, .next_serial = 1, .tail_bytes_max = store->config.tail_bytes / store->config.shards};
+    *sh = (struct log_shard){.store = store, .index = index, .io = store->io, .next_serial = 1, .sync_all_logs = SYNC_ALL_LOGS, .tail_bytes_max = store->config.tail_bytes / store->config.shards};
     list_init(&sh->submitted);
     list_init(&sh->tails);
     list_init(&sh->dirty);
@@ -67,6 +67,7 @@ void shard_free(struct log_shard *sh) {
     files_free(&sh->files);
     for (uint32_t i = 0; i < sh->log_count; i++) impl_free(sh->logs[i]);
     free(sh->logs);
+    free(sh->names);
     free(sh->removed);
     if (sh->open) {
         buf_unref(sh->open->s.buf);
@@ -94,6 +95,51 @@ struct log_impl *shard_find(struct log_shard *sh, uint64_t plid) {
     return i < sh->log_count && sh->logs[i]->pub.plid == plid ? sh->logs[i] : NULL;
 }
 
+static uint32_t name_slot(const struct log_shard *sh, const char *folder) {
+    uint64_t h = 14695981039346656037u; /* FNV-1a */
+    for (; *folder; folder++) h = (h ^ (uint8_t)*folder) * 1099511628211u;
+    return (uint32_t)(h ^ (h >> 32)) & (sh->name_slots - 1);
+}
+
+struct log_impl *shard_find_name(struct log_shard *sh, const char *folder) {
+    if (sh->name_count == 0) return NULL;
+    struct log_impl *l = sh->names[name_slot(sh, folder)];
+    while (l && strcmp(l->folder, folder) != 0) l = l->name_next;
+    return l;
+}
+
+static void name_insert(struct log_shard *sh, struct log_impl *l) {
+    struct log_impl **slot = &sh->names[name_slot(sh, l->folder)];
+    l->name_next = *slot;
+    *slot = l;
+}
+
+static enum err name_add(struct log_shard *sh, struct log_impl *l) {
+    if (sh->name_count >= sh->name_slots) {
+        uint32_t slots = sh->name_slots ? sh->name_slots * 2 : 16;
+        struct log_impl **v = calloc(slots, sizeof *v);
+        if (!v) return ERR_NOMEM;
+        free(sh->names);
+        sh->names = v;
+        sh->name_slots = slots;
+        for (uint32_t i = 0; i < sh->log_count; i++)
+            if (sh->logs[i]->named) name_insert(sh, sh->logs[i]);
+    }
+    name_insert(sh, l);
+    l->named = true;
+    sh->name_count++;
+    return OK;
+}
+
+void shard_forget_name(struct log_shard *sh, struct log_impl *l) {
+    if (!l->named) return;
+    struct log_impl **at = &sh->names[name_slot(sh, l->folder)];
+    while (*at != l) at = &(*at)->name_next;
+    *at = l->name_next;
+    l->named = false;
+    sh->name_count--;
+}
+
 enum err shard_add_log(struct log_shard *sh, struct log_impl *l) {
     if (sh->log_count == sh->log_cap) {
         uint32_t cap = sh->log_cap ? sh->log_cap * 2 : 8;
@@ -102,6 +148,8 @@ enum err shard_add_log(struct log_shard *sh, struct log_impl *l) {
         sh->logs = v;
         sh->log_cap = cap;
     }
+    enum err err = name_add(sh, l);
+    if (err != OK) return err;
     uint32_t at = lower_bound(sh, l->pub.plid);
     ASSERT(at == sh->log_count || sh->logs[at]->pub.plid != l->pub.plid);
     memmove(sh->logs + at + 1, sh->logs + at, (sh->log_count - at) * sizeof *sh->logs);
@@ -113,6 +161,7 @@ enum err shard_add_log(struct log_shard *sh, struct log_impl *l) {
 void shard_remove_log(struct log_shard *sh, struct log_impl *l) {
     uint32_t at = lower_bound(sh, l->pub.plid);
     ASSERT(at < sh->log_count && sh->logs[at] == l);
+    shard_forget_name(sh, l);
     sh->log_count--;
     memmove(sh->logs + at, sh->logs + at + 1, (sh->log_count - at) * sizeof *sh->logs);
 }

@@ -43,6 +43,7 @@ static inline struct journal_pos shard_slice_pos(const struct shard_slice *ss, u
 struct checkpoint_log { struct log_impl *log; struct journal_state state; bool remove; };
 struct checkpoint {
     bool active, flushing;
+    bool sync_all;                  /* the file system as a whole, not file by file */
     uint64_t seq;
     struct checkpoint_log *v;
     uint32_t count, waiting;
@@ -53,7 +54,7 @@ struct checkpoint {
 
 /* Where a reader that goes on from `offset` finds it: saves the index look-up. */
 struct read_hint { uint64_t plid; int64_t offset; struct place place; };
-enum { READ_HINTS = 256, WRITERS_MAX = 4 };
+enum { READ_HINTS = 256, WRITERS_MAX = 16, SYNC_ALL_LOGS = 12 };
 
 struct log_shard {
     struct log_store *store;
@@ -67,6 +68,8 @@ struct log_shard {
 
     struct log_impl **logs;         /* ascending plid */
     uint32_t log_count, log_cap;
+    struct log_impl **names;        /* hash chains of those that are not deleted, by folder */
+    uint32_t name_slots, name_count;
 
     struct shard_slice *open;       /* NULL: none */
     uint64_t next_serial;
@@ -88,6 +91,8 @@ struct log_shard {
     uint32_t writers_busy;
     bool dir_unsynced;              /* folders were made or renamed */
     struct list unlinks;            /* deleted folders that are being emptied */
+    struct io_op sync_op;           /* of a checkpoint of many logs: */
+    uint32_t sync_all_logs;         /* so many at least */
     struct timer retry;             /* of writers that wait for a folder's name or for disk space */
     bool disk_full;                 /* said so; until a write succeeds */
     struct list reads, finds;       /* under way */
@@ -106,6 +111,8 @@ void shard_attach(struct log_shard *sh, struct io *io, struct mailbox *mailbox, 
 void shard_free(struct log_shard *sh);
 
 struct log_impl *shard_find(struct log_shard *sh, uint64_t plid);
+struct log_impl *shard_find_name(struct log_shard *sh, const char *folder);   /* not those that are being deleted */
+void shard_forget_name(struct log_shard *sh, struct log_impl *l);             /* harmless when repeated */
 MUST_CHECK enum err shard_add_log(struct log_shard *sh, struct log_impl *l);   /* ERR_NOMEM */
 void shard_remove_log(struct log_shard *sh, struct log_impl *l);               /* from the list; memory stays */
 /* Frees a deleted log when nothing refers to it any more. */

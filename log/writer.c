@@ -52,6 +52,12 @@ void writer_release(struct seg_writer *w) {
     digester_free(w->digester);
     w->digester = NULL;
     w->log = NULL;
+    if (list_empty(&sh->work) && w != sh->writers[0]) {
+        /* A burst is over: one writer's memory is enough for what trickles. */
+        free(w->buf);
+        free(w->bounce);
+        w->buf = w->bounce = NULL;
+    }
     l->writer = NULL;
     sh->writers_busy--;
     shard_release_log(sh, l);
@@ -97,7 +103,7 @@ void writer_step(struct seg_writer *w) {
         return;
     }
     if (truncate_step(w) || drop_step(w) || write_step(w)) return;
-    if (finish_step(w, flush_due(l))) return;
+    if (finish_step(w, flush_due(l), flush_due(l) && !sh->checkpoint.sync_all)) return;
     if (flush_due(l)) {
         checkpoint_log_flushed(sh, l);
         writer_step(w);

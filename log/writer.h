@@ -49,7 +49,8 @@ void writer_io(struct seg_writer *w, enum io_kind kind, uint32_t skip, uint32_t 
 
 /* Each looks for one kind of work; true: an operation was started, or the log was let go. */
 bool write_step(struct seg_writer *w);                 /* write.c: bytes of the log */
-bool finish_step(struct seg_writer *w, bool flush);    /* finish.c: indexes and snapshots; syncs when `flush` */
+/* finish.c: indexes and snapshots of complete segments, with `flush` of all; then syncs, with `sync`. */
+bool finish_step(struct seg_writer *w, bool flush, bool sync);
 bool seal_step(struct seg_writer *w);                  /* seal.c: digests of complete segments */
 bool truncate_step(struct seg_writer *w);              /* cut.c: a durable TRUNCATE */
 bool drop_step(struct seg_writer *w);                  /* cut.c: files of segments that are gone */

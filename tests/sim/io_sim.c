@@ -221,6 +221,15 @@ static int sim_sync_dir(struct io *io, const char *path) {
     return g.error;
 }
 
+static int sim_sync_all(struct sim_io *s, int fd) {
+    struct sim_handle *h = file_of(s, fd);
+    if (!h) return -EBADF;
+    struct gate g = gate(s, SIM_SYNC, h->path, true);
+    if (g.dying) return die(s);
+    disk_sync_all(&node_of(s)->disk, g.error != 0);
+    return g.error;
+}
+
 static int sim_truncate(struct io *io, int fd, uint64_t size_bytes) {
     struct sim_io *s = self(io);
     if (is_dead(s)) return -ESHUTDOWN;
@@ -416,6 +425,7 @@ static void fire_op(struct sim_world *w, struct sim_event *e) {
     case IO_READ: result = sim_pread(&s->io, op->fd, op->buf, op->len, op->offset); break;
     case IO_WRITE: result = run_write(s, op); break;
     case IO_SYNC: result = sim_sync(&s->io, op->fd); break;
+    case IO_SYNC_ALL: result = sim_sync_all(s, op->fd); break;
     case IO_UNLINK: result = sim_unlink(&s->io, op->path); break;
     case IO_WORK:
         op->result = 0;
@@ -447,7 +457,8 @@ static void sim_submit(struct io *io, struct io_op *op) {
     if (is_dead(s)) return; /* never completes */
     bool uses_fd = op->kind != IO_UNLINK && op->kind != IO_WORK;
     struct sim_handle *h = uses_fd ? sim_handle(node_of(s), op->fd) : NULL;
-    bool wants_socket = uses_fd && op->kind != IO_READ && op->kind != IO_WRITE && op->kind != IO_SYNC;
+    bool wants_socket = uses_fd && op->kind != IO_READ && op->kind != IO_WRITE && op->kind != IO_SYNC &&
+                        op->kind != IO_SYNC_ALL;
     sim_note(s->world, 's', (uint64_t)op->kind, op->offset, op->len);
     if (uses_fd && !h) {
         sim_finish(op, -EBADF);

@@ -366,6 +366,20 @@ void disk_sync_failed(struct sim_inode *n) {
     fold(n);
 }
 
+void disk_sync_all(struct sim_disk *d, bool failed) {
+    LIST_FOREACH(it, &d->inodes) {
+        struct sim_inode *n = LIST_ENTRY(it, struct sim_inode, link);
+        if (failed) disk_sync_failed(n);
+        else disk_sync(n);
+    }
+    LIST_FOREACH_SAFE(it, &d->name_changes) {
+        struct sim_name_change *c = LIST_ENTRY(it, struct sim_name_change, link);
+        if (!failed) name_change_apply(c);
+        name_change_free(c);
+    }
+    disk_sweep(d);
+}
+
 /* ---- crash ------------------------------------------------------------------------------------ */
 
 static bool keeps(enum sim_crash_policy policy, struct prng *prng) {

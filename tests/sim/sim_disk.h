@@ -68,6 +68,8 @@ void disk_write_lost(struct sim_inode *n, uint64_t offset, const void *bytes, si
 void disk_truncate(struct sim_inode *n, uint64_t size, int64_t now_ms);
 void disk_sync(struct sim_inode *n);
 void disk_sync_failed(struct sim_inode *n);
+/* All files, all directories. */
+void disk_sync_all(struct sim_disk *d, bool failed);
 void disk_sync_names(struct sim_disk *d, struct sim_inode *dir, bool failed);
 int disk_rename(struct sim_disk *d, const char *from, const char *to);
 int disk_remove(struct sim_disk *d, const char *path, bool is_dir);

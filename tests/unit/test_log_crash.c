@@ -286,6 +286,7 @@ static void one_life(struct run *x) {
         return;
     }
     trace_debug("test", "life: %u logs, %llu groups", x->m.recovery.logs, (unsigned long long)x->m.recovery.journal_groups);
+    for (uint32_t i = 0; i < x->m.config.shards; i++) x->m.shards[i]->sync_all_logs = 1 + (uint32_t)pick(x, 6);
     x->strays = !x->m.recovery.fresh && !x->m.recovery.clean;
     check_all(x);
     uint32_t steps = 20 + (uint32_t)pick(x, 600);
