@@ -11,8 +11,8 @@
 enum { VERSION_WITH_TOPIC_STRUCTS = 6 /* of DeleteTopics; earlier ones have plain names */ };
 
 static bool worth_repeating(int16_t code) {
-    return code == KERR_NOT_CONTROLLER || code == KERR_THROTTLING_QUOTA_EXCEEDED || code == KERR_COORDINATOR_LOAD_IN_PROGRESS ||
-           code == KERR_COORDINATOR_NOT_AVAILABLE;
+    return code == KERR_NOT_CONTROLLER || code == KERR_THROTTLING_QUOTA_EXCEEDED ||
+           code == KERR_COORDINATOR_LOAD_IN_PROGRESS || code == KERR_COORDINATOR_NOT_AVAILABLE;
 }
 
 static int32_t left_ms(int64_t deadline_ns) {
@@ -20,8 +20,8 @@ static int32_t left_ms(int64_t deadline_ns) {
     return (int32_t)MAX((int64_t)0, MIN((deadline_ns - client_now_ns() + 999999) / 1000000, (int64_t)INT32_MAX));
 }
 
-enum err admin_run(struct client *c, const struct client_exchange *x, int32_t timeout_ms, admin_result_fn *result, const char *what,
-                   struct client_reply *reply) {
+enum err admin_run(struct client *c, const struct client_exchange *x, int32_t timeout_ms, admin_result_fn *result,
+                   const char *what, struct client_reply *reply) {
     int64_t deadline_ns = client_deadline(timeout_ms);
     for (int32_t attempt = 0;; attempt++) {
         enum err err = client_call(c, x, left_ms(deadline_ns), reply);
@@ -70,7 +70,8 @@ enum err admin_create_topic(struct client *c, const struct admin_new_topic *topi
     m.validate_only = topic->validate_only;
     struct k_create_topics_response res;
     struct client_exchange x = {.api_key = API_CREATE_TOPICS, .version_max = INT16_MAX, .broker = CLIENT_CONTROLLER,
-                                .request = &m, .encode = encode_create_topics, .response = &res, .decode = decode_create_topics};
+                                .request = &m, .encode = encode_create_topics,
+                                .response = &res, .decode = decode_create_topics};
     struct client_reply reply;
     char what[300];
     snprintf(what, sizeof what, "create topic \"%s\"", topic->name);
@@ -90,11 +91,15 @@ static void encode_delete_topics(const void *message, struct wire_writer *w, int
     k_delete_topics_request_encode(&m, w, version);
 }
 
-static enum err decode_delete_topics(void *m, struct wire_reader *r, int16_t version) { return k_delete_topics_response_decode(m, r, version); }
+static enum err decode_delete_topics(void *m, struct wire_reader *r, int16_t version) {
+    return k_delete_topics_response_decode(m, r, version);
+}
 
 static void delete_result(const void *response, struct admin_result *out) {
     const struct k_delete_topics_response *m = response;
-    if (m->responses_n == 1) *out = (struct admin_result){true, m->responses[0].error_code, m->responses[0].error_message};
+    if (m->responses_n == 1) {
+        *out = (struct admin_result){true, m->responses[0].error_code, m->responses[0].error_message};
+    }
 }
 
 enum err admin_delete_topic(struct client *c, const char *name, int32_t timeout_ms) {
@@ -111,7 +116,8 @@ enum err admin_delete_topic(struct client *c, const char *name, int32_t timeout_
     m.timeout_ms = broker_wait_ms(timeout_ms);
     struct k_delete_topics_response res;
     struct client_exchange x = {.api_key = API_DELETE_TOPICS, .version_max = INT16_MAX, .broker = CLIENT_CONTROLLER,
-                                .request = &m, .encode = encode_delete_topics, .response = &res, .decode = decode_delete_topics};
+                                .request = &m, .encode = encode_delete_topics,
+                                .response = &res, .decode = decode_delete_topics};
     struct client_reply reply;
     char what[300];
     snprintf(what, sizeof what, "delete topic \"%s\"", name);
@@ -129,7 +135,8 @@ static void grow_result(const void *response, struct admin_result *out) {
     if (m->results_n == 1) *out = (struct admin_result){true, m->results[0].error_code, m->results[0].error_message};
 }
 
-enum err admin_create_partitions(struct client *c, const char *topic, int32_t total, bool validate_only, int32_t timeout_ms) {
+enum err admin_create_partitions(struct client *c, const char *topic, int32_t total, bool validate_only,
+                                 int32_t timeout_ms) {
     struct k_create_partitions_request m;
     struct k_create_partitions_request_topics t;
     k_create_partitions_request_init(&m);
@@ -143,7 +150,8 @@ enum err admin_create_partitions(struct client *c, const char *topic, int32_t to
     m.validate_only = validate_only;
     struct k_create_partitions_response res;
     struct client_exchange x = {.api_key = API_CREATE_PARTITIONS, .version_max = INT16_MAX, .broker = CLIENT_CONTROLLER,
-                                .request = &m, .encode = encode_create_partitions, .response = &res, .decode = decode_create_partitions};
+                                .request = &m, .encode = encode_create_partitions,
+                                .response = &res, .decode = decode_create_partitions};
     struct client_reply reply;
     char what[300];
     snprintf(what, sizeof what, "partitions of topic \"%s\"", topic);
@@ -162,14 +170,16 @@ static void cut_result(const void *response, struct admin_result *out) {
     *out = (struct admin_result){true, m->topics[0].partitions[0].error_code, STR_NULL};
 }
 
-enum err admin_delete_records(struct client *c, const char *topic, int32_t partition, int64_t before_offset, int32_t timeout_ms, int64_t *low) {
+enum err admin_delete_records(struct client *c, const char *topic, int32_t partition, int64_t before_offset,
+                              int32_t timeout_ms, int64_t *low) {
     int64_t deadline_ns = client_deadline(timeout_ms);
     struct topic_meta *meta = metadata_topic(c, topic, false);
     if (!meta) return client_fail(c, ERR_NOMEM, 0, "out of memory");
     enum err err = metadata_wait(c, meta, deadline_ns);
     if (err) return err;
     if (partition < 0 || partition >= meta->partition_count) {
-        return client_fail(c, ERR_NOT_FOUND, 0, "topic \"%s\" has %d partitions, not partition %d", topic, meta->partition_count, partition);
+        return client_fail(c, ERR_NOT_FOUND, 0, "topic \"%s\" has %d partitions, not partition %d", topic,
+                           meta->partition_count, partition);
     }
     struct k_delete_records_request m;
     struct k_delete_records_request_topics t;
@@ -187,7 +197,8 @@ enum err admin_delete_records(struct client *c, const char *topic, int32_t parti
     m.timeout_ms = broker_wait_ms(timeout_ms);
     struct k_delete_records_response res;
     struct client_exchange x = {.api_key = API_DELETE_RECORDS, .version_max = INT16_MAX,
-                                .request = &m, .encode = encode_delete_records, .response = &res, .decode = decode_delete_records};
+                                .request = &m, .encode = encode_delete_records,
+                                .response = &res, .decode = decode_delete_records};
     char what[300];
     snprintf(what, sizeof what, "delete records of \"%s\" partition %d", topic, partition);
     for (int32_t attempt = 0;; attempt++) { /* the same records may be deleted twice: any trouble is worth another try */

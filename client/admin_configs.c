@@ -46,7 +46,9 @@ struct snapshot {
     struct client_reply reply;
 };
 
-static int by_name(const void *a, const void *b) { return strcmp(((const struct admin_config *)a)->name, ((const struct admin_config *)b)->name); }
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const struct admin_config *)a)->name, ((const struct admin_config *)b)->name);
+}
 
 static bool copy_configs(struct snapshot *s, const struct k_describe_configs_response_results *from) {
     struct arena *a = &s->reply.arena;
@@ -56,9 +58,10 @@ static bool copy_configs(struct snapshot *s, const struct k_describe_configs_res
     if (!configs) return false;
     for (int32_t i = 0; i < n; i++) {
         const struct k_describe_configs_response_results_configs *c = &from->configs[i];
-        configs[i] = (struct admin_config){.name = arena_strdup(a, c->name), .value = c->value.p ? arena_strdup(a, c->value) : NULL,
-                                           .source = (enum admin_source)MAX((int)c->config_source, 0), .read_only = c->read_only,
-                                           .sensitive = c->is_sensitive};
+        configs[i] = (struct admin_config){
+            .name = arena_strdup(a, c->name), .value = c->value.p ? arena_strdup(a, c->value) : NULL,
+            .source = (enum admin_source)MAX((int)c->config_source, 0), .read_only = c->read_only,
+            .sensitive = c->is_sensitive};
         if (!configs[i].name || (c->value.p && !configs[i].value)) return false;
     }
     qsort(configs, (size_t)n, sizeof *configs, by_name);
@@ -66,7 +69,8 @@ static bool copy_configs(struct snapshot *s, const struct k_describe_configs_res
     return true;
 }
 
-enum err admin_describe_configs(struct client *c, enum admin_resource type, const char *name, int32_t timeout_ms, struct admin_configs **out) {
+enum err admin_describe_configs(struct client *c, enum admin_resource type, const char *name, int32_t timeout_ms,
+                                struct admin_configs **out) {
     struct k_describe_configs_request m;
     struct k_describe_configs_request_resources r;
     k_describe_configs_request_init(&m);
@@ -78,7 +82,8 @@ enum err admin_describe_configs(struct client *c, enum admin_resource type, cons
     m.resources_n = 1;
     struct k_describe_configs_response res;
     struct client_exchange x = {.api_key = API_DESCRIBE_CONFIGS, .version_max = INT16_MAX, .broker = broker_for(type, name),
-                                .request = &m, .encode = encode_describe_configs, .response = &res, .decode = decode_describe_configs};
+                                .request = &m, .encode = encode_describe_configs,
+                                .response = &res, .decode = decode_describe_configs};
     struct snapshot *s = calloc(1, sizeof *s);
     if (!s) return client_fail(c, ERR_NOMEM, 0, "out of memory");
     char what[300];
@@ -117,10 +122,13 @@ ADMIN_ADAPTERS(incremental_alter_configs)
 
 static void incremental_result(const void *response, struct admin_result *out) {
     const struct k_incremental_alter_configs_response *m = response;
-    if (m->responses_n == 1) *out = (struct admin_result){true, m->responses[0].error_code, m->responses[0].error_message};
+    if (m->responses_n == 1) {
+        *out = (struct admin_result){true, m->responses[0].error_code, m->responses[0].error_message};
+    }
 }
 
-static enum err alter_incrementally(struct client *c, const struct alteration *alt, int32_t timeout_ms, const char *what) {
+static enum err alter_incrementally(struct client *c, const struct alteration *alt, int32_t timeout_ms,
+                                    const char *what) {
     struct k_incremental_alter_configs_request m;
     struct k_incremental_alter_configs_request_resources r;
     k_incremental_alter_configs_request_init(&m);
@@ -140,7 +148,8 @@ static enum err alter_incrementally(struct client *c, const struct alteration *a
     m.resources_n = 1;
     m.validate_only = alt->validate_only;
     struct k_incremental_alter_configs_response res;
-    struct client_exchange x = {.api_key = API_INCREMENTAL_ALTER_CONFIGS, .version_max = INT16_MAX, .broker = broker_for(alt->type, alt->name),
+    struct client_exchange x = {.api_key = API_INCREMENTAL_ALTER_CONFIGS, .version_max = INT16_MAX,
+                                .broker = broker_for(alt->type, alt->name),
                                 .request = &m, .encode = encode_incremental_alter_configs,
                                 .response = &res, .decode = decode_incremental_alter_configs};
     struct client_reply reply;
@@ -154,7 +163,9 @@ ADMIN_ADAPTERS(alter_configs)
 
 static void alter_result(const void *response, struct admin_result *out) {
     const struct k_alter_configs_response *m = response;
-    if (m->responses_n == 1) *out = (struct admin_result){true, m->responses[0].error_code, m->responses[0].error_message};
+    if (m->responses_n == 1) {
+        *out = (struct admin_result){true, m->responses[0].error_code, m->responses[0].error_message};
+    }
 }
 
 static const struct admin_change *find_change(const struct alteration *alt, const char *name) {
@@ -165,8 +176,11 @@ static const struct admin_change *find_change(const struct alteration *alt, cons
 }
 
 /* What is set on the resource itself and stays, then what is to be set. Returns how many. */
-static int32_t replacement(const struct alteration *alt, const struct admin_configs *now, struct k_alter_configs_request_resources_configs *to) {
-    enum admin_source own = alt->type == ADMIN_TOPIC ? ADMIN_SOURCE_TOPIC : alt->name[0] ? ADMIN_SOURCE_BROKER : ADMIN_SOURCE_BROKER_DEFAULT;
+static int32_t replacement(const struct alteration *alt, const struct admin_configs *now,
+                           struct k_alter_configs_request_resources_configs *to) {
+    enum admin_source own = alt->type == ADMIN_TOPIC ? ADMIN_SOURCE_TOPIC
+                            : alt->name[0]           ? ADMIN_SOURCE_BROKER
+                                                     : ADMIN_SOURCE_BROKER_DEFAULT;
     int32_t n = 0;
     for (int32_t i = 0; i < now->count; i++) {
         const struct admin_config *config = &now->configs[i];
@@ -182,7 +196,8 @@ static int32_t replacement(const struct alteration *alt, const struct admin_conf
     return n;
 }
 
-static enum err alter_by_replacing(struct client *c, const struct alteration *alt, int32_t timeout_ms, const char *what) {
+static enum err alter_by_replacing(struct client *c, const struct alteration *alt, int32_t timeout_ms,
+                                   const char *what) {
     for (int32_t i = 0; i < alt->count; i++) {
         if (alt->changes[i].op != ADMIN_SET && alt->changes[i].op != ADMIN_DELETE) {
             return client_fail(c, ERR_UNSUPPORTED, 0, "%s: the broker can neither append nor subtract", what);
@@ -203,18 +218,22 @@ static enum err alter_by_replacing(struct client *c, const struct alteration *al
     m.resources_n = 1;
     m.validate_only = alt->validate_only;
     struct k_alter_configs_response res;
-    struct client_exchange x = {.api_key = API_ALTER_CONFIGS, .version_max = INT16_MAX, .broker = broker_for(alt->type, alt->name),
-                                .request = &m, .encode = encode_alter_configs, .response = &res, .decode = decode_alter_configs};
+    struct client_exchange x = {.api_key = API_ALTER_CONFIGS, .version_max = INT16_MAX,
+                                .broker = broker_for(alt->type, alt->name),
+                                .request = &m, .encode = encode_alter_configs,
+                                .response = &res, .decode = decode_alter_configs};
     struct client_reply reply;
-    err = r.configs ? admin_run(c, &x, timeout_ms, alter_result, what, &reply) : client_fail(c, ERR_NOMEM, 0, "out of memory");
+    err = r.configs ? admin_run(c, &x, timeout_ms, alter_result, what, &reply)
+                    : client_fail(c, ERR_NOMEM, 0, "out of memory");
     if (!err) client_reply_free(&reply);
     free(r.configs);
     admin_configs_free(now);
     return err;
 }
 
-enum err admin_alter_configs(struct client *c, enum admin_resource type, const char *name, const struct admin_change *changes, int32_t count,
-                             bool validate_only, int32_t timeout_ms) {
+enum err admin_alter_configs(struct client *c, enum admin_resource type, const char *name,
+                             const struct admin_change *changes, int32_t count, bool validate_only,
+                             int32_t timeout_ms) {
     struct alteration alt = {type, name, changes, count, validate_only};
     char what[300];
     describe_what(what, sizeof what, "change", type, name);

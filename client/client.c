@@ -23,7 +23,9 @@ static int64_t clock_ns(clockid_t clock) {
 
 int64_t client_now_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
 int64_t client_wall_ms(void) { return clock_ns(CLOCK_REALTIME) / 1000000; }
-int64_t client_deadline(int32_t timeout_ms) { return timeout_ms < 0 ? INT64_MAX : client_now_ns() + (int64_t)timeout_ms * 1000000; }
+int64_t client_deadline(int32_t timeout_ms) {
+    return timeout_ms < 0 ? INT64_MAX : client_now_ns() + (int64_t)timeout_ms * 1000000;
+}
 
 uint64_t client_random(struct client *c) {
     c->random ^= c->random << 13;
@@ -55,8 +57,8 @@ enum err client_fail_code(struct client *c, int16_t code, struct str message, co
     vsnprintf(what, sizeof what, fmt, args);
     va_end(args);
     bool more = message.p && message.len > 0;
-    return client_fail(c, client_err_from_code(code), code, "%s: %s%s%.*s", what, kafka_error_name(code), more ? ": " : "",
-                       more ? MIN(message.len, 200) : 0, more ? message.p : "");
+    return client_fail(c, client_err_from_code(code), code, "%s: %s%s%.*s", what, kafka_error_name(code),
+                       more ? ": " : "", more ? MIN(message.len, 200) : 0, more ? message.p : "");
 }
 
 const char *client_error(const struct client *c) { return c->error; }
@@ -306,7 +308,8 @@ static struct conn *reach(struct client *c, int32_t broker, int64_t deadline_ns)
     }
 }
 
-static enum err call_until(struct client *c, const struct client_exchange *x, int64_t deadline_ns, struct client_reply *reply) {
+static enum err call_until(struct client *c, const struct client_exchange *x, int64_t deadline_ns,
+                           struct client_reply *reply) {
     const struct kafka_api *api = kafka_api_by_key(x->api_key);
     ASSERT(api && api->key < CONN_API_KEYS);
     struct conn *conn = reach(c, x->broker, deadline_ns);
@@ -320,14 +323,20 @@ static enum err call_until(struct client *c, const struct client_exchange *x, in
     enum err err = conn_submit(conn, &(struct conn_message){
         .api_key = x->api_key, .version = version, .message = x->request, .encode = x->encode,
         .deadline_ns = MIN(deadline_ns, client_now_ns() + request_ns), .done = call_done, .owner = &call});
-    if (err) return client_fail(c, err, 0, "%s version %d: the request cannot be encoded: %s", api->name, version, err_str(err));
+    if (err) {
+        return client_fail(c, err, 0, "%s version %d: the request cannot be encoded: %s", api->name, version,
+                           err_str(err));
+    }
     while (!call.done) client_turn(c, INT64_MAX); /* ends: the request has a deadline */
-    if (call.bad_answer) return client_fail(c, ERR_CORRUPT, 0, "the answer to %s version %d does not parse", api->name, version);
+    if (call.bad_answer) {
+        return client_fail(c, ERR_CORRUPT, 0, "the answer to %s version %d does not parse", api->name, version);
+    }
     if (call.err) return client_fail(c, call.err, 0, "%s: %s", api->name, conn->why);
     return OK;
 }
 
-enum err client_call(struct client *c, const struct client_exchange *x, int32_t timeout_ms, struct client_reply *reply) {
+enum err client_call(struct client *c, const struct client_exchange *x, int32_t timeout_ms,
+                     struct client_reply *reply) {
     return call_until(c, x, client_deadline(timeout_ms), reply);
 }
 
@@ -337,7 +346,8 @@ bool client_pause(struct client *c, int32_t attempt, int64_t deadline_ns) {
     return client_now_ns() < deadline_ns;
 }
 
-enum err client_ask(struct client *c, const struct client_exchange *x, int64_t deadline_ns, struct client_reply *reply) {
+enum err client_ask(struct client *c, const struct client_exchange *x, int64_t deadline_ns,
+                    struct client_reply *reply) {
     for (int32_t attempt = 0;; attempt++) {
         enum err err = call_until(c, x, deadline_ns, reply);
         if (err != ERR_CLOSED && err != ERR_TIMEOUT) return err;

@@ -82,7 +82,8 @@ void client_cluster_free(struct client_cluster *cluster);
 
 /* From the cache, waiting until the topic is known. `create`: let the broker create it if it does
  * that. ERR_NOT_FOUND: unknown when the time is up, or after 5 seconds, half a second without `create`. */
-MUST_CHECK enum err client_partition_count(struct client *c, const char *topic, bool create, int32_t timeout_ms, int32_t *out);
+MUST_CHECK enum err client_partition_count(struct client *c, const char *topic, bool create, int32_t timeout_ms,
+                                           int32_t *out);
 
 /* Timestamps with a meaning, for client_list_offset() and consumer_assign(). */
 enum { OFFSET_LATEST = -1, OFFSET_EARLIEST = -2, OFFSET_MAX_TIMESTAMP = -3 };
@@ -109,7 +110,8 @@ enum { CLIENT_ANY = -1, CLIENT_CONTROLLER = -2 };
 struct client_reply { uint8_t *frame; struct arena arena; int16_t version; };
 /* Sends once a connection is there (that much is retried until the time is up) and waits for the answer, whose
  * error codes are the caller's to read. On OK the reply must be freed. */
-MUST_CHECK enum err client_call(struct client *c, const struct client_exchange *x, int32_t timeout_ms, struct client_reply *reply);
+MUST_CHECK enum err client_call(struct client *c, const struct client_exchange *x, int32_t timeout_ms,
+                                struct client_reply *reply);
 void client_reply_free(struct client_reply *reply);
 
 /* ---- producer --------------------------------------------------------------------------------- */
@@ -253,7 +255,8 @@ struct admin_new_topic {
 MUST_CHECK enum err admin_create_topic(struct client *c, const struct admin_new_topic *topic, int32_t timeout_ms);
 MUST_CHECK enum err admin_delete_topic(struct client *c, const char *name, int32_t timeout_ms); /* ERR_NOT_FOUND */
 /* `total`: the new number of partitions. */
-MUST_CHECK enum err admin_create_partitions(struct client *c, const char *topic, int32_t total, bool validate_only, int32_t timeout_ms);
+MUST_CHECK enum err admin_create_partitions(struct client *c, const char *topic, int32_t total, bool validate_only,
+                                            int32_t timeout_ms);
 /* Deletes records below `before_offset` (-1: all up to the high watermark). `*low` is the new log start offset. */
 MUST_CHECK enum err admin_delete_records(struct client *c, const char *topic, int32_t partition, int64_t before_offset,
                                          int32_t timeout_ms, int64_t *low);
@@ -264,16 +267,21 @@ enum admin_source {                                           /* who set it; Kaf
     ADMIN_SOURCE_STATIC = 4, ADMIN_SOURCE_DEFAULT = 5, ADMIN_SOURCE_GROUP = 8
 };
 const char *admin_source_name(enum admin_source source);      /* "topic", "default", ... */
-struct admin_config { const char *name, *value; /* NULL: null or hidden */ enum admin_source source; bool read_only, sensitive; };
+struct admin_config {
+    const char *name, *value;     /* value NULL: null or hidden */
+    enum admin_source source;
+    bool read_only, sensitive;
+};
 struct admin_configs { const struct admin_config *configs; int32_t count; }; /* ascending by name */
 /* `name`: the topic, or the broker's id in digits ("" for the cluster-wide defaults). */
-MUST_CHECK enum err admin_describe_configs(struct client *c, enum admin_resource type, const char *name, int32_t timeout_ms,
-                                           struct admin_configs **out);
+MUST_CHECK enum err admin_describe_configs(struct client *c, enum admin_resource type, const char *name,
+                                           int32_t timeout_ms, struct admin_configs **out);
 void admin_configs_free(struct admin_configs *configs);
 enum admin_op { ADMIN_SET = 0, ADMIN_DELETE = 1, ADMIN_APPEND = 2, ADMIN_SUBTRACT = 3 };
 struct admin_change { enum admin_op op; const char *name, *value; };
 /* All of `changes` or none. Against brokers without IncrementalAlterConfigs, ADMIN_SET and ADMIN_DELETE
  * are done by reading and replacing the whole configuration. */
-MUST_CHECK enum err admin_alter_configs(struct client *c, enum admin_resource type, const char *name, const struct admin_change *changes,
-                                        int32_t count, bool validate_only, int32_t timeout_ms);
+MUST_CHECK enum err admin_alter_configs(struct client *c, enum admin_resource type, const char *name,
+                                        const struct admin_change *changes, int32_t count,
+                                        bool validate_only, int32_t timeout_ms);
 #endif

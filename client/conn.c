@@ -64,7 +64,8 @@ enum err conn_move(struct conn *conn, struct str host, int32_t port, int64_t now
 
 /* ---- requests --------------------------------------------------------------------------------- */
 
-static void request_finish(struct conn *conn, struct request *r, enum err err, struct client_reply *reply, struct wire_reader *body) {
+static void request_finish(struct conn *conn, struct request *r, enum err err, struct client_reply *reply,
+                           struct wire_reader *body) {
     list_remove(&r->link);
     conn->in_flight--;
     r->done(r->owner, err, reply, body);
@@ -196,7 +197,8 @@ static void versions_done(void *owner, enum err err, struct client_reply *reply,
         conn->asking_version = (int16_t)MAX(0, MIN(offered, conn->asking_version - 1));
         ask_versions(conn, now_ns);
     } else if (m.error_code != KERR_NONE) {
-        conn_close(conn, now_ns, ERR_UNSUPPORTED, "%s:%d: ApiVersions: %s", conn->host, conn->port, kafka_error_name(m.error_code));
+        conn_close(conn, now_ns, ERR_UNSUPPORTED, "%s:%d: ApiVersions: %s", conn->host, conn->port,
+                   kafka_error_name(m.error_code));
     } else {
         conn->state = CONN_READY;
         conn->failures = 0;
@@ -322,22 +324,29 @@ static void deliver(struct conn *conn, int64_t now_ns) {
         arena_init(&reply.arena, ARENA_BYTES_MIN + size * ARENA_EXPANSION);
         reply.version = r->version;
         body = wire_reader_init(reply.frame, size, &reply.arena);
-        bad = kafka_response_header_read(&body, r->api_key, r->version, &correlation_id) || correlation_id != r->correlation_id;
+        bad = kafka_response_header_read(&body, r->api_key, r->version, &correlation_id) ||
+            correlation_id != r->correlation_id;
     }
-    if (bad) conn_close(conn, now_ns, ERR_CORRUPT, "%s:%d: an answer to nothing that was asked", conn->host, conn->port);
-    else request_finish(conn, r, OK, &reply, &body);
+    if (bad) {
+        conn_close(conn, now_ns, ERR_CORRUPT, "%s:%d: an answer to nothing that was asked", conn->host, conn->port);
+    } else {
+        request_finish(conn, r, OK, &reply, &body);
+    }
     client_reply_free(&reply);
 }
 
 static bool head_complete(struct conn *conn, int64_t now_ns) {
     int32_t size = (int32_t)load_be32(conn->head);
     if (size < 4 || (uint32_t)size > conn->client->config.response_bytes_max) {
-        conn_close(conn, now_ns, ERR_CORRUPT, "%s:%d: a frame of %d bytes; is this a Kafka port without TLS?", conn->host, conn->port, size);
+        conn_close(conn, now_ns, ERR_CORRUPT, "%s:%d: a frame of %d bytes; is this a Kafka port without TLS?",
+                   conn->host, conn->port, size);
         return false;
     }
     conn->frame_size = (size_t)size;
     conn->frame = malloc(conn->frame_size);
-    if (!conn->frame) conn_close(conn, now_ns, ERR_NOMEM, "%s:%d: no memory for a frame of %d bytes", conn->host, conn->port, size);
+    if (!conn->frame) {
+        conn_close(conn, now_ns, ERR_NOMEM, "%s:%d: no memory for a frame of %d bytes", conn->host, conn->port, size);
+    }
     return conn->frame != NULL;
 }
 
@@ -398,6 +407,6 @@ int64_t conn_deadline(const struct conn *conn) {
 void conn_expire(struct conn *conn, int64_t now_ns) {
     if (conn_deadline(conn) > now_ns) return;
     if (conn->state == CONN_IDLE) begin(conn, now_ns);
-    else if (conn->state == CONN_CONNECTING) conn_close(conn, now_ns, ERR_TIMEOUT, "%s:%d: connecting took too long", conn->host, conn->port);
-    else conn_close(conn, now_ns, ERR_TIMEOUT, "%s:%d: no answer in time", conn->host, conn->port);
+    else conn_close(conn, now_ns, ERR_TIMEOUT, "%s:%d: %s", conn->host, conn->port,
+                    conn->state == CONN_CONNECTING ? "connecting took too long" : "no answer in time");
 }

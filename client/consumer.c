@@ -62,7 +62,9 @@ static void detach(struct consumer *k, struct assigned *a) {
 }
 
 enum err consumer_assign(struct consumer *k, const char *topic, int32_t partition, int64_t offset) {
-    if (partition < 0 || offset < OFFSET_EARLIEST) return client_fail(k->client, ERR_INVALID, 0, "no such partition or offset");
+    if (partition < 0 || offset < OFFSET_EARLIEST) {
+        return client_fail(k->client, ERR_INVALID, 0, "no such partition or offset");
+    }
     struct topic_meta *t = metadata_topic(k->client, topic, false);
     struct assigned *a = t ? calloc(1, sizeof *a) : NULL;
     if (!a) return client_fail(k->client, ERR_NOMEM, 0, "out of memory");
@@ -128,7 +130,8 @@ static struct aborted *find_aborted(struct chunk *ch, int64_t producer_id, int64
 
 /* Whether the batch holds nothing for the user: a marker, or records that were taken back. */
 static bool is_hidden(struct chunk *ch, const uint8_t *batch, const struct batch_header *h) {
-    struct aborted *t = h->attributes & BATCH_TRANSACTIONAL ? find_aborted(ch, h->producer_id, batch_last_offset(h)) : NULL;
+    struct aborted *t = NULL;
+    if (h->attributes & BATCH_TRANSACTIONAL) t = find_aborted(ch, h->producer_id, batch_last_offset(h));
     if (h->attributes & BATCH_CONTROL) {
         if (t && control_type(batch, h) == CONTROL_ABORT) t->over = true;
         return true;
@@ -229,9 +232,11 @@ static bool from_partitions(struct consumer *k) {
     LIST_FOREACH(it, &k->assigned) {
         struct assigned *a = LIST_ENTRY(it, struct assigned, link);
         if (a->chunks > 0) continue;
-        bool at_end = a->worked && a->end_offset >= 0 && a->fetch_offset >= 0 && a->position >= a->end_offset && a->end_reported != a->position;
+        bool at_end = a->worked && a->end_offset >= 0 && a->fetch_offset >= 0 && a->position >= a->end_offset &&
+                      a->end_reported != a->position;
         if (!a->given_up && !at_end) continue;
-        *ev = (struct consumer_event){.kind = a->given_up ? CONSUMER_ERROR : CONSUMER_END, .topic = a->topic->name, .partition = a->partition,
+        *ev = (struct consumer_event){.kind = a->given_up ? CONSUMER_ERROR : CONSUMER_END,
+                                      .topic = a->topic->name, .partition = a->partition,
                                       .end_offset = a->end_offset, .next_offset = a->position};
         a->end_reported = a->position;
         if (a->given_up) {
@@ -259,7 +264,8 @@ static bool look_up(struct consumer *k, int64_t deadline_ns) {
         enum err err = client_list_offset(k->client, a->topic->name, a->partition, a->fetch_offset,
                                           (int32_t)MAX(left_ms, (int64_t)LOOK_UP_MS_MIN), &found);
         int16_t code = err ? client_error_code(k->client) : KERR_NONE;
-        bool again = err == ERR_CLOSED || err == ERR_TIMEOUT || err == ERR_NOMEM || (code != KERR_NONE && kafka_error_retriable(code));
+        bool again = err == ERR_CLOSED || err == ERR_TIMEOUT || err == ERR_NOMEM ||
+                     (code != KERR_NONE && kafka_error_retriable(code));
         if (!err) {
             a->fetch_offset = a->position = found.offset;
             a->failing_since_ns = 0;

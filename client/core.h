@@ -37,7 +37,8 @@ struct conn *client_broker_conn(struct client *c, int32_t broker_id); /* ready o
 /* Brokers of a Metadata response. ERR_NOMEM. */
 MUST_CHECK enum err client_know_broker(struct client *c, int32_t id, struct str host, int32_t port, int64_t now_ns);
 /* client_call() for requests that may be repeated: again, after a pause, while connections fail. */
-MUST_CHECK enum err client_ask(struct client *c, const struct client_exchange *x, int64_t deadline_ns, struct client_reply *reply);
+MUST_CHECK enum err client_ask(struct client *c, const struct client_exchange *x, int64_t deadline_ns,
+                               struct client_reply *reply);
 /* Turns for one back-off. False: the deadline has passed. */
 bool client_pause(struct client *c, int32_t attempt, int64_t deadline_ns);
 /* Why nothing can be reached, for people. */

@@ -11,7 +11,8 @@
 enum {
     REQUEST_BATCHES_MAX = 256,
     VERSION_WITH_NAMES = 12,      /* of Produce; later ones say topics by id */
-    VERSION_WITH_ZSTD = 7
+    VERSION_WITH_ZSTD = 7,
+    NO_MEMORY_PAUSE_NS = 1000000
 };
 
 /* One Produce request: at most one batch per partition. */
@@ -37,8 +38,8 @@ void delivery_finish(struct producer *p, struct batch *b, enum err err, int16_t 
 
 static void finish_code(struct producer *p, struct batch *b, int16_t code, struct str message) {
     char text[300];
-    snprintf(text, sizeof text, "%s%s%.*s", kafka_error_name(code), message.p ? ": " : "", message.p ? MIN(message.len, 200) : 0,
-             message.p ? message.p : "");
+    snprintf(text, sizeof text, "%s%s%.*s", kafka_error_name(code), message.p ? ": " : "",
+             message.p ? MIN(message.len, 200) : 0, message.p ? message.p : "");
     delivery_finish(p, b, client_err_from_code(code), code, str_from(text));
 }
 
@@ -66,8 +67,8 @@ static bool is_front(const struct batch *b) {
 
 /* After these the batch may be in the log all the same. */
 static bool may_be_written(int16_t code) {
-    return code == KERR_REQUEST_TIMED_OUT || code == KERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND || code == KERR_NETWORK_EXCEPTION ||
-           code == KERR_KAFKA_STORAGE_ERROR || code == KERR_UNKNOWN_SERVER_ERROR;
+    return code == KERR_REQUEST_TIMED_OUT || code == KERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND ||
+           code == KERR_NETWORK_EXCEPTION || code == KERR_KAFKA_STORAGE_ERROR || code == KERR_UNKNOWN_SERVER_ERROR;
 }
 
 static void judge(struct producer *p, struct batch *b, const struct k_produce_response_responses_partition_responses *res) {
@@ -99,12 +100,14 @@ static void judge(struct producer *p, struct batch *b, const struct k_produce_re
     if (code == KERR_INVALID_PRODUCER_EPOCH || code == KERR_PRODUCER_FENCED) {
         p->fatal = ERR_FENCED;
         p->fatal_code = code;
-        snprintf(p->fatal_message, sizeof p->fatal_message, "the producer's epoch is no longer valid: %s", kafka_error_name(code));
+        snprintf(p->fatal_message, sizeof p->fatal_message, "the producer's epoch is no longer valid: %s",
+                 kafka_error_name(code));
     }
     finish_code(p, b, code, res->error_message);
 }
 
-static const struct k_produce_response_responses_partition_responses *find_result(const struct k_produce_response *m, const struct batch *b) {
+static const struct k_produce_response_responses_partition_responses *
+find_result(const struct k_produce_response *m, const struct batch *b) {
     const struct topic_meta *meta = b->queue->topic->meta;
     for (int32_t i = 0; i < m->responses_n; i++) {
         const struct k_produce_response_responses *t = &m->responses[i];
@@ -169,7 +172,8 @@ static void encode_produce(const void *message, struct wire_writer *w, int16_t v
             const struct batch *b = d->batches[j];
             if (b->queue->topic != topic) continue;
             taken[j] = true;
-            partitions[partition_count++] = (struct k_produce_request_topic_data_partition_data){b->queue->partition, {b->bytes, (int32_t)b->len}};
+            partitions[partition_count++] = (struct k_produce_request_topic_data_partition_data){
+                b->queue->partition, {b->bytes, (int32_t)b->len}};
             t->partition_data_n++;
         }
     }
@@ -228,8 +232,8 @@ static void submit(struct producer *p, struct conn *conn, struct delivery *d, in
     int64_t wait_ms = (int64_t)p->config.request_timeout_ms + p->client->config.request_timeout_ms;
     if (!err) {
         err = conn_submit(conn, &(struct conn_message){
-            .api_key = API_PRODUCE, .version = version, .unanswered = p->config.acks == 0, .message = d, .encode = encode_produce,
-            .deadline_ns = now_ns + wait_ms * 1000000, .done = produce_done, .owner = d});
+            .api_key = API_PRODUCE, .version = version, .unanswered = p->config.acks == 0, .message = d,
+            .encode = encode_produce, .deadline_ns = now_ns + wait_ms * 1000000, .done = produce_done, .owner = d});
     }
     if (!err) {
         p->requests++;
@@ -239,8 +243,9 @@ static void submit(struct producer *p, struct conn *conn, struct delivery *d, in
         struct batch *b = d->batches[i];
         b->in_flight = false;
         b->queue->in_flight--;
-        delivery_finish(p, b, err, 0, err == ERR_UNSUPPORTED ? STR_LIT("the broker does not serve a Produce version that we know, with this codec")
-                                                             : str_from(err_str(err)));
+        delivery_finish(p, b, err, 0, err == ERR_UNSUPPORTED
+                                          ? STR_LIT("the broker serves no Produce version that we know, with this codec")
+                                          : str_from(err_str(err)));
         producer_report_front(p, b->queue);
     }
     free(d);
@@ -300,7 +305,7 @@ static int64_t tend(struct producer *p, int64_t now_ns) {
         int64_t linger_ns = q->open_since_ns + (p->flushing ? 0 : (int64_t)p->config.linger_ms * 1000000);
         if (q->open.record_count > 0) {
             if (now_ns < linger_ns) next_ns = MIN(next_ns, linger_ns);
-            else if (producer_close_batch(p, q)) next_ns = MIN(next_ns, now_ns + 1000000); /* memory is short: soon again */
+            else if (producer_close_batch(p, q)) next_ns = MIN(next_ns, now_ns + NO_MEMORY_PAUSE_NS);
         }
         LIST_FOREACH(bt, &q->batches) {
             struct batch *b = LIST_ENTRY(bt, struct batch, link);

@@ -77,7 +77,8 @@ static int64_t offset_after(const uint8_t *p, const uint8_t *end, int64_t offset
     return offset;
 }
 
-static enum err add_chunk(struct consumer *k, struct assigned *a, struct fetched *f, const struct k_fetch_response_responses_partitions *res) {
+static enum err add_chunk(struct consumer *k, struct assigned *a, struct fetched *f,
+                          const struct k_fetch_response_responses_partitions *res) {
     struct chunk *ch = calloc(1, sizeof *ch);
     if (!ch) return ERR_NOMEM;
     if (k->config.read_committed && res->aborted_transactions_n > 0) {
@@ -102,7 +103,8 @@ static enum err add_chunk(struct consumer *k, struct assigned *a, struct fetched
     return OK;
 }
 
-static void answered(struct consumer *k, struct assigned *a, struct fetched *f, const struct k_fetch_response_responses_partitions *res) {
+static void answered(struct consumer *k, struct assigned *a, struct fetched *f,
+                     const struct k_fetch_response_responses_partitions *res) {
     if (res->error_code != KERR_NONE) {
         failed_code(k, a, res->error_code);
         return;
@@ -110,7 +112,8 @@ static void answered(struct consumer *k, struct assigned *a, struct fetched *f, 
     a->worked = true;
     a->failing_since_ns = 0;
     a->failures = 0;
-    a->end_offset = k->config.read_committed && res->last_stable_offset >= 0 ? res->last_stable_offset : res->high_watermark;
+    bool stable = k->config.read_committed && res->last_stable_offset >= 0;
+    a->end_offset = stable ? res->last_stable_offset : res->high_watermark;
     if (res->records.len <= 0) return;
     int64_t next = offset_after(res->records.p, res->records.p + res->records.len, a->fetch_offset, &a->blocked);
     if (next == a->fetch_offset && !a->blocked) { /* not one whole batch: old brokers do that */
@@ -128,7 +131,8 @@ static void answered(struct consumer *k, struct assigned *a, struct fetched *f, 
     list_push_back(&k->assigned, &a->link);
 }
 
-static struct assigned *find_asked(const struct fetch *f, const struct k_fetch_response_responses *t, int32_t partition) {
+static struct assigned *find_asked(const struct fetch *f, const struct k_fetch_response_responses *t,
+                                   int32_t partition) {
     for (int32_t i = 0; i < f->count; i++) {
         struct assigned *a = f->partitions[i];
         if (!a || a->partition != partition) continue;
@@ -245,7 +249,8 @@ static struct conn *leader_conn(struct consumer *k, struct assigned *a, int64_t 
         int16_t code = t->asked && t->error != KERR_NONE ? t->error : KERR_LEADER_NOT_AVAILABLE;
         snprintf(text, sizeof text, "no leader: %s", t->asked ? kafka_error_name(code) : client_unreachable(k->client));
         if (t->asked && !kafka_error_retriable(code)) assigned_give_up(a, client_err_from_code(code), code, text);
-        else assigned_failed(k, a, t->asked ? client_err_from_code(code) : ERR_CLOSED, t->asked ? code : KERR_NONE, text);
+        else if (t->asked) assigned_failed(k, a, client_err_from_code(code), code, text);
+        else assigned_failed(k, a, ERR_CLOSED, KERR_NONE, text);
         return NULL;
     }
     if (conn_want(conn, now_ns)) return conn;
@@ -287,7 +292,7 @@ static void send_fetch(struct consumer *k, struct conn *conn, struct fetch *f, i
     for (int32_t i = 0; i < f->count; i++) {
         struct assigned *a = f->partitions[i];
         a->in_flight = false;
-        if (err == ERR_UNSUPPORTED) assigned_give_up(a, err, 0, "the broker does not serve Fetch at a version that we know");
+        if (err == ERR_UNSUPPORTED) assigned_give_up(a, err, 0, "the broker serves no Fetch version that we know");
         else assigned_failed(k, a, err, 0, err_str(err));
     }
     fetch_free(f);

@@ -60,7 +60,9 @@ static enum err learn_topic(struct topic_meta *t, const struct k_metadata_respon
     if (from->partitions_n > t->partition_count) {
         struct partition_meta *grown = realloc(t->partitions, (size_t)from->partitions_n * sizeof *grown);
         if (!grown) return ERR_NOMEM;
-        for (int32_t i = t->partition_count; i < from->partitions_n; i++) grown[i] = (struct partition_meta){.leader = -1, .leader_epoch = -1};
+        for (int32_t i = t->partition_count; i < from->partitions_n; i++) {
+            grown[i] = (struct partition_meta){.leader = -1, .leader_epoch = -1};
+        }
         t->partitions = grown;
         t->partition_count = from->partitions_n;
     } else if (other) {
@@ -150,11 +152,13 @@ static void metadata_done(void *owner, enum err err, struct client_reply *reply,
     if (!err) err = k_metadata_response_decode(&m, body, reply->version);
     if (!err) err = learn(c, &m, reply->version);
     if (err) {
-        refresh_over(c, false, err == ERR_CORRUPT || err == ERR_TRUNCATED ? "the Metadata response does not parse" : err_str(err));
+        bool wrong = err == ERR_CORRUPT || err == ERR_TRUNCATED;
+        refresh_over(c, false, wrong ? "the Metadata response does not parse" : err_str(err));
         return;
     }
     if (m.error_code == KERR_NONE) c->metadata.refreshed_ns = client_now_ns();
-    refresh_over(c, m.error_code == KERR_NONE && !incomplete(c), m.error_code == KERR_NONE ? "" : kafka_error_name(m.error_code));
+    refresh_over(c, m.error_code == KERR_NONE && !incomplete(c),
+                 m.error_code == KERR_NONE ? "" : kafka_error_name(m.error_code));
 }
 
 /* All topics of the cache in one request; they may be created if all who asked for any agree:
@@ -224,7 +228,8 @@ enum err metadata_wait(struct client *c, struct topic_meta *t, int64_t deadline_
     }
     if (t->asked && t->error != KERR_NONE) return client_fail_code(c, t->error, STR_NULL, "topic \"%s\"", t->name);
     if (t->asked) return client_fail(c, ERR_TIMEOUT, 0, "topic \"%s\": no partitions yet", t->name);
-    return client_fail(c, ERR_CLOSED, 0, "no broker can be reached: %s", c->metadata.why[0] ? c->metadata.why : client_unreachable(c));
+    return client_fail(c, ERR_CLOSED, 0, "no broker can be reached: %s",
+                       c->metadata.why[0] ? c->metadata.why : client_unreachable(c));
 }
 
 enum err client_partition_count(struct client *c, const char *topic, bool create, int32_t timeout_ms, int32_t *out) {
@@ -263,8 +268,9 @@ static bool copy_partitions(struct arena *a, struct client_topic *to, const stru
     for (int32_t i = 0; i < n; i++) {
         const struct k_metadata_response_topics_partitions *p = &from->partitions[i];
         ps[i] = (struct client_partition){
-            .index = p->partition_index, .error = p->error_code, .leader = p->leader_id, .leader_epoch = p->leader_epoch,
-            .replicas = p->replica_nodes, .in_sync = p->isr_nodes, .offline = p->offline_replicas,
+            .index = p->partition_index, .error = p->error_code, .leader = p->leader_id,
+            .leader_epoch = p->leader_epoch, .replicas = p->replica_nodes, .in_sync = p->isr_nodes,
+            .offline = p->offline_replicas,
             .replica_count = MAX(p->replica_nodes_n, 0), .in_sync_count = MAX(p->isr_nodes_n, 0),
             .offline_count = MAX(p->offline_replicas_n, 0)};
     }
@@ -281,12 +287,14 @@ static bool copy_cluster(struct arena *a, struct client_cluster *to, const struc
     if (!brokers || !topics) return false;
     for (int32_t i = 0; i < brokers_n; i++) {
         const struct k_metadata_response_brokers *b = &m->brokers[i];
-        brokers[i] = (struct client_broker){b->node_id, arena_strdup(a, b->host), b->port, b->rack.p ? arena_strdup(a, b->rack) : NULL};
+        const char *rack = b->rack.p ? arena_strdup(a, b->rack) : NULL;
+        brokers[i] = (struct client_broker){b->node_id, arena_strdup(a, b->host), b->port, rack};
         if (!brokers[i].host) return false;
     }
     for (int32_t i = 0; i < topics_n; i++) {
         const struct k_metadata_response_topics *t = &m->topics[i];
-        topics[i] = (struct client_topic){.name = arena_strdup(a, t->name), .id = t->topic_id, .error = t->error_code, .internal = t->is_internal};
+        topics[i] = (struct client_topic){.name = arena_strdup(a, t->name), .id = t->topic_id,
+                                          .error = t->error_code, .internal = t->is_internal};
         if (!topics[i].name || !copy_partitions(a, &topics[i], t)) return false;
     }
     qsort(topics, (size_t)topics_n, sizeof *topics, by_name);
@@ -296,7 +304,8 @@ static bool copy_cluster(struct arena *a, struct client_cluster *to, const struc
     return true;
 }
 
-enum err client_describe(struct client *c, const char *const *names, int32_t count, int32_t timeout_ms, struct client_cluster **out) {
+enum err client_describe(struct client *c, const char *const *names, int32_t count, int32_t timeout_ms,
+                         struct client_cluster **out) {
     struct k_metadata_response m;
     struct ask ask = {.client = c, .names = names, .count = names ? count : 0};
     struct client_exchange x = {.api_key = API_METADATA, .version_max = INT16_MAX, .broker = CLIENT_ANY,

@@ -20,8 +20,8 @@ struct question {
 };
 
 /* One attempt at the leader. `*code` is the partition's error. */
-static enum err ask_leader(struct client *c, const struct question *q, const struct partition_meta *leader, int64_t deadline_ns,
-                           struct client_offset *out, int16_t *code) {
+static enum err ask_leader(struct client *c, const struct question *q, const struct partition_meta *leader,
+                           int64_t deadline_ns, struct client_offset *out, int16_t *code) {
     struct k_list_offsets_request m;
     struct k_list_offsets_request_topics topic;
     struct k_list_offsets_request_topics_partitions partition;
@@ -39,12 +39,15 @@ static enum err ask_leader(struct client *c, const struct question *q, const str
     m.topics_n = 1;
     struct k_list_offsets_response res;
     struct client_exchange x = {.api_key = API_LIST_OFFSETS, .version_max = INT16_MAX, .broker = leader->leader,
-                                .request = &m, .encode = encode_list_offsets, .response = &res, .decode = decode_list_offsets};
+                                .request = &m, .encode = encode_list_offsets,
+                                .response = &res, .decode = decode_list_offsets};
     struct client_reply reply;
     int64_t left_ms = (deadline_ns - client_now_ns()) / 1000000 + 1;
-    enum err err = client_call(c, &x, deadline_ns == INT64_MAX ? -1 : (int32_t)MAX(0, MIN(left_ms, (int64_t)INT32_MAX)), &reply);
+    int32_t timeout_ms = deadline_ns == INT64_MAX ? -1 : (int32_t)MAX(0, MIN(left_ms, (int64_t)INT32_MAX));
+    enum err err = client_call(c, &x, timeout_ms, &reply);
     if (err) return err;
-    bool answered = res.topics_n == 1 && res.topics[0].partitions_n == 1 && res.topics[0].partitions[0].partition_index == q->partition;
+    bool answered = res.topics_n == 1 && res.topics[0].partitions_n == 1 &&
+                    res.topics[0].partitions[0].partition_index == q->partition;
     if (answered) {
         const struct k_list_offsets_response_topics_partitions *p = &res.topics[0].partitions[0];
         *code = p->error_code;
@@ -56,8 +59,8 @@ static enum err ask_leader(struct client *c, const struct question *q, const str
     return err;
 }
 
-enum err client_list_offset(struct client *c, const char *topic, int32_t partition, int64_t timestamp_ms, int32_t timeout_ms,
-                            struct client_offset *out) {
+enum err client_list_offset(struct client *c, const char *topic, int32_t partition, int64_t timestamp_ms,
+                            int32_t timeout_ms, struct client_offset *out) {
     int64_t deadline_ns = client_deadline(timeout_ms);
     struct topic_meta *t = metadata_topic(c, topic, false);
     if (!t) return client_fail(c, ERR_NOMEM, 0, "out of memory");
@@ -67,7 +70,8 @@ enum err client_list_offset(struct client *c, const char *topic, int32_t partiti
         int16_t code = KERR_NONE;
         const struct partition_meta *leader = metadata_leader(t, partition);
         if (partition < 0 || partition >= t->partition_count) {
-            return client_fail(c, ERR_NOT_FOUND, 0, "topic \"%s\" has %d partitions, not partition %d", topic, t->partition_count, partition);
+            return client_fail(c, ERR_NOT_FOUND, 0, "topic \"%s\" has %d partitions, not partition %d", topic,
+                               t->partition_count, partition);
         }
         if (leader) err = ask_leader(c, &q, leader, deadline_ns, out, &code);
         else code = KERR_LEADER_NOT_AVAILABLE;

@@ -101,7 +101,9 @@ static int32_t pick_partition(struct producer *p, struct producer_topic *t, cons
 
 static size_t charge(const struct producer_record *r) {
     size_t bytes = RECORD_OVERHEAD_BYTES + (size_t)r->key.len + (size_t)r->value.len;
-    for (int32_t i = 0; i < r->header_count; i++) bytes += 4 + (size_t)r->headers[i].key.len + (size_t)r->headers[i].value.len;
+    for (int32_t i = 0; i < r->header_count; i++) {
+        bytes += 4 + (size_t)r->headers[i].key.len + (size_t)r->headers[i].value.len;
+    }
     return bytes;
 }
 
@@ -143,7 +145,8 @@ enum err producer_close_batch(struct producer *p, struct queue *q) {
     return OK;
 }
 
-static enum err add(struct producer *p, struct queue *q, const struct producer_record *r, int64_t now_ns, bool *closed) {
+static enum err add(struct producer *p, struct queue *q, const struct producer_record *r, int64_t now_ns,
+                    bool *closed) {
     size_t bytes = charge(r);
     int64_t timestamp_ms = r->timestamp_ms == -1 ? client_wall_ms() : r->timestamp_ms;
     if (q->open.record_count > 0 && batch_builder_bytes(&q->open) + bytes > p->config.batch_bytes) {
@@ -168,7 +171,9 @@ static enum err add(struct producer *p, struct queue *q, const struct producer_r
     return OK;
 }
 
-static enum err fatal(struct producer *p) { return client_fail(p->client, p->fatal, p->fatal_code, "%s", p->fatal_message); }
+static enum err fatal(struct producer *p) {
+    return client_fail(p->client, p->fatal, p->fatal_code, "%s", p->fatal_message);
+}
 
 /* The topic's metadata and room in the buffer, or the time is up. */
 static enum err wait_until_accepted(struct producer *p, struct producer_topic *t, size_t bytes) {
@@ -179,8 +184,10 @@ static enum err wait_until_accepted(struct producer *p, struct producer_topic *t
     enum err err = metadata_wait(p->client, t->meta, deadline_ns);
     if (err) return err;
     while (p->stats.buffered_bytes > 0 && p->stats.buffered_bytes + bytes > p->config.buffer_bytes) {
-        if (client_now_ns() >= deadline_ns) return client_fail(p->client, ERR_TIMEOUT, 0, "the buffer of %zu bytes stayed full: %s",
-                                                               p->config.buffer_bytes, client_unreachable(p->client));
+        if (client_now_ns() >= deadline_ns) {
+            return client_fail(p->client, ERR_TIMEOUT, 0, "the buffer of %zu bytes stayed full: %s",
+                               p->config.buffer_bytes, client_unreachable(p->client));
+        }
         delivery_step(p, deadline_ns);
         if (p->fatal) return fatal(p);
     }
@@ -196,14 +203,16 @@ enum err producer_send(struct producer *p, const struct producer_record *r) {
     if (err) return err;
     int32_t partition = pick_partition(p, t, r);
     if (partition < 0 || partition >= t->meta->partition_count) {
-        return client_fail(c, ERR_INVALID, 0, "topic \"%s\" has %d partitions, not partition %d", r->topic, t->meta->partition_count, partition);
+        return client_fail(c, ERR_INVALID, 0, "topic \"%s\" has %d partitions, not partition %d", r->topic,
+                           t->meta->partition_count, partition);
     }
     struct queue *q = find_queue(p, t, partition);
     int64_t now_ns = client_now_ns();
     bool closed = false;
     err = q ? add(p, q, r, now_ns, &closed) : ERR_NOMEM;
     if (err == ERR_TOO_LARGE) {
-        err = client_fail(c, err, 0, "a record of %zu bytes does not fit a batch of at most %u", charge(r), p->config.batch_bytes_max);
+        err = client_fail(c, err, 0, "a record of %zu bytes does not fit a batch of at most %u", charge(r),
+                          p->config.batch_bytes_max);
     } else if (err) {
         err = client_fail(c, err, 0, "the record could not be added: %s", err_str(err));
     }
@@ -215,7 +224,8 @@ enum err producer_send(struct producer *p, const struct producer_record *r) {
 
 static void report(struct producer *p, const struct batch *b) {
     if (!p->config.report) return;
-    struct producer_report r = {.topic = b->queue->topic->meta->name, .partition = b->queue->partition, .err = b->err, .code = b->code,
+    struct producer_report r = {.topic = b->queue->topic->meta->name, .partition = b->queue->partition,
+                                .err = b->err, .code = b->code,
                                 .message = b->err == OK ? NULL : b->message ? b->message : err_str(b->err)};
     for (int32_t i = 0; i < b->record_count; i++) {
         r.tag = b->notes[i].tag;
@@ -261,9 +271,9 @@ enum err producer_flush(struct producer *p, int32_t timeout_ms) {
     while (!list_empty(&p->active) && client_now_ns() < deadline_ns) delivery_step(p, deadline_ns);
     p->flushing = false;
     if (!list_empty(&p->active)) {
+        uint64_t waiting = p->stats.records_sent - p->stats.records_delivered - p->stats.records_failed;
         return client_fail(p->client, ERR_TIMEOUT, 0, "%llu records are still on their way: %s",
-                           (unsigned long long)(p->stats.records_sent - p->stats.records_delivered - p->stats.records_failed),
-                           client_unreachable(p->client));
+                           (unsigned long long)waiting, client_unreachable(p->client));
     }
     return p->fatal ? fatal(p) : OK;
 }

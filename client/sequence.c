@@ -68,7 +68,8 @@ bool sequence_ready(struct producer *p, int64_t now_ns) {
     m.transaction_timeout_ms = INT32_MAX;
     enum err err = conn_submit(conn, &(struct conn_message){
         .api_key = API_INIT_PRODUCER_ID, .version = version, .message = &m, .encode = encode_init,
-        .deadline_ns = now_ns + (int64_t)p->client->config.request_timeout_ms * 1000000, .done = init_done, .owner = p});
+        .deadline_ns = now_ns + (int64_t)p->client->config.request_timeout_ms * 1000000,
+        .done = init_done, .owner = p});
     if (err) fatal(p, err, 0, err_str(err));
     p->id_in_flight = err == OK;
     return false;

@@ -103,7 +103,8 @@ enum err batch_builder_add(struct batch_builder *b, int64_t timestamp_ms, struct
 }
 
 /* `records` become the payload of a batch whose first 61 bytes the caller fills in and seals. */
-static enum err assemble(enum batch_codec codec, int level, const uint8_t *records, size_t len, uint8_t **out, size_t *out_len) {
+static enum err assemble(enum batch_codec codec, int level, const uint8_t *records, size_t len, uint8_t **out,
+                         size_t *out_len) {
     uint8_t *blob = NULL;
     size_t blob_len = len;
     if (codec != CODEC_NONE) {

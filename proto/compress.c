@@ -70,7 +70,9 @@ static enum err out_take(struct out *o, enum err err, uint8_t **out, size_t *out
     return OK;
 }
 
-static size_t expansion_guess(size_t in_len) { return in_len > SIZE_MAX / EXPANSION_GUESS ? in_len : in_len * EXPANSION_GUESS; }
+static size_t expansion_guess(size_t in_len) {
+    return in_len > SIZE_MAX / EXPANSION_GUESS ? in_len : in_len * EXPANSION_GUESS;
+}
 
 /* ---- gzip ------------------------------------------------------------------------------------- */
 
@@ -82,7 +84,8 @@ static size_t gzip_guess(const uint8_t *in, size_t in_len) {
     return declared / DEFLATE_RATIO_MAX <= in_len ? declared : expansion_guess(in_len);
 }
 
-static enum err gunzip_member(struct libdeflate_decompressor *d, struct out *o, const uint8_t **in, const uint8_t *end) {
+static enum err gunzip_member(struct libdeflate_decompressor *d, struct out *o, const uint8_t **in,
+                              const uint8_t *end) {
     for (;;) {
         size_t used = 0, made = 0;
         enum libdeflate_result res = libdeflate_gzip_decompress_ex(d, *in, (size_t)(end - *in), o->p + o->len,
@@ -288,7 +291,8 @@ static enum err zstd(int level, const uint8_t *in, size_t in_len, struct out *o)
 
 /* ---- all -------------------------------------------------------------------------------------- */
 
-enum err codec_decompress(enum batch_codec codec, const uint8_t *in, size_t in_len, size_t max_out_bytes, uint8_t **out, size_t *out_len) {
+enum err codec_decompress(enum batch_codec codec, const uint8_t *in, size_t in_len, size_t max_out_bytes,
+                          uint8_t **out, size_t *out_len) {
     if (codec >= CODEC_COUNT) return ERR_UNSUPPORTED;
     if (codec == CODEC_NONE && in_len > max_out_bytes) return ERR_TOO_LARGE;
     if (codec != CODEC_NONE && in_len == 0) return ERR_CORRUPT;
@@ -310,7 +314,8 @@ enum err codec_decompress(enum batch_codec codec, const uint8_t *in, size_t in_l
     return out_take(&o, err, out, out_len);
 }
 
-enum err codec_compress(enum batch_codec codec, int level, const uint8_t *in, size_t in_len, uint8_t **out, size_t *out_len) {
+enum err codec_compress(enum batch_codec codec, int level, const uint8_t *in, size_t in_len, uint8_t **out,
+                        size_t *out_len) {
     if (codec >= CODEC_COUNT) return ERR_UNSUPPORTED;
     struct out o;
     enum err err = out_init(&o, 0, SIZE_MAX);

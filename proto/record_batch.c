@@ -30,7 +30,9 @@ enum err batch_parse(const uint8_t *p, size_t len, struct batch_header *out) {
     if (len < BATCH_LENGTH_OVERHEAD) return ERR_TRUNCATED;
     int32_t length = (int32_t)load_be32(p + AT_LENGTH);
     if (length < AT_CRC - BATCH_LENGTH_OVERHEAD) return ERR_CORRUPT;
-    if (len < AT_CRC) return length < LENGTH_MIN || length > INT32_MAX - BATCH_LENGTH_OVERHEAD ? ERR_CORRUPT : ERR_TRUNCATED;
+    if (len < AT_CRC) {
+        return length < LENGTH_MIN || length > INT32_MAX - BATCH_LENGTH_OVERHEAD ? ERR_CORRUPT : ERR_TRUNCATED;
+    }
     out->magic = (int8_t)p[AT_MAGIC];
     if (out->magic != 2) return ERR_UNSUPPORTED; /* older formats may be shorter than our header */
     if (length < LENGTH_MIN || length > INT32_MAX - BATCH_LENGTH_OVERHEAD) return ERR_CORRUPT;

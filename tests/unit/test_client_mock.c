@@ -482,9 +482,11 @@ static void short_lived(struct producer_config *cfg) { cfg->delivery_timeout_ms 
 START_TEST(gives_up_after_the_delivery_time) {
     struct world w = world_open();
     struct tally t = {0};
-    struct producer *p = new_producer(&w, &t, short_lived);
+    struct producer *p = new_producer(&w, &t, NULL);
     for (int i = 0; i < 10; i++) send_sample(&w, p, "t", 0, i);
     flush(&w, p);
+    producer_destroy(p);
+    p = new_producer(&w, &t, short_lived);
     for (int b = 1; b <= BROKERS; b++) rd_kafka_mock_broker_set_down(w.mock, b);
     for (int i = 10; i < 20; i++) send_sample(&w, p, "t", 0, i);
     flush(&w, p);
@@ -555,13 +557,15 @@ START_TEST(waits_when_the_buffer_is_full) {
 }
 END_TEST
 
+static void in_no_hurry(struct producer_config *cfg) { cfg->linger_ms = TIMEOUT_MS; }
+
 START_TEST(destroying_a_producer_reports_the_rest) {
     struct world w = world_open();
     struct tally t = {0};
-    struct producer *p = new_producer(&w, &t, NULL);
+    struct producer *p = new_producer(&w, &t, in_no_hurry);
     for (int i = 0; i < 10; i++) send_sample(&w, p, "t", 0, i);
     producer_destroy(p);
-    ck_assert_int_eq(t.ok + t.failed, 10);
+    ck_assert_int_eq(t.failed, 10);
     ck_assert_int_eq(t.err, ERR_CLOSED);
     world_close(&w);
 }
@@ -643,7 +647,7 @@ START_TEST(offset_out_of_range) {
 END_TEST
 
 START_TEST(nobody_there) {
-    struct client *c = new_client("127.0.0.1:1,[::1]:1");
+    struct client *c = new_client("127.0.0.1:1");
     struct client_cluster *cluster;
     ck_assert_int_eq(client_describe(c, NULL, 0, 300, &cluster), ERR_CLOSED);
     ck_assert_ptr_nonnull(strstr(client_error(c), "refused"));
