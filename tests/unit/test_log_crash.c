@@ -273,12 +273,13 @@ static void crash(struct run *x) {
     sim_crash(x->m.world, 0, (enum sim_crash_policy)pick(x, 4));
 }
 
-static void one_life(struct run *x) {
+/* `crash_in`: the node goes down at that disk operation from now on; 0: not by itself. */
+static void one_life(struct run *x, uint64_t crash_in, uint32_t steps, bool stop) {
     x->down = false;
-    if (pick(x, 3)) sim_crash_at(x->m.world, 0, sim_disk_ops(x->m.world, 0) + 1 + pick(x, 400));
+    if (crash_in) sim_crash_at(x->m.world, 0, sim_disk_ops(x->m.world, 0) + crash_in);
     enum err err = machine_open(&x->m);
     if (err != OK) {
-        bool crashed = sim_crashed(x->m.world, 0);
+        bool crashed = x->down = sim_crashed(x->m.world, 0);
         crash(x);
         io_destroy(x->m.io);
         timers_free(&x->m.timers);
@@ -289,35 +290,55 @@ static void one_life(struct run *x) {
     for (uint32_t i = 0; i < x->m.config.shards; i++) x->m.shards[i]->sync_all_logs = 1 + (uint32_t)pick(x, 6);
     x->strays = !x->m.recovery.fresh && !x->m.recovery.clean;
     check_all(x);
-    uint32_t steps = 20 + (uint32_t)pick(x, 600);
     for (uint32_t i = 0; i < steps && !x->down && !x->message[0]; i++) {
         step(x);
         x->down |= sim_crashed(x->m.world, 0);
     }
     if (!x->down && x->m.failed != OK && !x->message[0]) snprintf(x->message, sizeof x->message, "latched: %s", err_str(x->m.failed));
-    bool stopped = !x->down && !x->message[0] && pick(x, 4) == 0 && machine_stop(&x->m);
+    bool stopped = !x->down && !x->message[0] && stop && machine_stop(&x->m);
     if (stopped) check_files_exact(x);
     else crash(x);
     forget_logs(x);
     machine_close(&x->m);
 }
 
-static bool run_seed(uint64_t seed, char *message, size_t len) {
-    struct run x = {.seed = seed, .rng = {seed * 0x9e3779b97f4a7c15u}};
-    x.m.world = sim_world_new(seed);
-    ASSERT(x.m.world);
-    x.m.config = machine_config("/data", 1 + (uint32_t)pick(&x, 2));
-    x.m.config.journal_bytes = pick(&x, 2) ? 2u << 20 : 8u << 20;
-    x.m.config.journal_piece_bytes = 256u << 10;
-    x.m.config.tail_bytes = pick(&x, 2) ? 64u << 10 : 4u << 20;
-    x.m.config.open_files_max = 16;
-    x.m.config.direct = pick(&x, 4) != 0;
-    x.lives = 1 + (int)pick(&x, 6);
-    for (int i = 0; i < x.lives && !x.message[0]; i++) one_life(&x);
-    for (uint32_t i = 0; i < MODELS_MAX; i++) model_free(&x.models[i]);
-    sim_world_free(x.m.world);
-    snprintf(message, len, "%s", x.message);
-    return x.message[0] == '\0';
+static void run_begin(struct run *x, uint64_t seed) {
+    *x = (struct run){.seed = seed, .rng = {seed * 0x9e3779b97f4a7c15u}};
+    x->m.world = sim_world_new(seed);
+    ASSERT(x->m.world);
+    x->m.config = machine_config("/data", 1 + (uint32_t)pick(x, 2));
+    x->m.config.journal_bytes = pick(x, 2) ? 2u << 20 : 8u << 20;
+    x->m.config.journal_piece_bytes = 256u << 10;
+    x->m.config.tail_bytes = pick(x, 2) ? 64u << 10 : 4u << 20;
+    x->m.config.open_files_max = 16;
+    x->m.config.direct = pick(x, 4) != 0;
+}
+
+static void run_end(struct run *x) {
+    for (uint32_t i = 0; i < MODELS_MAX; i++) model_free(&x->models[i]);
+    sim_world_free(x->m.world);
+}
+
+static void run_seed(struct run *x, uint64_t seed) {
+    run_begin(x, seed);
+    uint64_t lives = 1 + pick(x, 6);
+    for (uint64_t i = 0; i < lives && !x->message[0]; i++) {
+        uint64_t crash_in = pick(x, 3) ? 1 + pick(x, 400) : 0, steps = 20 + pick(x, 600), stop = pick(x, 4);
+        one_life(x, crash_in, (uint32_t)steps, stop == 0);
+    }
+    run_end(x);
+}
+
+/* The same life, cut off at its operation number `at`, then a recovery that is cut off too, then one that is not. False: the life
+ * has fewer operations. */
+static bool run_cut_at(struct run *x, uint64_t seed, uint64_t at) {
+    run_begin(x, seed);
+    one_life(x, at, 120, true);
+    bool cut = x->down;
+    if (!x->message[0]) one_life(x, 1 + at % 23, 0, false);
+    if (!x->message[0]) one_life(x, 0, 5, true);
+    run_end(x);
+    return cut;
 }
 
 static uint64_t from_env(const char *name, uint64_t otherwise) {
@@ -328,10 +349,24 @@ static uint64_t from_env(const char *name, uint64_t otherwise) {
 START_TEST(crashes_lose_nothing_that_was_durable) {
     uint64_t from = from_env("VARVE_SEED_FROM", 1), seeds = from_env("VARVE_SEEDS", 150);
     for (uint64_t seed = from; seed < from + seeds; seed++) {
-        char message[600];
-        bool ok = run_seed(seed, message, sizeof message);
-        ck_assert_msg(ok, "seed %llu: %s", (unsigned long long)seed, message);
+        struct run x;
+        run_seed(&x, seed);
+        ck_assert_msg(!x.message[0], "seed %llu: %s", (unsigned long long)seed, x.message);
     }
+}
+END_TEST
+
+START_TEST(every_operation_may_be_the_last) {
+    uint64_t from = from_env("VARVE_SEED_FROM", 1), seeds = (from_env("VARVE_SEEDS", 150) + 74) / 75;
+    for (uint64_t seed = from; seed < from + seeds; seed++)
+        for (uint64_t at = 1;; at++) {
+            struct run x;
+            bool cut = run_cut_at(&x, seed, at);
+            ck_assert_msg(!x.message[0], "seed %llu, operation %llu: %s", (unsigned long long)seed, (unsigned long long)at, x.message);
+            if (cut) continue;
+            ck_assert_uint_gt(at, 50); /* it was a life worth the name */
+            break;
+        }
 }
 END_TEST
 
@@ -343,6 +378,7 @@ int main(void) {
     TCase *t = tcase_create("crash");
     tcase_set_timeout(t, 0);
     tcase_add_test(t, crashes_lose_nothing_that_was_durable);
+    tcase_add_test(t, every_operation_may_be_the_last);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_set_fork_status(r, CK_NOFORK);
