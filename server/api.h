@@ -19,7 +19,8 @@ static inline const struct image *request_image(const struct request *rq) { retu
 MUST_CHECK void *request_alloc(struct request *rq, size_t count, size_t size);
 /* After a decode: false when the body does not parse; the connection is being closed then. */
 MUST_CHECK bool request_decoded(struct request *rq, enum err err);
-/* A copy that lives as long as the request (reactor 0 may do this while a change waits there); a null string when memory is out. */
+/* A copy that lives as long as the request (reactor 0 may do this while a change waits there); a null string when
+ * memory is out. */
 struct str request_copy(struct request *rq, struct str s);
 struct str request_printf(struct request *rq, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
@@ -47,8 +48,10 @@ bool topic_name_internal(struct str name);
 /* Where a partition is; what a request that names it gets if it is nowhere. */
 struct api_partition { struct reactor *owner; uint64_t plid; int32_t index; int16_t error; };
 /* By name, or by id when `by_id`. */
-struct api_partition request_find_partition(struct request *rq, bool by_id, struct str name, const struct uuid *id, int32_t partition);
-const struct image_topic *request_find_topic(struct request *rq, bool by_id, struct str name, const struct uuid *id, int16_t *error);
+struct api_partition request_find_partition(struct request *rq, bool by_id, struct str name, const struct uuid *id,
+                                            int32_t partition);
+const struct image_topic *request_find_topic(struct request *rq, bool by_id, struct str name, const struct uuid *id,
+                                             int16_t *error);
 
 /* A set of numbers in the request's memory, to find what is named twice. */
 struct number_set { uint64_t *slots; size_t mask; };
@@ -66,7 +69,8 @@ int32_t name_set_add(struct name_set *s, int32_t index);
 int16_t api_change_error(enum err err);
 
 /* What is allowed: 0, or INVALID_CONFIG with a sentence. Values may not be null. */
-int16_t topic_overrides_check(struct request *rq, const struct topic_override *overrides, size_t count, struct str *why);
+int16_t topic_overrides_check(struct request *rq, const struct topic_override *overrides, size_t count,
+                              struct str *why);
 
 /* Creates a topic in the background, with the broker's defaults (api_create_topics.c). Names that
  * exist by then, or may not exist, are left alone. */

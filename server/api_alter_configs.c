@@ -99,23 +99,28 @@ static struct str edit_list(struct request *rq, struct str now, struct str chang
     return (struct str){out, len};
 }
 
-static int16_t edit_list_config(struct request *rq, struct alter_resource *r, const struct alter_entry *a, struct overrides *o) {
+static int16_t edit_list_config(struct request *rq, struct alter_resource *r, const struct alter_entry *a,
+                                struct overrides *o) {
     const struct topic_config_key *key = topic_config_find(a->name);
     bool append = a->operation == OP_APPEND;
     ASSERT(key != NULL); /* check_entries() */
     if (key->type != CONFIG_LIST)
-        return refuse(r, KERR_INVALID_CONFIG, request_printf(rq, "Can't %s to key %s because its type is not LIST.", append ? "APPEND" : "SUBTRACT", key->name));
+        return refuse(r, KERR_INVALID_CONFIG,
+                      request_printf(rq, "Can't %s to key %s because its type is not LIST.",
+                                     append ? "APPEND" : "SUBTRACT", key->name));
     char buf[TOPIC_CONFIG_TEXT_BYTES];
     enum config_source source;
     const struct topic_override *there = find_override(o, a->name);
-    struct str now = there ? there->value : str_from(topic_config_default_text(&request_broker(rq)->config, key, buf, &source));
+    struct str now = there ? there->value : str_from(topic_config_default_text(&request_broker(rq)->config, key, buf,
+        &source));
     struct str value = edit_list(rq, now, a->value, append);
     if (!value.p) return refuse(r, KERR_KAFKA_STORAGE_ERROR, STR_LIT("Out of memory"));
     set_override(o, a->name, value);
     return KERR_NONE;
 }
 
-static int16_t apply_entry(struct request *rq, struct alter_resource *r, const struct alter_entry *a, struct overrides *o) {
+static int16_t apply_entry(struct request *rq, struct alter_resource *r, const struct alter_entry *a,
+                           struct overrides *o) {
     if (a->operation == OP_APPEND || a->operation == OP_SUBTRACT) return edit_list_config(rq, r, a, o);
     if (a->operation == OP_DELETE) drop_override(o, a->name);
     else set_override(o, a->name, a->value);
@@ -123,19 +128,22 @@ static int16_t apply_entry(struct request *rq, struct alter_resource *r, const s
 }
 
 /* Only what changes becomes a record. */
-static void add_records(struct controller_edit *e, const struct alter_resource *r, const struct image_topic *t, struct overrides *o) {
+static void add_records(struct controller_edit *e, const struct alter_resource *r, const struct image_topic *t,
+                        struct overrides *o) {
     for (size_t i = 0; i < o->count; i++) {
         const char *now = NULL;
         for (uint32_t k = 0; k < t->configs.count && !now; k++)
             if (str_is(o->list[i].name, t->configs.list[k].name)) now = t->configs.list[k].value;
-        if (!now || !str_is(o->list[i].value, now)) controller_set_config(e, API_RESOURCE_TOPIC, r->name, o->list[i].name, o->list[i].value);
+        if (!now || !str_is(o->list[i].value, now))
+            controller_set_config(e, API_RESOURCE_TOPIC, r->name, o->list[i].name, o->list[i].value);
     }
     for (uint32_t k = 0; k < t->configs.count; k++)
         if (!find_override(o, str_from(t->configs.list[k].name)))
             controller_set_config(e, API_RESOURCE_TOPIC, r->name, str_from(t->configs.list[k].name), STR_NULL);
 }
 
-static void alter_topic(struct alter_state *s, struct alter_resource *r, const struct image_topic *t, struct controller_edit *e) {
+static void alter_topic(struct alter_state *s, struct alter_resource *r, const struct image_topic *t,
+                        struct controller_edit *e) {
     struct request *rq = s->rq;
     struct overrides o = {.list = malloc((t->configs.count + (size_t)r->count + 1) * sizeof *o.list)};
     if (!o.list) {
@@ -171,13 +179,16 @@ static bool check_entries(struct alter_state *s, struct alter_resource *r) {
         const struct alter_entry *a = &r->entries[i];
         names[i] = a->name;
         if (!topic_config_find(a->name)) {
-            refuse(r, KERR_INVALID_CONFIG, request_printf(s->rq, "Unknown topic config name: %.*s", (int)MIN(a->name.len, 200), a->name.p));
+            refuse(r, KERR_INVALID_CONFIG,
+                   request_printf(s->rq, "Unknown topic config name: %.*s", (int)MIN(a->name.len, 200), a->name.p));
             return true;
         }
         if (name_set_add(&seen, i) >= 0) refuse(r, KERR_INVALID_REQUEST, STR_LIT("Error due to duplicate config keys"));
-        else if (a->operation < OP_SET || a->operation > OP_SUBTRACT) refuse(r, KERR_INVALID_REQUEST, STR_LIT("Unknown operation type"));
+        else if (a->operation < OP_SET || a->operation > OP_SUBTRACT)
+            refuse(r, KERR_INVALID_REQUEST, STR_LIT("Unknown operation type"));
         else if (a->operation != OP_DELETE && !a->value.p)
-            refuse(r, KERR_INVALID_REQUEST, request_printf(s->rq, "Null value not supported for : %.*s", (int)MIN(a->name.len, 200), a->name.p));
+            refuse(r, KERR_INVALID_REQUEST,
+                   request_printf(s->rq, "Null value not supported for : %.*s", (int)MIN(a->name.len, 200), a->name.p));
     }
     return true;
 }
@@ -212,7 +223,8 @@ static void submit(struct alter_state *s, void (*done)(struct controller_change 
 
 static void settle(struct alter_state *s) {
     for (int32_t i = 0; i < s->count; i++)
-        if (!s->resources[i].error && s->change.err) refuse(&s->resources[i], api_change_error(s->change.err), str_from(err_str(s->change.err)));
+        if (!s->resources[i].error && s->change.err)
+            refuse(&s->resources[i], api_change_error(s->change.err), str_from(err_str(s->change.err)));
 }
 
 static struct alter_state *state_new(struct request *rq) {
@@ -221,7 +233,7 @@ static struct alter_state *state_new(struct request *rq) {
     return s;
 }
 
-/* ---- IncrementalAlterConfigs -------------------------------------------------------------------------------------- */
+/* ---- IncrementalAlterConfigs -------------------- */
 
 static void incremental_done(struct controller_change *ch) {
     struct alter_state *s = ch->owner;
@@ -251,16 +263,18 @@ void api_incremental_alter_configs(struct request *rq) {
     if (!s->resources) return;
     for (int32_t i = 0; i < s->count; i++) {
         struct alter_resource *r = &s->resources[i];
-        *r = (struct alter_resource){.type = m.resources[i].resource_type, .name = m.resources[i].resource_name, .count = MAX(m.resources[i].configs_n, 0)};
+        *r = (struct alter_resource){.type = m.resources[i].resource_type, .name = m.resources[i].resource_name,
+                                     .count = MAX(m.resources[i].configs_n, 0)};
         r->entries = request_alloc(rq, (size_t)r->count, sizeof *r->entries);
         if (!r->entries) return;
         for (int32_t k = 0; k < r->count; k++)
-            r->entries[k] = (struct alter_entry){m.resources[i].configs[k].name, m.resources[i].configs[k].value, m.resources[i].configs[k].config_operation};
+            r->entries[k] = (struct alter_entry){m.resources[i].configs[k].name, m.resources[i].configs[k].value,
+                                                 m.resources[i].configs[k].config_operation};
     }
     submit(s, incremental_done);
 }
 
-/* ---- AlterConfigs ------------------------------------------------------------------------------------------------------ */
+/* ---- AlterConfigs -------------------- */
 
 static void alter_done(struct controller_change *ch) {
     struct alter_state *s = ch->owner;
@@ -291,12 +305,14 @@ void api_alter_configs(struct request *rq) {
     for (int32_t i = 0; i < s->count; i++) {
         struct alter_resource *r = &s->resources[i];
         *r = (struct alter_resource){
-            .type = m.resources[i].resource_type, .name = m.resources[i].resource_name, .count = MAX(m.resources[i].configs_n, 0), .replace = true,
+            .type = m.resources[i].resource_type, .name = m.resources[i].resource_name,
+            .count = MAX(m.resources[i].configs_n, 0), .replace = true,
         };
         r->entries = request_alloc(rq, (size_t)r->count, sizeof *r->entries);
         if (!r->entries) return;
         for (int32_t k = 0; k < r->count; k++)
-            r->entries[k] = (struct alter_entry){m.resources[i].configs[k].name, m.resources[i].configs[k].value, OP_SET};
+            r->entries[k] = (struct alter_entry){m.resources[i].configs[k].name, m.resources[i].configs[k].value,
+                                                 OP_SET};
     }
     submit(s, alter_done);
 }

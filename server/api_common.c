@@ -12,7 +12,8 @@ void *request_alloc(struct request *rq, size_t count, size_t size) {
 
 bool request_decoded(struct request *rq, enum err err) {
     if (!err) return true;
-    request_close(rq, err == ERR_NOMEM ? "the request needs more memory than request.arena.max.bytes" : "the body does not parse");
+    if (err == ERR_NOMEM) request_close(rq, "the request needs more memory than request.arena.max.bytes");
+    else request_close(rq, "the body does not parse");
     return false;
 }
 
@@ -59,22 +60,27 @@ const char *topic_name_problem(struct str name) {
     if (str_is(name, METADATA_TOPIC)) return "The topic name is reserved for the metadata log";
     for (int32_t i = 0; i < name.len; i++) {
         char c = name.p[i];
-        bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
-        if (!ok) return "The topic name has characters other than ASCII letters, digits, '.', '_' and '-'";
+        bool alnum = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        if (!alnum && c != '.' && c != '_' && c != '-')
+            return "The topic name has characters other than ASCII letters, digits, '.', '_' and '-'";
     }
     return NULL;
 }
 
-bool topic_name_internal(struct str name) { return str_is(name, "__consumer_offsets") || str_is(name, "__transaction_state"); }
+bool topic_name_internal(struct str name) {
+    return str_is(name, "__consumer_offsets") || str_is(name, "__transaction_state");
+}
 
-const struct image_topic *request_find_topic(struct request *rq, bool by_id, struct str name, const struct uuid *id, int16_t *error) {
+const struct image_topic *request_find_topic(struct request *rq, bool by_id, struct str name, const struct uuid *id,
+                                             int16_t *error) {
     const struct image *im = request_image(rq);
     const struct image_topic *t = by_id ? image_topic_by_id(im, id) : image_topic_by_name(im, name);
     *error = t ? KERR_NONE : by_id ? KERR_UNKNOWN_TOPIC_ID : KERR_UNKNOWN_TOPIC_OR_PARTITION;
     return t;
 }
 
-struct api_partition request_find_partition(struct request *rq, bool by_id, struct str name, const struct uuid *id, int32_t partition) {
+struct api_partition request_find_partition(struct request *rq, bool by_id, struct str name, const struct uuid *id,
+                                            int32_t partition) {
     struct api_partition found = {.index = partition};
     const struct image_topic *t = request_find_topic(rq, by_id, name, id, &found.error);
     if (!t) return found;
@@ -136,18 +142,21 @@ int16_t api_change_error(enum err err) {
     }
 }
 
-int16_t topic_overrides_check(struct request *rq, const struct topic_override *overrides, size_t count, struct str *why) {
+int16_t topic_overrides_check(struct request *rq, const struct topic_override *overrides, size_t count,
+                              struct str *why) {
     char text[256];
     for (size_t i = 0; i < count; i++) {
         if (!overrides[i].value.p) {
-            *why = request_printf(rq, "Null value not supported for topic configs: %.*s", (int)MIN(overrides[i].name.len, 200), overrides[i].name.p);
+            *why = request_printf(rq, "Null value not supported for topic configs: %.*s",
+                                  (int)MIN(overrides[i].name.len, 200), overrides[i].name.p);
             return KERR_INVALID_CONFIG;
         }
         if (topic_config_check(overrides[i].name, overrides[i].value, text, sizeof text) == OK) continue;
         *why = request_copy(rq, str_from(text));
         return KERR_INVALID_CONFIG;
     }
-    if (topic_config_check_all(&request_broker(rq)->config, overrides, count, text, sizeof text) == OK) return KERR_NONE;
+    if (topic_config_check_all(&request_broker(rq)->config, overrides, count, text, sizeof text) == OK)
+        return KERR_NONE;
     *why = request_copy(rq, str_from(text));
     return KERR_INVALID_CONFIG;
 }

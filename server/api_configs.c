@@ -5,7 +5,9 @@
 typedef struct k_describe_configs_response_results_configs config_entry;
 typedef struct k_describe_configs_response_results_configs_synonyms config_entry_synonym;
 
-static int8_t source_of(enum config_source source) { return source == CONFIG_DEFAULT ? SOURCE_DEFAULT : SOURCE_STATIC_BROKER; }
+static int8_t source_of(enum config_source source) {
+    return source == CONFIG_DEFAULT ? SOURCE_DEFAULT : SOURCE_STATIC_BROKER;
+}
 
 static bool wanted(const struct config_listing *l, const char *name) {
     if (!l->keys) return true;
@@ -20,19 +22,23 @@ static const struct topic_override *override_of(const struct config_listing *l, 
     return NULL;
 }
 
-static struct str doc_of(const struct config_listing *l, const char *doc) { return l->documentation ? str_from(doc) : STR_NULL; }
+static struct str doc_of(const struct config_listing *l, const char *doc) {
+    return l->documentation ? str_from(doc) : STR_NULL;
+}
 
 /* ---- topics ------------------------------------------------------------------------------------------- */
 
 /* "Synonyms when asked: topic value, then dynamic broker, static broker, default." */
-static bool topic_synonyms(struct config_listing *l, config_entry *e, const struct topic_config_key *key, const struct topic_override *set) {
+static bool topic_synonyms(struct config_listing *l, config_entry *e, const struct topic_config_key *key,
+                           const struct topic_override *set) {
     struct config_synonym broker[TOPIC_CONFIG_SYNONYMS_MAX];
     size_t n = topic_config_synonyms(&request_broker(l->rq)->config, key, broker);
     e->synonyms = request_alloc(l->rq, n + 1, sizeof *e->synonyms);
     if (!e->synonyms) return false;
     if (set) e->synonyms[e->synonyms_n++] = (config_entry_synonym){e->name, e->value, SOURCE_TOPIC};
     for (size_t i = 0; i < n; i++)
-        e->synonyms[e->synonyms_n++] = (config_entry_synonym){str_from(broker[i].name), str_from(broker[i].value), source_of(broker[i].source)};
+        e->synonyms[e->synonyms_n++] = (config_entry_synonym){str_from(broker[i].name), str_from(broker[i].value),
+                                                              source_of(broker[i].source)};
     return true;
 }
 
@@ -48,7 +54,8 @@ static bool topic_entry(struct config_listing *l, config_entry *e, const struct 
         e->value = request_copy(l->rq, set->value);
         e->config_source = SOURCE_TOPIC;
     } else {
-        e->value = request_copy(l->rq, str_from(topic_config_default_text(&request_broker(l->rq)->config, key, buf, &source)));
+        e->value = request_copy(l->rq,
+                                str_from(topic_config_default_text(&request_broker(l->rq)->config, key, buf, &source)));
         e->config_source = source_of(source);
     }
     return !l->synonyms || topic_synonyms(l, e, key, set);
@@ -70,8 +77,10 @@ bool list_topic_configs(struct config_listing *l) {
 static bool broker_synonyms(struct config_listing *l, config_entry *e, const struct config_key *key) {
     e->synonyms = request_alloc(l->rq, 2, sizeof *e->synonyms);
     if (!e->synonyms) return false;
-    if (e->config_source != SOURCE_DEFAULT) e->synonyms[e->synonyms_n++] = (config_entry_synonym){e->name, e->value, e->config_source};
-    if (key->initial) e->synonyms[e->synonyms_n++] = (config_entry_synonym){e->name, str_from(key->initial), SOURCE_DEFAULT};
+    if (e->config_source != SOURCE_DEFAULT)
+        e->synonyms[e->synonyms_n++] = (config_entry_synonym){e->name, e->value, e->config_source};
+    if (key->initial)
+        e->synonyms[e->synonyms_n++] = (config_entry_synonym){e->name, str_from(key->initial), SOURCE_DEFAULT};
     return true;
 }
 

@@ -38,7 +38,8 @@ static int16_t check_name(struct create_state *s, int32_t i, const struct image 
     const char *problem = topic_name_problem(r->name);
     if (problem) return refuse(r, KERR_INVALID_TOPIC_EXCEPTION, str_from(problem));
     if (image_topic_by_name(im, r->name))
-        return refuse(r, KERR_TOPIC_ALREADY_EXISTS, request_printf(s->rq, "Topic '%.*s' already exists.", r->name.len, r->name.p));
+        return refuse(r, KERR_TOPIC_ALREADY_EXISTS,
+                      request_printf(s->rq, "Topic '%.*s' already exists.", r->name.len, r->name.p));
     const struct image_topic *other = image_topic_colliding(im, r->name);
     if (other || name_set_add(&s->folded, i) >= 0)
         return refuse(r, KERR_INVALID_TOPIC_EXCEPTION,
@@ -54,9 +55,11 @@ static int compare_numbers(const void *a, const void *b) {
 /* "0-based, consecutive", each on brokers that exist, each once. */
 static int16_t check_assignments(struct create_state *s, const topic_spec *t, topic_result *r) {
     if (t->num_partitions != -1)
-        return refuse(r, KERR_INVALID_REQUEST, STR_LIT("A manual partition assignment was given, but numPartitions was not -1."));
+        return refuse(r, KERR_INVALID_REQUEST,
+                      STR_LIT("A manual partition assignment was given, but numPartitions was not -1."));
     if (t->replication_factor != -1)
-        return refuse(r, KERR_INVALID_REQUEST, STR_LIT("A manual partition assignment was given, but replication factor was not -1."));
+        return refuse(r, KERR_INVALID_REQUEST,
+                      STR_LIT("A manual partition assignment was given, but replication factor was not -1."));
     int32_t n = t->assignments_n;
     int32_t *numbers = malloc((size_t)n * sizeof *numbers);
     if (!numbers) return refuse(r, KERR_KAFKA_STORAGE_ERROR, STR_LIT("Out of memory"));
@@ -65,10 +68,13 @@ static int16_t check_assignments(struct create_state *s, const topic_spec *t, to
     bool dense = true;
     for (int32_t i = 0; i < n; i++) dense = dense && numbers[i] == i;
     free(numbers);
-    if (!dense) return refuse(r, KERR_INVALID_REPLICA_ASSIGNMENT, STR_LIT("Partitions must be numbered 0, 1, 2, ... without gaps."));
+    if (!dense) return refuse(r, KERR_INVALID_REPLICA_ASSIGNMENT,
+                              STR_LIT("Partitions must be numbered 0, 1, 2, ... without gaps."));
     for (int32_t i = 0; i < n; i++) {
-        if (t->assignments[i].broker_ids_n == 1 && t->assignments[i].broker_ids[0] == request_broker(s->rq)->config.node_id) continue;
-        return refuse(r, KERR_INVALID_REPLICA_ASSIGNMENT, STR_LIT("Each partition needs one replica on each of some brokers that exist."));
+        if (t->assignments[i].broker_ids_n == 1 &&
+            t->assignments[i].broker_ids[0] == request_broker(s->rq)->config.node_id) continue;
+        return refuse(r, KERR_INVALID_REPLICA_ASSIGNMENT,
+                      STR_LIT("Each partition needs one replica on each of some brokers that exist."));
     }
     r->num_partitions = n;
     r->replication_factor = 1;
@@ -78,14 +84,18 @@ static int16_t check_assignments(struct create_state *s, const topic_spec *t, to
 static int16_t check_counts(struct create_state *s, const topic_spec *t, topic_result *r) {
     const struct config *c = &request_broker(s->rq)->config;
     r->num_partitions = t->num_partitions == -1 ? c->num_partitions : t->num_partitions;
-    r->replication_factor = t->replication_factor == -1 ? (int16_t)c->default_replication_factor : t->replication_factor;
+    r->replication_factor = t->replication_factor;
+    if (t->replication_factor == -1) r->replication_factor = (int16_t)c->default_replication_factor;
     if (r->replication_factor <= 0)
-        return refuse(r, KERR_INVALID_REPLICATION_FACTOR, STR_LIT("Replication factor must be larger than 0, or -1 to use the default value."));
+        return refuse(r, KERR_INVALID_REPLICATION_FACTOR,
+                      STR_LIT("Replication factor must be larger than 0, or -1 to use the default value."));
     if (r->num_partitions <= 0)
-        return refuse(r, KERR_INVALID_PARTITIONS, STR_LIT("Number of partitions must be larger than 0, or -1 to use the default value."));
+        return refuse(r, KERR_INVALID_PARTITIONS,
+                      STR_LIT("Number of partitions must be larger than 0, or -1 to use the default value."));
     if (r->replication_factor > 1)
         return refuse(r, KERR_INVALID_REPLICATION_FACTOR,
-                      request_printf(s->rq, "Unable to replicate the partition %d time(s): there is 1 broker.", r->replication_factor));
+                      request_printf(s->rq, "Unable to replicate the partition %d time(s): there is 1 broker.",
+                                     r->replication_factor));
     return KERR_NONE;
 }
 
@@ -94,7 +104,8 @@ static int16_t check_limits(struct create_state *s, topic_result *r, const struc
     if (sum > PARTITIONS_PER_REQUEST_MAX)
         return refuse(r, KERR_POLICY_VIOLATION, STR_LIT("Excessively large number of partitions per request."));
     if (im->partition_count + sum > request_broker(s->rq)->config.max_topic_partitions)
-        return refuse(r, KERR_POLICY_VIOLATION, STR_LIT("The cluster would have more partitions than max.topic.partitions allows."));
+        return refuse(r, KERR_POLICY_VIOLATION,
+                      STR_LIT("The cluster would have more partitions than max.topic.partitions allows."));
     return KERR_NONE;
 }
 
@@ -140,7 +151,8 @@ static void make(struct controller_change *ch, struct controller_edit *e) {
 static bool fill_configs(struct create_state *s, int32_t i) {
     topic_result *r = &s->out.topics[i];
     if (request_version(s->rq) < 5) return true;
-    struct config_listing l = {.rq = s->rq, .overrides = s->overrides[i], .override_count = (size_t)s->specs[i]->configs_n};
+    struct config_listing l = {.rq = s->rq, .overrides = s->overrides[i],
+                               .override_count = (size_t)s->specs[i]->configs_n};
     if (!list_topic_configs(&l)) return false;
     r->configs = request_alloc(s->rq, (size_t)l.count, sizeof *r->configs);
     if (!r->configs) return false;
@@ -187,7 +199,8 @@ static bool copy_overrides(struct create_state *s, int32_t i) {
     const topic_spec *t = s->specs[i];
     s->overrides[i] = request_alloc(s->rq, (size_t)t->configs_n, sizeof *s->overrides[i]);
     if (!s->overrides[i]) return false;
-    for (int32_t k = 0; k < t->configs_n; k++) s->overrides[i][k] = (struct topic_override){t->configs[k].name, t->configs[k].value};
+    for (int32_t k = 0; k < t->configs_n; k++)
+        s->overrides[i][k] = (struct topic_override){t->configs[k].name, t->configs[k].value};
     return true;
 }
 

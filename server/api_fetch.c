@@ -129,7 +129,8 @@ static enum err split_refs(struct fetch_state *s, struct wire_writer *w) {
         const struct log_read *read = s->items[i].part.read;
         if (!read || s->items[i].result->records.p != w->refs[from].b.p || read->slice_count == 0) continue;
         for (uint32_t k = 0; k < read->slice_count; k++)
-            refs[n++] = (struct wire_ref){w->refs[from].at, {slice_data(&read->slices[k]), (int32_t)read->slices[k].len}};
+            refs[n++] = (struct wire_ref){w->refs[from].at,
+                                          {slice_data(&read->slices[k]), (int32_t)read->slices[k].len}};
         from++;
     }
     free(w->refs);
@@ -287,7 +288,8 @@ static void add_item(struct fetch_state *s, const struct k_fetch_request_topics 
     r->preferred_read_replica = -1;
     r->records = (struct bytes){(const uint8_t *)"", 0}; /* never null: librdkafka takes that for an error */
     item->result = r;
-    struct api_partition where = request_find_partition(s->rq, request_version(s->rq) >= 13, t->topic, &t->topic_id, p->partition);
+    struct api_partition where = request_find_partition(s->rq, request_version(s->rq) >= 13, t->topic, &t->topic_id,
+                                                        p->partition);
     if (where.error) {
         result_error(s, r, where.error, -1);
         s->refused = true;
@@ -296,7 +298,8 @@ static void add_item(struct fetch_state *s, const struct k_fetch_request_topics 
     item->owner = where.owner;
     item->part = (struct fetch_part){
         .plid = where.plid, .offset = p->fetch_offset, .max_bytes = p->partition_max_bytes,
-        .current_leader_epoch = p->current_leader_epoch, .last_fetched_epoch = p->last_fetched_epoch, .diverging_epoch = -1,
+        .current_leader_epoch = p->current_leader_epoch, .last_fetched_epoch = p->last_fetched_epoch,
+        .diverging_epoch = -1,
     };
 }
 

@@ -27,7 +27,8 @@ struct metadata_state {
     uint32_t create_count;
 };
 
-static bool ask_epoch(struct metadata_state *s, struct metadata_op *op, uint64_t plid, struct k_metadata_response_topics_partitions *target) {
+static bool ask_epoch(struct metadata_state *s, struct metadata_op *op, uint64_t plid,
+                      struct k_metadata_response_topics_partitions *target) {
     if (op->count == op->cap) {
         uint32_t cap = op->cap ? op->cap * 2 : 16;
         uint64_t *plids = request_alloc(s->rq, cap, sizeof *plids);
@@ -82,17 +83,20 @@ static void refuse_topic(struct metadata_state *s, struct k_metadata_response_to
 }
 
 /* One topic that was asked for and does not exist. "Create in the background and still answer 3." */
-static void unknown_topic(struct metadata_state *s, struct k_metadata_response_topics *out, const struct k_metadata_request_topics *asked) {
+static void unknown_topic(struct metadata_state *s, struct k_metadata_response_topics *out,
+                          const struct k_metadata_request_topics *asked) {
     if (topic_name_problem(asked->name)) {
         refuse_topic(s, out, asked, false, KERR_INVALID_TOPIC_EXCEPTION);
         return;
     }
     refuse_topic(s, out, asked, false, KERR_UNKNOWN_TOPIC_OR_PARTITION);
     bool create = s->in.allow_auto_topic_creation && request_broker(s->rq)->config.auto_create_topics;
-    if (create && !topic_name_internal(asked->name) && s->create_count < AUTO_CREATE_MAX) s->create[s->create_count++] = asked->name;
+    if (create && !topic_name_internal(asked->name) && s->create_count < AUTO_CREATE_MAX)
+        s->create[s->create_count++] = asked->name;
 }
 
-static bool fill_asked(struct metadata_state *s, const struct k_metadata_request_topics *asked, struct number_set *seen) {
+static bool fill_asked(struct metadata_state *s, const struct k_metadata_request_topics *asked,
+                       struct number_set *seen) {
     int16_t version = request_version(s->rq);
     bool by_id = asked->name.p == NULL;
     int16_t error = KERR_NONE;
@@ -179,7 +183,8 @@ static bool ask_epochs(struct metadata_state *s) {
         if (op->count == 0) continue;
         op->state = s;
         op->ask = (struct partition_epochs){
-            .op = {.caller = s->rq->reactor, .owner = &b->reactors[i], .done = epochs_done}, .count = op->count, .plids = op->plids,
+            .op = {.caller = s->rq->reactor, .owner = &b->reactors[i], .done = epochs_done}, .count = op->count,
+            .plids = op->plids,
         };
         op->ask.epochs = request_alloc(s->rq, op->count, sizeof *op->ask.epochs);
         if (!op->ask.epochs) return false;

@@ -51,7 +51,8 @@ static bool timestamp_known(int64_t timestamp, int16_t version) {
     return timestamp >= -6 && version >= since[-timestamp];
 }
 
-static void add_offset(struct offsets_state *s, struct str topic, const struct k_list_offsets_request_topics_partitions *p, offset_result *r) {
+static void add_offset(struct offsets_state *s, struct str topic,
+                       const struct k_list_offsets_request_topics_partitions *p, offset_result *r) {
     k_list_offsets_response_topics_partitions_init(r);
     r->partition_index = p->partition_index;
     r->timestamp = r->offset = -1;
@@ -141,7 +142,8 @@ static void epoch_done(struct partition_op *base) {
     if (--s->waiting == 0) epochs_finish(s);
 }
 
-static void add_epoch(struct epochs_state *s, struct str topic, const struct k_offset_for_leader_epoch_request_topics_partitions *p, epoch_result *r) {
+static void add_epoch(struct epochs_state *s, struct str topic,
+                      const struct k_offset_for_leader_epoch_request_topics_partitions *p, epoch_result *r) {
     k_offset_for_leader_epoch_response_topics_partitions_init(r);
     r->partition = p->partition;
     r->leader_epoch = -1;

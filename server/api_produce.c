@@ -102,7 +102,8 @@ static void add_item(struct produce_state *s, const struct k_produce_request_top
     item->result = result;
     item->op = (struct partition_produce){
         .op = {.caller = s->rq->reactor, .owner = where.owner, .plid = where.plid, .done = item_done},
-        .records = p->records, .api_version = request_version(s->rq), .acks = s->in.acks, .timeout_ms = s->in.timeout_ms,
+        .records = p->records, .api_version = request_version(s->rq), .acks = s->in.acks,
+        .timeout_ms = s->in.timeout_ms,
     };
 }
 
@@ -123,7 +124,8 @@ static bool add_items(struct produce_state *s) {
         r->partition_responses = request_alloc(s->rq, (size_t)t->partition_data_n, sizeof *r->partition_responses);
         if (!r->partition_responses) return false;
         r->partition_responses_n = t->partition_data_n;
-        for (int32_t k = 0; k < t->partition_data_n; k++) add_item(s, t, &t->partition_data[k], &r->partition_responses[k]);
+        for (int32_t k = 0; k < t->partition_data_n; k++)
+            add_item(s, t, &t->partition_data[k], &r->partition_responses[k]);
     }
     return true;
 }

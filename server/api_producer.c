@@ -32,7 +32,8 @@ static int16_t refuse(const struct request *rq, const struct k_init_producer_id_
     if ((m->producer_id == -1) != (m->producer_epoch == -1)) return KERR_INVALID_REQUEST;
     if (m->transactional_id.p == NULL) return KERR_NONE;
     if (m->transactional_id.len == 0) return KERR_INVALID_REQUEST;
-    if (m->transaction_timeout_ms <= 0 || m->transaction_timeout_ms > request_broker(rq)->config.transaction_max_timeout_ms)
+    if (m->transaction_timeout_ms <= 0 ||
+        m->transaction_timeout_ms > request_broker(rq)->config.transaction_max_timeout_ms)
         return KERR_INVALID_TRANSACTION_TIMEOUT;
     return KERR_COORDINATOR_NOT_AVAILABLE;
 }

@@ -26,7 +26,8 @@ static void delete_one(struct delete_state *s, int32_t i, struct controller_edit
     const struct image_topic *t = s->by_id[i] ? image_topic_by_id(im, &r->topic_id) : image_topic_by_name(im, r->name);
     if (!t) {
         if (s->by_id[i]) delete_refuse(r, KERR_UNKNOWN_TOPIC_ID, STR_LIT("This server does not host this topic ID."));
-        else delete_refuse(r, KERR_UNKNOWN_TOPIC_OR_PARTITION, STR_LIT("This server does not host this topic-partition."));
+        else delete_refuse(r, KERR_UNKNOWN_TOPIC_OR_PARTITION,
+                           STR_LIT("This server does not host this topic-partition."));
         return;
     }
     r->name = request_copy(s->rq, (struct str){t->name, t->name_len});
@@ -40,7 +41,8 @@ static void delete_find_twice(struct delete_state *s, struct controller_edit *e)
         delete_result *r = &s->out.responses[i];
         const struct image *im = controller_edit_image(e);
         if (r->error_code) continue;
-        const struct image_topic *t = s->by_id[i] ? image_topic_by_id(im, &r->topic_id) : image_topic_by_name(im, r->name);
+        const struct image_topic *t = s->by_id[i] ? image_topic_by_id(im, &r->topic_id) : image_topic_by_name(im,
+            r->name);
         if (t && !number_set_add(&s->seen, (uint64_t)(uintptr_t)t))
             delete_refuse(r, KERR_INVALID_REQUEST, STR_LIT("Duplicate topic in the request."));
     }
@@ -84,9 +86,11 @@ static bool delete_prepare(struct delete_state *s, const struct k_delete_topics_
         if (version >= 6) r->topic_id = m->topics[i].topic_id;
         s->by_id[i] = r->name.p == NULL;
         if (!enabled)
-            delete_refuse(r, version >= 3 ? KERR_TOPIC_DELETION_DISABLED : KERR_INVALID_REQUEST, STR_LIT("Topic deletion is disabled."));
+            delete_refuse(r, version >= 3 ? KERR_TOPIC_DELETION_DISABLED : KERR_INVALID_REQUEST,
+                          STR_LIT("Topic deletion is disabled."));
         else if (version >= 6 && s->by_id[i] == uuid_is_zero(&r->topic_id))
-            delete_refuse(r, KERR_INVALID_REQUEST, STR_LIT("Either a topic name or a topic ID is needed, and not both."));
+            delete_refuse(r, KERR_INVALID_REQUEST,
+                          STR_LIT("Either a topic name or a topic ID is needed, and not both."));
     }
     return true;
 }
@@ -128,24 +132,30 @@ static int16_t grow_refuse(grow_result *r, int16_t error, struct str why) {
 static int16_t grow_check(struct grow_state *s, const grow_spec *t, grow_result *r, const struct image *im) {
     struct broker *b = request_broker(s->rq);
     const struct image_topic *topic = image_topic_by_name(im, t->name);
-    if (!topic) return grow_refuse(r, KERR_UNKNOWN_TOPIC_OR_PARTITION, STR_LIT("This server does not host this topic-partition."));
+    if (!topic) return grow_refuse(r, KERR_UNKNOWN_TOPIC_OR_PARTITION,
+                                   STR_LIT("This server does not host this topic-partition."));
     int32_t now = topic->partition_count;
-    if (t->count == now) return grow_refuse(r, KERR_INVALID_PARTITIONS, request_printf(s->rq, "Topic already has %d partition(s).", now));
+    if (t->count == now) return grow_refuse(r, KERR_INVALID_PARTITIONS,
+                                            request_printf(s->rq, "Topic already has %d partition(s).", now));
     if (t->count < now)
-        return grow_refuse(r, KERR_INVALID_PARTITIONS, request_printf(s->rq, "The topic %.*s currently has %d partition(s); %d would not be an increase.",
-                                                                      t->name.len, t->name.p, now, t->count));
+        return grow_refuse(r, KERR_INVALID_PARTITIONS,
+                           request_printf(s->rq, "The topic %.*s currently has %d partition(s); %d would not be an "
+                                          "increase.", t->name.len, t->name.p, now, t->count));
     int64_t more = (int64_t)t->count - now;
     if (t->assignments_n >= 0 && t->assignments_n != more)
-        return grow_refuse(r, KERR_INVALID_REPLICA_ASSIGNMENT, request_printf(s->rq, "Attempted to add %lld additional partition(s), but only %d assignment(s) were specified.",
-                                                                              (long long)more, t->assignments_n));
+        return grow_refuse(r, KERR_INVALID_REPLICA_ASSIGNMENT,
+                           request_printf(s->rq, "Attempted to add %lld additional partition(s), but only %d "
+                                          "assignment(s) were specified.", (long long)more, t->assignments_n));
     for (int32_t i = 0; i < t->assignments_n; i++) {
         if (t->assignments[i].broker_ids_n == 1 && t->assignments[i].broker_ids[0] == b->config.node_id) continue;
-        return grow_refuse(r, KERR_INVALID_REPLICA_ASSIGNMENT, STR_LIT("Each partition needs one replica on each of some brokers that exist."));
+        return grow_refuse(r, KERR_INVALID_REPLICA_ASSIGNMENT,
+                           STR_LIT("Each partition needs one replica on each of some brokers that exist."));
     }
     if (s->partitions + more > PARTITIONS_PER_REQUEST_MAX)
         return grow_refuse(r, KERR_POLICY_VIOLATION, STR_LIT("Excessively large number of partitions per request."));
     if (im->partition_count + s->partitions + more > b->config.max_topic_partitions)
-        return grow_refuse(r, KERR_POLICY_VIOLATION, STR_LIT("The cluster would have more partitions than max.topic.partitions allows."));
+        return grow_refuse(r, KERR_POLICY_VIOLATION,
+                           STR_LIT("The cluster would have more partitions than max.topic.partitions allows."));
     return KERR_NONE;
 }
 
@@ -158,7 +168,8 @@ static void grow_make(struct controller_change *ch, struct controller_edit *e) {
         if (r->error_code || grow_check(s, s->specs[i], r, im)) continue;
         const struct image_topic *t = image_topic_by_name(im, s->specs[i]->name);
         s->partitions += s->specs[i]->count - t->partition_count;
-        for (int32_t k = t->partition_count; !s->in.validate_only && k < s->specs[i]->count; k++) controller_add_partition(e, &t->id, k, &self, 1);
+        for (int32_t k = t->partition_count; !s->in.validate_only && k < s->specs[i]->count; k++)
+            controller_add_partition(e, &t->id, k, &self, 1);
     }
 }
 

@@ -56,7 +56,8 @@ static void retire(struct controller *c) {
 static void repair_later(struct controller *c) {
     if (c->stopping || timer_armed(&c->repair)) return;
     trace_warn("metadata", "some logs could not be made; tried again every %d seconds", REPAIR_SECONDS);
-    timer_set(&controller_reactor(c)->timers, &c->repair, controller_reactor(c)->now_ns + REPAIR_SECONDS * 1000000000LL);
+    timer_set(&controller_reactor(c)->timers, &c->repair,
+              controller_reactor(c)->now_ns + REPAIR_SECONDS * 1000000000LL);
 }
 
 static void part_home(struct mail *m) {
@@ -115,7 +116,8 @@ static void adopt(struct publish_part *part, const struct image_topic *t, int32_
     if (partition_exists(part->reactor, p->plid)) {
         partition_configure(part->reactor, t, partition);
     } else if (p->metadata_offset < c->metadata_assigned) {
-        trace_error("metadata", "the log of %s-%d is missing from the data directory; it is not served and not made anew",
+        trace_error("metadata",
+                    "the log of %s-%d is missing from the data directory; it is not served and not made anew",
                     t->name, partition);
     } else {
         create_log(part, t, partition);
@@ -134,7 +136,8 @@ static void clear_unknown(struct publish_part *part) {
     uint64_t *plids = partition_map_unknown(part->reactor->partitions, &count);
     for (uint32_t i = 0; i < count; i++) {
         if (plids[i] == part->publish->controller->partition.plid) continue;
-        if (im->removed_count > 0 && bsearch(&plids[i], im->removed_plids, im->removed_count, sizeof plids[i], compare_plids))
+        if (im->removed_count > 0 &&
+            bsearch(&plids[i], im->removed_plids, im->removed_count, sizeof plids[i], compare_plids))
             delete_log(part, plids[i]);
         else
             trace_error("metadata", "log %llu belongs to no topic that metadata knows; it is kept and not served",
@@ -191,7 +194,8 @@ void controller_publish(struct controller *c, struct image *image, struct contro
     struct publish *p = publish_new(c, atomic_load_explicit(&c->broker->image, memory_order_relaxed), image);
     p->change = ch;
     p->initial = p->compare = initial;
-    if (image->removed_count > 0) qsort(image->removed_plids, image->removed_count, sizeof *image->removed_plids, compare_plids);
+    if (image->removed_count > 0)
+        qsort(image->removed_plids, image->removed_count, sizeof *image->removed_plids, compare_plids);
     atomic_store_explicit(&c->broker->image, image, memory_order_release);
     publish_send(p);
 }
@@ -270,7 +274,8 @@ static bool commit(struct controller *c, struct controller_change *ch) {
     c->busy = true;
     c->current = ch;
     c->append = (struct partition_produce){
-        .op = {.caller = controller_reactor(c), .owner = metadata_owner(c), .plid = c->partition.plid, .done = append_done},
+        .op = {.caller = controller_reactor(c), .owner = metadata_owner(c), .plid = c->partition.plid,
+               .done = append_done},
         .records = {c->bytes, (int32_t)len}, .acks = -1, .trusted = true,
     };
     partition_produce(&c->append);
@@ -312,7 +317,8 @@ void controller_stop(struct controller *c) {
     c->stopping = true;
     timer_cancel(&controller_reactor(c)->timers, &c->repair);
     struct list *node;
-    while ((node = list_pop_front(&c->queue))) change_finish(LIST_ENTRY(node, struct controller_change, link), ERR_CLOSED);
+    while ((node = list_pop_front(&c->queue)))
+        change_finish(LIST_ENTRY(node, struct controller_change, link), ERR_CLOSED);
     c->queue_count = 0;
 }
 
@@ -320,7 +326,9 @@ void controller_stop(struct controller *c) {
 
 const struct image *controller_edit_image(const struct controller_edit *e) { return newest(e->controller); }
 struct broker *controller_edit_broker(const struct controller_edit *e) { return e->controller->broker; }
-uint64_t controller_edit_new_plid(struct controller_edit *e) { return log_store_new_plid(e->controller->broker->store); }
+uint64_t controller_edit_new_plid(struct controller_edit *e) {
+    return log_store_new_plid(e->controller->broker->store);
+}
 
 /* A random (version 4) UUID; the zero one and those that Kafka reserves cannot come out. */
 void controller_edit_new_uuid(struct controller_edit *e, struct uuid *out) {
@@ -354,7 +362,9 @@ static char *copy_text(struct controller_edit *e, struct str s) {
     return z;
 }
 
-static ProtobufCBinaryData uuid_data(const struct uuid *id) { return (ProtobufCBinaryData){sizeof id->b, (uint8_t *)id->b}; }
+static ProtobufCBinaryData uuid_data(const struct uuid *id) {
+    return (ProtobufCBinaryData){sizeof id->b, (uint8_t *)id->b};
+}
 
 enum err controller_add_topic(struct controller_edit *e, const struct uuid *id, struct str name) {
     Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
@@ -370,7 +380,8 @@ enum err controller_add_topic(struct controller_edit *e, const struct uuid *id, 
     return err;
 }
 
-enum err controller_add_partition(struct controller_edit *e, const struct uuid *topic, int32_t partition, const int32_t *replicas,
+enum err controller_add_partition(struct controller_edit *e, const struct uuid *topic, int32_t partition,
+                                  const int32_t *replicas,
                                   int32_t replica_count) {
     Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
     Varve__Metadata__Partition m = VARVE__METADATA__PARTITION__INIT;
@@ -393,7 +404,8 @@ enum err controller_remove_topic(struct controller_edit *e, const struct uuid *t
     return add(e, &r);
 }
 
-enum err controller_set_config(struct controller_edit *e, int8_t resource_type, struct str resource_name, struct str key,
+enum err controller_set_config(struct controller_edit *e, int8_t resource_type, struct str resource_name,
+                               struct str key,
                                struct str value) {
     Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
     Varve__Metadata__Config m = VARVE__METADATA__CONFIG__INIT;

@@ -55,7 +55,9 @@ struct controller {
 };
 
 static inline struct reactor *controller_reactor(const struct controller *c) { return &c->broker->reactors[0]; }
-static inline struct reactor *metadata_owner(const struct controller *c) { return &c->broker->reactors[c->partition.owner]; }
+static inline struct reactor *metadata_owner(const struct controller *c) {
+    return &c->broker->reactors[c->partition.owner];
+}
 
 /* controller.c: makes `image` the newest. `ch` (may be NULL) is answered when every reactor has moved on and its
  * logs are made; with `initial` each reactor compares the image with the logs that it has. */

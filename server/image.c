@@ -23,7 +23,8 @@ static int compare_folded(const struct image_topic *a, const struct image_topic 
 typedef int topic_order(const struct image_topic *a, const struct image_topic *b);
 
 /* Where `key` is or belongs. */
-static uint32_t position_of(struct image_topic *const *list, uint32_t count, const struct image_topic *key, topic_order *order,
+static uint32_t position_of(struct image_topic *const *list, uint32_t count, const struct image_topic *key,
+                            topic_order *order,
                             bool *found) {
     uint32_t low = 0, high = count;
     while (low < high) {
@@ -35,7 +36,8 @@ static uint32_t position_of(struct image_topic *const *list, uint32_t count, con
     return low;
 }
 
-static struct image_topic *find(struct image_topic *const *list, uint32_t count, const struct image_topic *key, topic_order *order) {
+static struct image_topic *find(struct image_topic *const *list, uint32_t count, const struct image_topic *key,
+                                topic_order *order) {
     bool found;
     uint32_t at = position_of(list, count, key, order, &found);
     return found ? list[at] : NULL;
@@ -51,8 +53,12 @@ static struct image_topic *find_by_id(const struct image *im, const struct uuid 
     return find(im->by_id, im->topic_count, &key, compare_ids);
 }
 
-const struct image_topic *image_topic_by_name(const struct image *im, struct str name) { return find_by_name(im, name); }
-const struct image_topic *image_topic_by_id(const struct image *im, const struct uuid *id) { return find_by_id(im, id); }
+const struct image_topic *image_topic_by_name(const struct image *im, struct str name) {
+    return find_by_name(im, name);
+}
+const struct image_topic *image_topic_by_id(const struct image *im, const struct uuid *id) {
+    return find_by_id(im, id);
+}
 
 const struct image_topic *image_topic_colliding(const struct image *im, struct str name) {
     if (name.len <= 0) return NULL;
@@ -283,7 +289,8 @@ void image_free_last(struct image *im) {
     image_free_arrays(im);
 }
 
-static enum err add_change(struct image_edit *e, enum image_change_kind kind, const struct image_topic *t, int32_t partition) {
+static enum err add_change(struct image_edit *e, enum image_change_kind kind, const struct image_topic *t,
+                           int32_t partition) {
     if (!e->tracks_changes) return OK;
     if (!grow(&e->next->changes, e->next->change_count, &e->change_cap, sizeof *e->next->changes)) return ERR_NOMEM;
     e->next->changes[e->next->change_count++] = (struct image_change){kind, t, partition};
@@ -296,7 +303,8 @@ static void insert_at(struct image_topic **list, uint32_t count, struct image_to
     memmove(&list[at + 1], &list[at], (count - at) * sizeof *list);
     list[at] = t;
 }
-static void replace_at(struct image_topic **list, uint32_t count, const struct image_topic *key, topic_order *order, struct image_topic *with) {
+static void replace_at(struct image_topic **list, uint32_t count, const struct image_topic *key, topic_order *order,
+                       struct image_topic *with) {
     bool found;
     uint32_t at = position_of(list, count, key, order, &found);
     ASSERT(found);

@@ -74,8 +74,8 @@ struct image_edit;
 MUST_CHECK struct image *image_new_empty(void);
 /* Starts from `base` (borrowed); `b` gives node id, shard map and the static config. */
 MUST_CHECK struct image_edit *image_edit_begin(const struct broker *b, const struct image *base);
-/* One record's value; `metadata_offset` is its offset. ERR_CORRUPT: not a Record, or it contradicts what came before. ERR_UNSUPPORTED:
- * a kind from a later version. ERR_NOMEM. */
+/* One record's value; `metadata_offset` is its offset. ERR_CORRUPT: not a Record, or it contradicts what came before.
+ * ERR_UNSUPPORTED: a kind from a later version. ERR_NOMEM. */
 MUST_CHECK enum err image_edit_apply(struct image_edit *e, uint64_t metadata_offset, const uint8_t *record, size_t len);
 /* Consumes the edit. */
 MUST_CHECK struct image *image_edit_finish(struct image_edit *e, uint64_t metadata_end);

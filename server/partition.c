@@ -366,7 +366,8 @@ static void find(struct partition_offset *op, struct partition *p, bool max_time
 /* The epoch in force at `offset`, which may be the end. */
 static int32_t epoch_at(const struct log *l, int64_t offset) {
     int32_t epoch = -1;
-    for (uint32_t i = 0; i < l->epochs.count && l->epochs.entries[i].start <= offset; i++) epoch = l->epochs.entries[i].epoch;
+    for (uint32_t i = 0; i < l->epochs.count && l->epochs.entries[i].start <= offset; i++)
+        epoch = l->epochs.entries[i].epoch;
     return epoch;
 }
 

@@ -63,7 +63,8 @@ static void plan_part(struct fetch_group *g, struct fetch_part *part) {
     if (p) part->leader_epoch = p->replica.epoch;
     if (part->error) return;
     part->error = check_divergence(p, part);
-    if (!part->error && (part->offset < p->log->start || part->offset > p->log->end)) part->error = KERR_OFFSET_OUT_OF_RANGE;
+    if (!part->error && (part->offset < p->log->start || part->offset > p->log->end))
+        part->error = KERR_OFFSET_OUT_OF_RANGE;
     if (part->error) return;
     part->high_watermark = partition_bound(p);
     part->log_start = p->log->start;

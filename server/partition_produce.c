@@ -41,7 +41,8 @@ static void arm_timeout(struct partition_produce *op) {
 /* Ascending by last offset; only a duplicate of an earlier batch is not the last. */
 static void insert_waiter(struct list *waiters, struct partition_produce *op) {
     struct list *at = waiters;
-    while (at->prev != waiters && LIST_ENTRY(at->prev, struct partition_produce, link)->last_offset > op->last_offset) at = at->prev;
+    while (at->prev != waiters && LIST_ENTRY(at->prev, struct partition_produce, link)->last_offset > op->last_offset)
+        at = at->prev;
     list_insert_before(at, &op->link);
 }
 
@@ -79,7 +80,8 @@ static void appended(struct partition *p, struct partition_produce *op, const st
 /* False: no room now; the write stays where it is. */
 static bool append(struct partition *p, struct partition_produce *op) {
     struct log_append a = {
-        .batch = op->rewritten ? op->rewritten : op->records.p, .header = &op->header, .now_ms = p->map->reactor->now_ms,
+        .batch = op->rewritten ? op->rewritten : op->records.p, .header = &op->header,
+        .now_ms = p->map->reactor->now_ms,
         .log_append_time_ms = p->config.log_append_time && !op->trusted ? p->map->reactor->now_ms : -1,
     };
     enum err err = partition_before_append(p);
@@ -162,9 +164,11 @@ struct rewrite {
 static void rewrite_run(struct rewrite *w) {
     w->err = OK;
     if (w->keys)
-        w->err = produce_find_null_keys(w->batch, &w->header, w->max_decompressed_bytes, w->bad, PRODUCE_BAD_RECORDS_MAX, &w->bad_count);
+        w->err = produce_find_null_keys(w->batch, &w->header, w->max_decompressed_bytes, w->bad,
+                                        PRODUCE_BAD_RECORDS_MAX, &w->bad_count);
     if (!w->err && w->bad_count == 0 && w->recompress)
-        w->err = batch_recompress(w->batch, &w->header, w->codec, w->level, w->max_decompressed_bytes, &w->out, &w->out_len);
+        w->err = batch_recompress(w->batch, &w->header, w->codec, w->level, w->max_decompressed_bytes, &w->out,
+                                  &w->out_len);
 }
 static void rewrite_work(struct io_op *io) { rewrite_run(CONTAINER_OF(io, struct rewrite, io)); }
 
@@ -188,7 +192,8 @@ static int16_t rewrite_apply(struct rewrite *w) {
         op->message = "A compacted topic takes no records without a key";
     }
     if (!error && w->out && batch_parse(w->out, w->out_len, &op->header) != OK) error = KERR_CORRUPT_MESSAGE;
-    if (!error && w->out && op->header.total_bytes > (uint32_t)w->partition->config.max_message_bytes) error = KERR_MESSAGE_TOO_LARGE;
+    if (!error && w->out && op->header.total_bytes > (uint32_t)w->partition->config.max_message_bytes)
+        error = KERR_MESSAGE_TOO_LARGE;
     if (error) {
         free(w->out);
         return error;
@@ -247,7 +252,8 @@ static int16_t rewrite_start(struct partition *p, struct partition_produce *op) 
 
 static int16_t check(struct partition *p, struct partition_produce *op) {
     if (op->trusted)
-        return batch_parse(op->records.p, (size_t)op->records.len, &op->header) == OK ? KERR_NONE : KERR_CORRUPT_MESSAGE;
+        return batch_parse(op->records.p, (size_t)op->records.len,
+                           &op->header) == OK ? KERR_NONE : KERR_CORRUPT_MESSAGE;
     struct produce_check c = {
         .records = op->records, .api_version = op->api_version, .now_ms = p->map->reactor->now_ms, .config = &p->config,
     };

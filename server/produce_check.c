@@ -11,7 +11,8 @@ static int16_t refuse(struct produce_check *c, int16_t error, const char *messag
 static int16_t check_shape(struct produce_check *c) {
     struct bytes r = c->records;
     if (r.p == NULL || r.len == 0) return refuse(c, KERR_INVALID_RECORD, "Produce needs exactly one record batch");
-    if (r.len > 16 && r.p[16] != 2) return refuse(c, KERR_INVALID_RECORD, "Produce takes record batches of magic 2 only");
+    if (r.len > 16 && r.p[16] != 2)
+        return refuse(c, KERR_INVALID_RECORD, "Produce takes record batches of magic 2 only");
     switch (batch_parse(r.p, (size_t)r.len, &c->header)) {
     case OK: break;
     case ERR_UNSUPPORTED: return refuse(c, KERR_INVALID_RECORD, "Produce takes record batches of magic 2 only");

@@ -25,6 +25,7 @@ bool produce_needs_keys(const struct topic_config *config);
 bool produce_needs_recompression(const struct topic_config *config, const struct batch_header *h);
 
 /* Finds records without a key: up to `max` indexes into `bad`, all counted in `*bad_count`. */
-MUST_CHECK enum err produce_find_null_keys(const uint8_t *batch, const struct batch_header *h, size_t max_decompressed_bytes,
+MUST_CHECK enum err produce_find_null_keys(const uint8_t *batch, const struct batch_header *h,
+                                           size_t max_decompressed_bytes,
                                            int32_t *bad, int32_t max, int32_t *bad_count);
 #endif

@@ -38,7 +38,8 @@ static void on_ready(void *ctx, enum err err, const char *why) {
 }
 
 void fixture_turn(struct fixture *f) {
-    for (int i = 0; i < FIXTURE_REACTORS; i++) reactor_turn(&f->b.reactors[i], f->b.reactors[i].now_ns + (i ? 0 : 300000));
+    for (int i = 0; i < FIXTURE_REACTORS; i++)
+        reactor_turn(&f->b.reactors[i], f->b.reactors[i].now_ns + (i ? 0 : 300000));
 }
 
 static void settings_apply(struct config_builder *b, const char *text) {
@@ -52,7 +53,8 @@ static void open_broker(struct fixture *f) {
     char text[512], why[512];
     struct config_builder *b = config_builder_new();
     snprintf(text, sizeof text, "log.dirs=%s\nlisteners=127.0.0.1:0\nnode.id=%d\nreactors=%d\njournal.bytes=16777216\n"
-             "tail.bytes=4194304\ndisk.reserve.bytes=0\nshutdown.timeout.ms=2000\n", f->dir, FIXTURE_ID, FIXTURE_REACTORS);
+             "tail.bytes=4194304\ndisk.reserve.bytes=0\nshutdown.timeout.ms=2000\n", f->dir, FIXTURE_ID,
+                 FIXTURE_REACTORS);
     settings_apply(b, text);
     if (f->settings) settings_apply(b, f->settings);
     ck_assert_msg(config_finish(b, &config, why, sizeof why) == OK, "%s", why);
@@ -104,7 +106,8 @@ void fixture_restart(struct fixture *f) {
 /* ---- client ------------------------------------------------------------------------------------------ */
 
 void client_open(struct client *c, struct fixture *f) {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(f->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(f->port),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     memset(c, 0, sizeof *c);
     c->f = f;
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -192,7 +195,8 @@ int64_t now_ms(void) {
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-int16_t create_topic_with(struct client *c, const char *name, int32_t partitions, const char *config, const char *value) {
+int16_t create_topic_with(struct client *c, const char *name, int32_t partitions, const char *config,
+                          const char *value) {
     struct k_create_topics_request q;
     struct k_create_topics_response a;
     struct k_create_topics_request_topics t;
@@ -211,7 +215,9 @@ int16_t create_topic_with(struct client *c, const char *name, int32_t partitions
     return a.topics[0].error_code;
 }
 
-int16_t create_topic(struct client *c, const char *name, int32_t partitions) { return create_topic_with(c, name, partitions, NULL, NULL); }
+int16_t create_topic(struct client *c, const char *name, int32_t partitions) {
+    return create_topic_with(c, name, partitions, NULL, NULL);
+}
 
 struct uuid topic_id(struct client *c, const char *name) {
     struct k_metadata_request q;
@@ -242,7 +248,8 @@ struct bytes make_batch(enum batch_codec codec, int32_t count, int32_t value_byt
     return (struct bytes){out, (int32_t)len};
 }
 
-void produce_send(struct client *c, const char *topic, int32_t partition, struct bytes records, int16_t acks, int16_t version) {
+void produce_send(struct client *c, const char *topic, int32_t partition, struct bytes records, int16_t acks,
+                  int16_t version) {
     struct k_produce_request q;
     struct k_produce_request_topic_data t = {.name = str_from(topic)};
     struct k_produce_request_topic_data_partition_data p = {partition, records};
@@ -265,7 +272,8 @@ struct produced produce_receive(struct client *c, int16_t version) {
     ck_assert_int_eq(a.responses_n, 1);
     ck_assert_int_eq(a.responses[0].partition_responses_n, 1);
     const struct k_produce_response_responses_partition_responses *p = &a.responses[0].partition_responses[0];
-    return (struct produced){p->error_code, p->base_offset, p->log_append_time_ms, p->log_start_offset, p->error_message, p->record_errors_n};
+    return (struct produced){p->error_code, p->base_offset, p->log_append_time_ms, p->log_start_offset,
+                             p->error_message, p->record_errors_n};
 }
 
 struct produced produce(struct client *c, const char *topic, int32_t partition, struct bytes records) {
@@ -273,7 +281,8 @@ struct produced produce(struct client *c, const char *topic, int32_t partition, 
     return produce_receive(c, 12);
 }
 
-void fetch_send(struct client *c, const char *topic, int32_t partition, int64_t offset, int32_t min_bytes, int32_t max_wait_ms) {
+void fetch_send(struct client *c, const char *topic, int32_t partition, int64_t offset, int32_t min_bytes,
+                int32_t max_wait_ms) {
     struct k_fetch_request q;
     struct k_fetch_request_topics t = {.topic = str_from(topic)};
     struct k_fetch_request_topics_partitions p;

@@ -57,23 +57,29 @@ bool client_is_closed(struct client *c);
         ck_assert_uint_eq(wire_left(&call_r), 0);                                                      \
     } while (0)
 
-enum { KEY_PRODUCE = 0, KEY_FETCH = 1, KEY_LIST_OFFSETS = 2, KEY_METADATA = 3, KEY_FIND_COORDINATOR = 10, KEY_API_VERSIONS = 18,
-       KEY_CREATE_TOPICS = 19, KEY_DELETE_TOPICS = 20, KEY_INIT_PRODUCER_ID = 22, KEY_EPOCH_END = 23, KEY_DESCRIBE_CONFIGS = 32,
+enum { KEY_PRODUCE = 0, KEY_FETCH = 1, KEY_LIST_OFFSETS = 2, KEY_METADATA = 3, KEY_FIND_COORDINATOR = 10,
+      KEY_API_VERSIONS = 18,
+       KEY_CREATE_TOPICS = 19, KEY_DELETE_TOPICS = 20, KEY_INIT_PRODUCER_ID = 22, KEY_EPOCH_END = 23,
+           KEY_DESCRIBE_CONFIGS = 32,
        KEY_ALTER_CONFIGS = 33, KEY_CREATE_PARTITIONS = 37, KEY_INCREMENTAL_ALTER = 44, KEY_DESCRIBE_CLUSTER = 60 };
 
 /* ---- short forms of common calls ---- */
 int16_t create_topic(struct client *c, const char *name, int32_t partitions);                    /* error code */
-int16_t create_topic_with(struct client *c, const char *name, int32_t partitions, const char *config, const char *value);
+int16_t create_topic_with(struct client *c, const char *name, int32_t partitions, const char *config,
+                          const char *value);
 struct uuid topic_id(struct client *c, const char *name);
 /* A batch of `count` records "key", value_bytes of 'v', stamped `timestamp`; malloc'ed. */
 struct bytes make_batch(enum batch_codec codec, int32_t count, int32_t value_bytes, int64_t timestamp);
-struct produced { int16_t error; int64_t offset, log_append_time, log_start; struct str message; int32_t record_errors; };
+struct produced { int16_t error; int64_t offset, log_append_time,
+                 log_start; struct str message; int32_t record_errors; };
 /* Newest version by name. `records` is borrowed. */
 struct produced produce(struct client *c, const char *topic, int32_t partition, struct bytes records);
-void produce_send(struct client *c, const char *topic, int32_t partition, struct bytes records, int16_t acks, int16_t version);
+void produce_send(struct client *c, const char *topic, int32_t partition, struct bytes records, int16_t acks,
+                  int16_t version);
 struct produced produce_receive(struct client *c, int16_t version);
 struct fetched { int16_t error; int64_t high_watermark, log_start; struct bytes records; };
-void fetch_send(struct client *c, const char *topic, int32_t partition, int64_t offset, int32_t min_bytes, int32_t max_wait_ms);
+void fetch_send(struct client *c, const char *topic, int32_t partition, int64_t offset, int32_t min_bytes,
+                int32_t max_wait_ms);
 struct fetched fetch_receive(struct client *c);
 struct fetched fetch(struct client *c, const char *topic, int32_t partition, int64_t offset);
 int64_t now_ms(void);

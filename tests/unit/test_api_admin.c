@@ -76,7 +76,8 @@ START_TEST(client_software_names_have_a_grammar) {
 END_TEST
 
 START_TEST(versions_that_are_not_served_close_the_connection) {
-    static const struct { int16_t key, version; } bad[] = {{0, 2}, {0, 14}, {1, 3}, {1, 19}, {2, 0}, {3, 14}, {11, 0}, {22, 6}, {999, 0}, {-1, 0}};
+    static const struct { int16_t key, version; } bad[] = {{0, 2}, {0, 14}, {1, 3}, {1, 19}, {2, 0}, {3, 14}, {11, 0},
+                                                           {22, 6}, {999, 0}, {-1, 0}};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct client other;
         client_open(&other, &f);
@@ -169,7 +170,8 @@ START_TEST(every_version_of_metadata) {
             ck_assert_int_eq(p->isr_nodes[0], FIXTURE_ID);
             ck_assert_int_eq(p->offline_replicas_n, 0);
         }
-        ck_assert_int_eq(metadata(v, NULL, false).topics_n, v == 0 ? 1 : 0); /* "v0 empty list = all; v1+ empty = none" */
+        ck_assert_int_eq(metadata(v, NULL, false).topics_n,
+                         v == 0 ? 1 : 0); /* "v0 empty list = all; v1+ empty = none" */
         if (v == 0) continue;
         struct k_metadata_request q;
         k_metadata_request_init(&q);
@@ -185,7 +187,8 @@ START_TEST(unknown_topics_in_metadata) {
     ck_assert_int_eq(metadata(9, "nobody", false).topics[0].error_code, KERR_UNKNOWN_TOPIC_OR_PARTITION);
     ck_assert_int_eq(metadata(9, "nobody", false).topics[0].error_code, KERR_UNKNOWN_TOPIC_OR_PARTITION);
     static const char *const bad[] = {"", ".", "..", "a/b", "../x", "a b", "\xff\xfe", "__cluster_metadata"};
-    for (size_t i = 0; i < ARRAY_LEN(bad); i++) ck_assert_int_eq(metadata(9, bad[i], true).topics[0].error_code, KERR_INVALID_TOPIC_EXCEPTION);
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        ck_assert_int_eq(metadata(9, bad[i], true).topics[0].error_code, KERR_INVALID_TOPIC_EXCEPTION);
     char long_name[300];
     memset(long_name, 'x', sizeof long_name);
     long_name[250] = 0;
@@ -241,7 +244,8 @@ END_TEST
 
 struct spec { const char *name; int32_t partitions; int16_t replicas; const char *config, *value; int16_t error; };
 
-static struct k_create_topics_response create_many(int16_t version, const struct spec *specs, int32_t n, bool validate_only) {
+static struct k_create_topics_response create_many(int16_t version, const struct spec *specs, int32_t n,
+                                                   bool validate_only) {
     struct k_create_topics_request q;
     struct k_create_topics_response a;
     struct k_create_topics_request_topics *t = calloc((size_t)n, sizeof *t);
@@ -313,7 +317,8 @@ START_TEST(every_version_of_create_and_delete) {
         snprintf(name, sizeof name, "v%d", v);
         struct spec spec = {name, 1, 1, NULL, NULL, 0};
         ck_assert_int_eq(create_many(v, &spec, 1, true).topics[0].error_code, 0);
-        ck_assert_int_eq(metadata(9, name, false).topics[0].error_code, KERR_UNKNOWN_TOPIC_OR_PARTITION); /* only validated */
+        ck_assert_int_eq(metadata(9, name, false).topics[0].error_code,
+                         KERR_UNKNOWN_TOPIC_OR_PARTITION); /* only validated */
         struct k_create_topics_response a = create_many(v, &spec, 1, false);
         ck_assert_int_eq(a.topics[0].error_code, 0);
         ck_assert_int_eq(a.topics[0].num_partitions, v >= 5 ? 1 : -1);
@@ -383,7 +388,8 @@ START_TEST(delete_by_id_and_create_again) {
     struct uuid id = topic_id(&c, "again");
     struct k_delete_topics_request q;
     struct k_delete_topics_response a;
-    struct k_delete_topics_request_topics t[3] = {{.name = STR_NULL, .topic_id = id}, {.name = STR_LIT("again"), .topic_id = id}, {.name = STR_NULL}};
+    struct k_delete_topics_request_topics t[3] = {{.name = STR_NULL, .topic_id = id},
+                                                  {.name = STR_LIT("again"), .topic_id = id}, {.name = STR_NULL}};
     k_delete_topics_request_init(&q);
     q.topics = t;
     q.topics_n = 3;
@@ -455,9 +461,10 @@ START_TEST(partitions_only_grow) {
 }
 END_TEST
 
-/* ---- configs ------------------------------------------------------------------------------------------------------- */
+/* ---- configs -------------------- */
 
-static struct k_describe_configs_response describe(int16_t version, int8_t type, const char *name, const char *key, bool synonyms) {
+static struct k_describe_configs_response describe(int16_t version, int8_t type, const char *name, const char *key,
+                                                   bool synonyms) {
     struct k_describe_configs_request q;
     struct k_describe_configs_response a;
     struct str k = str_from(key);
@@ -481,7 +488,8 @@ static const char *value_of(const char *topic, const char *key) {
 }
 
 enum { SET, DELETE, APPEND, SUBTRACT };
-static int16_t alter(int16_t version, int8_t type, const char *name, const char *key, int8_t operation, const char *value, bool validate_only) {
+static int16_t alter(int16_t version, int8_t type, const char *name, const char *key, int8_t operation,
+                     const char *value, bool validate_only) {
     struct k_incremental_alter_configs_request q;
     struct k_incremental_alter_configs_response a;
     struct k_incremental_alter_configs_request_resources_configs kv = {str_from(key), operation, str_from(value)};
@@ -554,7 +562,8 @@ START_TEST(incremental_alter_configs) {
     ck_assert_int_eq(alter(1, 77, "x", "retention.ms", SET, "1", false), KERR_INVALID_REQUEST);
     struct k_incremental_alter_configs_request q;
     struct k_incremental_alter_configs_response a;
-    struct k_incremental_alter_configs_request_resources_configs kv[2] = {{STR_LIT("retention.ms"), SET, STR_LIT("1")}, {STR_LIT("retention.ms"), SET, STR_LIT("2")}};
+    struct k_incremental_alter_configs_request_resources_configs kv[2] = {{STR_LIT("retention.ms"), SET, STR_LIT("1")},
+        {STR_LIT("retention.ms"), SET, STR_LIT("2")}};
     struct k_incremental_alter_configs_request_resources r[2] = {{2, STR_LIT("i"), kv, 2}, {2, STR_LIT("j"), kv, 1}};
     k_incremental_alter_configs_request_init(&q);
     q.resources = r;
@@ -575,7 +584,8 @@ START_TEST(alter_configs_replaces_all) {
     for (int16_t v = 0; v <= 2; v++) {
         struct k_alter_configs_request q;
         struct k_alter_configs_response a;
-        struct k_alter_configs_request_resources_configs kv = {STR_LIT("max.message.bytes"), v == 0 ? STR_LIT("2000") : STR_LIT("3000")};
+        struct k_alter_configs_request_resources_configs kv = {STR_LIT("max.message.bytes"),
+                                                               v == 0 ? STR_LIT("2000") : STR_LIT("3000")};
         struct k_alter_configs_request_resources r = {2, STR_LIT("r"), &kv, 1};
         k_alter_configs_request_init(&q);
         q.resources = &r;
@@ -597,9 +607,10 @@ START_TEST(alter_configs_replaces_all) {
 }
 END_TEST
 
-/* ---- producer ids ---------------------------------------------------------------------------------------------------- */
+/* ---- producer ids -------------------- */
 
-static struct k_init_producer_id_response init_producer(int16_t version, struct str transactional_id, int32_t timeout_ms, int64_t id, int16_t epoch) {
+static struct k_init_producer_id_response init_producer(int16_t version, struct str transactional_id,
+                                                        int32_t timeout_ms, int64_t id, int16_t epoch) {
     struct k_init_producer_id_request q;
     struct k_init_producer_id_response a;
     k_init_producer_id_request_init(&q);
@@ -635,13 +646,14 @@ START_TEST(wrong_init_producer_id) {
     ck_assert_int_eq(init_producer(4, STR_LIT("tx"), 1000, -1, -1).error_code, KERR_COORDINATOR_NOT_AVAILABLE);
     ck_assert_int_eq(init_producer(4, STR_NULL, 0, 5, -1).error_code, KERR_INVALID_REQUEST);
     ck_assert_int_eq(init_producer(4, STR_NULL, 0, -1, 5).error_code, KERR_INVALID_REQUEST);
-    struct k_init_producer_id_response a = init_producer(4, STR_NULL, 0, 5, 5); /* "blindly accept and return a new one" */
+    struct k_init_producer_id_response a = init_producer(4, STR_NULL, 0, 5,
+                                                         5); /* "blindly accept and return a new one" */
     ck_assert_int_eq(a.error_code, 0);
     ck_assert_int_eq(a.producer_epoch, 0);
 }
 END_TEST
 
-/* ---- restarts -------------------------------------------------------------------------------------------------------- */
+/* ---- restarts -------------------- */
 
 START_TEST(a_restart_keeps_topics_configs_and_records) {
     struct bytes b = make_batch(CODEC_SNAPPY, 4, 100, now_ms());

@@ -139,7 +139,8 @@ START_TEST(limits_of_a_batch) {
     ck_assert_int_eq(produce_n("small", 0, 1, 800), KERR_NONE);
     ck_assert_int_eq(produce_n("t", 0, 1, 1048588 - 61), KERR_MESSAGE_TOO_LARGE);
     ck_assert_int_eq(produce_n("t", 0, 1, 1048588 - 80), KERR_NONE);
-    struct bytes late = make_batch(CODEC_NONE, 1, 10, now_ms() + 2 * 3600000), old = make_batch(CODEC_NONE, 1, 10, 1000);
+    struct bytes late = make_batch(CODEC_NONE, 1, 10, now_ms() + 2 * 3600000),
+        old = make_batch(CODEC_NONE, 1, 10, 1000);
     ck_assert_int_eq(produce(&c, "t", 0, late).error, KERR_INVALID_TIMESTAMP);
     ck_assert_int_eq(produce(&c, "t", 0, old).error, KERR_NONE); /* before.max is without limit by default */
     ck_assert_int_eq(create_topic_with(&c, "recent", 1, "message.timestamp.before.max.ms", "60000"), 0);
@@ -195,7 +196,8 @@ START_TEST(many_partitions_in_one_request) {
     struct k_produce_response a;
     struct k_produce_request_topic_data t = {.name = STR_LIT("t")};
     static struct k_produce_request_topic_data_partition_data p[PARTITIONS * TIMES];
-    for (int i = 0; i < PARTITIONS * TIMES; i++) p[i] = (struct k_produce_request_topic_data_partition_data){i % PARTITIONS, b};
+    for (int i = 0; i < PARTITIONS * TIMES; i++)
+        p[i] = (struct k_produce_request_topic_data_partition_data){i % PARTITIONS, b};
     k_produce_request_init(&q);
     q.acks = -1;
     q.timeout_ms = 30000;
@@ -268,7 +270,8 @@ START_TEST(fetch_returns_empty_when_time_is_up) {
 END_TEST
 
 /* Many partitions over both reactors, min bytes spread over them. */
-static void fetch_many(struct client *who, int32_t max_bytes, int32_t part_bytes, int32_t min_bytes, int32_t wait_ms, const int64_t offsets[4]) {
+static void fetch_many(struct client *who, int32_t max_bytes, int32_t part_bytes, int32_t min_bytes, int32_t wait_ms,
+                       const int64_t offsets[4]) {
     struct k_fetch_request q;
     struct k_fetch_request_topics t = {.topic = STR_LIT("t")};
     struct k_fetch_request_topics_partitions p[4];
@@ -364,7 +367,8 @@ START_TEST(offsets_out_of_range) {
 }
 END_TEST
 
-static struct k_fetch_response fetch_epochs(int16_t version, int32_t current, int32_t last, int64_t offset, int32_t session_id, int32_t session_epoch) {
+static struct k_fetch_response fetch_epochs(int16_t version, int32_t current, int32_t last, int64_t offset,
+                                            int32_t session_id, int32_t session_epoch) {
     struct k_fetch_request q;
     struct k_fetch_response a;
     struct k_fetch_request_topics t = {.topic = STR_LIT("t")};
@@ -400,7 +404,8 @@ START_TEST(leader_epochs_are_checked) {
     ck_assert_int_eq(a.responses[0].partitions[0].current_leader.leader_epoch, 1);
     ck_assert_int_eq(a.node_endpoints_n, 1);
     ck_assert_int_eq(a.node_endpoints[0].port, f.port);
-    ck_assert_int_eq(fetch_epochs(12, 2, -1, 0, 0, -1).responses[0].partitions[0].error_code, KERR_UNKNOWN_LEADER_EPOCH);
+    ck_assert_int_eq(fetch_epochs(12, 2, -1, 0, 0, -1).responses[0].partitions[0].error_code,
+                     KERR_UNKNOWN_LEADER_EPOCH);
     a = fetch_epochs(12, 1, 1, 3, 0, -1);
     ck_assert_int_eq(a.responses[0].partitions[0].diverging_epoch.epoch, -1);
     ck_assert_int_gt(a.responses[0].partitions[0].records.len, 0);
@@ -500,7 +505,7 @@ START_TEST(producer_state_survives_a_restart) {
 }
 END_TEST
 
-/* ---- ListOffsets, OffsetForLeaderEpoch ---------------------------------------------------------------------------- */
+/* ---- ListOffsets, OffsetForLeaderEpoch -------------------- */
 
 static struct k_list_offsets_response_topics_partitions list_offset(int16_t version, int64_t timestamp, int32_t epoch) {
     struct k_list_offsets_request q;
@@ -564,7 +569,8 @@ START_TEST(a_partition_asked_twice_is_refused) {
 }
 END_TEST
 
-static struct k_offset_for_leader_epoch_response_topics_partitions epoch_end(int16_t version, int32_t current, int32_t epoch) {
+static struct k_offset_for_leader_epoch_response_topics_partitions epoch_end(int16_t version, int32_t current,
+    int32_t epoch) {
     struct k_offset_for_leader_epoch_request q;
     struct k_offset_for_leader_epoch_response a;
     struct k_offset_for_leader_epoch_request_topics t = {.topic = STR_LIT("t")};
@@ -598,7 +604,7 @@ START_TEST(epochs_end_where_the_next_begins) {
 }
 END_TEST
 
-/* ---- topic configs that change what is written --------------------------------------------------------------------- */
+/* ---- topic configs that change what is written -------------------- */
 
 START_TEST(log_append_time) {
     ck_assert_int_eq(create_topic_with(&c, "lat", 1, "message.timestamp.type", "LogAppendTime"), 0);

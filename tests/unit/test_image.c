@@ -102,7 +102,8 @@ START_TEST(topics_are_found_by_name_and_id) {
     ck_assert_ptr_null(image_topic_by_name(im, STR_LIT("t-999")));
     ck_assert_ptr_null(image_topic_by_name(im, STR_LIT("")));
     ck_assert_ptr_null(image_topic_by_id(im, &unknown));
-    for (uint32_t i = 1; i < im->topic_count; i++) ck_assert_int_lt(strcmp(im->by_name[i - 1]->name, im->by_name[i]->name), 0);
+    for (uint32_t i = 1; i < im->topic_count; i++)
+        ck_assert_int_lt(strcmp(im->by_name[i - 1]->name, im->by_name[i]->name), 0);
 }
 END_TEST
 
