@@ -63,10 +63,11 @@ cat "$work/varved.log"
 say "3. Real input"
 # The package manager's log, and the copyright texts of the packages for the rest.
 input=$work/input
-{ cat /var/log/dpkg.log 2>/dev/null || true; cat /usr/share/doc/*/copyright 2>/dev/null || true; } |
-  LC_ALL=C tr -d '\000\r' | LC_ALL=C awk -v n="$lines" 'NR > n {exit} {print}' >"$input" || true
-[ -s "$input" ] || { echo "no input found" >&2; exit 1; }
-while [ "$(wc -l <"$input")" -lt "$lines" ]; do cat "$input" "$input" | head -n "$lines" >"$input.more" && mv "$input.more" "$input"; done
+cat /var/log/dpkg.log /usr/share/doc/*/copyright 2>/dev/null | LC_ALL=C tr -d '\000\r' >"$work/found" || true
+[ -s "$work/found" ] || { echo "no input found in /var/log/dpkg.log and /usr/share/doc" >&2; exit 1; }
+: >"$work/enough"
+while [ "$(wc -l <"$work/enough")" -lt "$lines" ]; do cat "$work/found" >>"$work/enough"; done
+head -n "$lines" "$work/enough" >"$input"
 LC_ALL=C awk -v d="$work" '{ f = NR % 2 ? "kcat" : "varve"; n[f]++; print f, n[f], $0 >(d "/sent." f) }' "$input"
 echo "$(wc -l <"$input") lines of /var/log/dpkg.log and /usr/share/doc/*/copyright, $(du -h "$input" | cut -f1)"
 
