@@ -22,6 +22,7 @@
 extern char **environ;
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
+enum { OTHER_FILES = 32, OPEN_FILES_MAX = 65536, CONNECTIONS_FEW = 1000 }; /* others: journal, rings, listeners */
 #define WAIT_NS_MAX 3600000000000 /* a turn without any deadline; nothing depends on it */
 
 struct process {
@@ -172,13 +173,22 @@ static void *reactor_main(void *arg) {
 
 /* ---- process ----------------------------------------------------------------------------- */
 
-static void open_files_raise(struct config *config) {
+/* The soft limit is raised to the hard one, and divided: what connections take, files must not miss, for a file that
+ * cannot be opened is the end of the data directory. */
+static void open_files_share(struct config *config) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
     limit.rlim_cur = limit.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &limit) != 0) trace_warn("broker", "the open-file limit could not be raised: %s", strerror(errno));
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || config->open_files_max != 0) return;
-    config->open_files_max = (int32_t)MIN(limit.rlim_cur / 2, 65536u);
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    int32_t left = limit.rlim_cur > OTHER_FILES ? (int32_t)MIN(limit.rlim_cur - OTHER_FILES, (rlim_t)INT32_MAX) : 0;
+    if (config->open_files_max == 0) config->open_files_max = MAX(MIN(left / 2, OPEN_FILES_MAX), 1);
+    int32_t connections = MAX(left - config->open_files_max, 1);
+    if (connections >= config->max_connections) return;
+    config->max_connections = connections;
+    if (connections < CONNECTIONS_FEW)
+        trace_warn("broker", "the open-file limit of %d allows %d connections and %d open segment files",
+                   (int32_t)MIN(limit.rlim_cur, (rlim_t)INT32_MAX), connections, config->open_files_max);
 }
 
 /* Waits for the broker's end; a first SIGTERM or SIGINT asks for it, a second one does not wait. */
@@ -216,7 +226,7 @@ static int run(struct config *config) {
     struct timespec now;
     clock_gettime(CLOCK_BOOTTIME, &now);
     p.start_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-    open_files_raise(config);
+    open_files_share(config);
     uint32_t count = (uint32_t)config->reactors;
     struct thread *threads = calloc(count, sizeof *threads);
     if (p.ended_fd < 0 || signal_fd < 0 || !threads || broker_init(&p.broker, config) != OK ||
