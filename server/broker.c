@@ -15,6 +15,7 @@
 #define LISTEN_RETRY_NS 10000000
 #define LISTEN_WAIT_NS 1000000000
 #define STOP_LOOK_NS 10000000     /* how often reactor 0 looks how far the others are */
+#define STORING_NS 60000000000   /* time for the last checkpoint; a full disk may never let it finish */
 #define FAILING_NS 300000000      /* time for error responses to leave before the process ends */
 #define JOURNAL_PIECE_BYTES 16777216u
 #define OPEN_FILES_DEFAULT 4096u
@@ -233,12 +234,18 @@ static void phase_turn(struct broker *b) {
     case BROKER_SHUTTING:
         if (!all_at(b, REACTOR_SHUT) || !acceptor_stopped(&run->acceptor)) break;
         run->phase = BROKER_STORING;
+        run->deadline_ns = now_ns + STORING_NS;
         log_store_stop(b->store, store_stopped, b);
         break;
     case BROKER_FAILING:
         if (now_ns >= run->deadline_ns) end(b, false);
         break;
     case BROKER_STORING:
+        if (now_ns < run->deadline_ns) break;
+        trace_error("broker", "the last checkpoint does not come to an end (is the disk full?): stopping without it; "
+                    "the next start replays the journal");
+        end(b, false);
+        break;
     case BROKER_ENDED: return;
     }
     if (run->phase != BROKER_ENDED) timer_set(&b->reactors[0].timers, &run->timer, now_ns + STOP_LOOK_NS);

@@ -6,7 +6,7 @@
  *
  *   DRAINING  no new connections or requests; those in work finish, for shutdown.timeout.ms
  *   SHUTTING  connections are cut off, whoever waits on a partition is answered
- *   STORING   the store checkpoints everything
+ *   STORING   the store checkpoints everything; given up after a minute, as after a crash
  *   FAILING   clients get their errors for a moment, then the process ends with a failure
  * The phase belongs to reactor 0; the others report through `stage`. */
 #ifndef SERVER_BROKER_RUN_H
