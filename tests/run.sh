@@ -39,8 +39,8 @@ cleanup() { rm -rf "$scratch"; }
 trap cleanup EXIT
 jobs=$(nproc)
 
-sources_hash() { # of all tracked and untracked sources
-  git ls-files -co --exclude-standard -z | sort -z | xargs -0 sha256sum 2>/dev/null | sha256sum | cut -c1-32
+sources_hash() { # of every file outside the build folders
+  find . -path './build*' -prune -o -path ./.git -prune -o -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-32
 }
 hash=$(sources_hash)
 
