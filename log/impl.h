@@ -77,6 +77,7 @@ struct log_impl {
     struct offset_range *faulty;    /* below W, unreadable; kept but not served */
     uint32_t faulty_count;
     uint64_t generation;
+    int64_t expire_at_ms;           /* when producers are next looked at */
     uint64_t pending_bytes;         /* durable, not yet in a file */
     struct place synced;            /* W */
     struct place flush_to;          /* while `in_checkpoint`: its end, to be written exactly */

@@ -9,6 +9,8 @@
 #include "log/state.h"
 #include "log/store.h"
 
+enum { EXPIRE_INTERVAL_MS = 10 * 60 * 1000 }; /* as often as Kafka looks */
+
 void log_config_defaults(struct log_config *c) {
     *c = (struct log_config){.segment_bytes = 1u << 30,
                              .segment_ms = INT64_C(7) * 24 * 3600 * 1000,
@@ -296,8 +298,15 @@ static enum err append_reserve(struct log_impl *l, const struct batch_header *h,
     return err;
 }
 
+static void expire_producers(struct log_impl *l, int64_t now_ms) {
+    if (l->pub.producers.count == 0 || now_ms < l->expire_at_ms) return;
+    producers_expire(&l->pub.producers, now_ms, l->config.producer_id_expiration_ms);
+    l->expire_at_ms = now_ms + EXPIRE_INTERVAL_MS;
+}
+
 enum err log_append(struct log *pub, struct log_append *a) {
     struct log_impl *l = impl_of(pub);
+    expire_producers(l, a->now_ms);
     struct log_shard *sh = pub->shard;
     struct batch_header h = *a->header;
     struct producer_batch duplicate;

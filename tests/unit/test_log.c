@@ -602,6 +602,26 @@ START_TEST(producers_are_known_after_a_restart) {
 }
 END_TEST
 
+START_TEST(producers_expire_while_the_log_is_used) {
+    struct model a;
+    struct log_append out;
+    setup(_i, 1);
+    start();
+    struct log_spec s = spec_of("t", 0);
+    s.config.producer_id_expiration_ms = 60 * 1000;
+    create_spec(&a, &s);
+    ck_assert_int_eq(produce(&a, 9, 0, 0, &out), OK);
+    ck_assert_int_eq(produce(&a, 9, 0, 5, &out), ERR_SEQUENCE);
+    append_n(&a, 1, 1, 10, 1000 + 3600 * 1000);
+    ck_assert_uint_eq(a.log->producers.count, 0);
+    ck_assert_int_eq(produce(&a, 9, 0, 5, &out), OK); /* unknown: any sequence */
+    ck_assert(machine_settle(&m, a.log));
+    stop();
+    model_free(&a);
+    teardown();
+}
+END_TEST
+
 /* ---- deletion, start, truncation ------------------------------------------------------------------------ */
 
 static void on_deleted(void *ctx, enum err err) { *(enum err *)ctx = err; }
@@ -1128,6 +1148,34 @@ START_TEST(a_full_disk_refuses_records_until_there_is_space) {
 }
 END_TEST
 
+/* Somebody else fills the disk while acknowledged records wait for their segment: nothing is lost or final. */
+START_TEST(a_segment_waits_for_space) {
+    struct model a;
+    setup(0, 1);
+    m.config.disk_reserve_bytes = 0;
+    start();
+    create(&a, "t", 0);
+    append_n(&a, 40, 1, 20000, 1); /* too little for a write, and more than the disk will have */
+    sim_disk_capacity(m.world, 0, 1);
+    journal_checkpoint(m.store->journal, false, NULL, NULL);
+    for (int i = 0; i < 3000; i++) ck_assert(machine_turn(&m, 1000000));
+    ck_assert_int_eq(m.failed, OK);
+    check_all(&a, 1);
+    ck_assert(m.shards[0]->disk_full);
+    sim_disk_capacity(m.world, 0, 1u << 30);
+    for (int i = 0; i < 3000 && m.shards[0]->disk_full; i++) ck_assert(machine_turn(&m, 1000000));
+    ck_assert(!m.shards[0]->disk_full);
+    stop();
+    ck_assert_int_eq(m.failed, OK);
+    start();
+    a.log = log_shard_by_plid(m.shards[0], a.plid);
+    check_all(&a, 1);
+    stop();
+    model_free(&a);
+    teardown();
+}
+END_TEST
+
 START_TEST(pending_bytes_are_accounted_to_zero) {
     struct model a, b;
     setup(_i, 1);
@@ -1172,6 +1220,7 @@ int main(void) {
     tcase_add_loop_test(t, records_are_found_by_time, 0, 2);
     tcase_add_loop_test(t, epochs_are_markers_of_no_length, 0, 2);
     tcase_add_loop_test(t, producers_are_known_after_a_restart, 0, 2);
+    tcase_add_loop_test(t, producers_expire_while_the_log_is_used, 0, 2);
     tcase_add_loop_test(t, a_deleted_log_makes_room_for_its_name, 0, 2);
     tcase_add_loop_test(t, a_strange_folder_is_put_aside, 0, 2);
     tcase_add_loop_test(t, the_log_start_takes_whole_segments_along, 0, 2);
@@ -1191,6 +1240,7 @@ int main(void) {
     tcase_add_test(t, a_failed_journal_write_is_final);
     tcase_add_test(t, a_failed_segment_write_or_sync_is_final);
     tcase_add_test(t, a_full_disk_refuses_records_until_there_is_space);
+    tcase_add_test(t, a_segment_waits_for_space);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_set_fork_status(r, CK_NOFORK);
