@@ -66,6 +66,10 @@ static struct file *find(struct files *f, uint64_t plid, int64_t base, enum file
 struct file *files_get(struct files *f, const struct log_impl *l, int64_t base, enum file_kind kind, int flags, int *neg_errno) {
     bool direct = flags & IO_OPEN_DIRECT;
     struct file *file = find(f, l->pub.plid, base, kind, direct);
+    if (!file && l->folder_moved) {
+        *neg_errno = -ENOENT; /* the name may be another log's by now */
+        return NULL;
+    }
     if (!file) {
         make_room(f);
         char path[PATH_BYTES];

@@ -76,18 +76,9 @@ enum err folder_make(struct log_shard *sh, struct log_impl *l) {
     char path[PATH_BYTES];
     path_folder(path, sh->store->dir, l->folder);
     int rc = io_mkdir(sh->io, path);
-    if (rc == -EEXIST) {
-        struct manifest m;
-        enum err err = folder_manifest_read(sh->io, sh->store->dir, l->folder, &m);
-        bool ours = err == OK && m.plid == l->pub.plid;
-        manifest_free(&m);
-        if (err == OK && !ours) return ERR_AGAIN; /* T2: of a deleted log, whose folder is about to be renamed */
-        if (err != OK && err != ERR_NOT_FOUND && err != ERR_CORRUPT) return err;
-        if (!ours) rc = 0; /* made just before a crash, without a manifest: recovery has moved other leftovers away */
-    } else if (rc < 0) {
-        return err_from_errno(rc);
-    }
-    enum err err = rc == 0 ? manifest_make(sh, l) : OK;
+    /* T2: of a deleted log, perhaps another shard's, whose folder is about to be renamed. Recovery moves all others away. */
+    if (rc == -EEXIST) return ERR_AGAIN;
+    enum err err = rc < 0 ? err_from_errno(rc) : manifest_make(sh, l);
     if (err != OK) return err;
     l->folder_made = true;
     l->folder_unsynced = l->manifest_unsynced = true;

@@ -165,8 +165,8 @@ static void journal_done(struct io_op *op) {
     struct read_op *x = CONTAINER_OF(op, struct read_op, op);
     struct log_impl *l = x->log;
     struct log_read *r = x->r;
-    if (op->result < 0) {
-        finish(x, ERR_IO);
+    if (op->result < 0 || l->folder_moved) {
+        finish(x, l->folder_moved ? ERR_CLOSED : ERR_IO);
         return;
     }
     uint32_t i = tail_find(&l->tail, r->offset), bytes;
@@ -444,6 +444,10 @@ static void read_start(struct read_op *x) {
     struct log_impl *l = x->log;
     struct log_read *r = x->r;
     reset(r);
+    if (l->folder_moved) { /* its name and its pieces of the journal may be others' by now */
+        finish(x, ERR_CLOSED);
+        return;
+    }
     if (r->offset < l->pub.start || r->offset > l->pub.end) {
         finish(x, ERR_RANGE);
         return;

@@ -243,14 +243,11 @@ static void damage(struct fixing *f, const struct segment *s, uint64_t size) {
                 f->s->dir, l->folder, (long long)s->base, (unsigned long long)size, s->written_bytes);
 }
 
-/* The block that holds W, from its IMAGE, unless the file has it right. */
-static enum err put_image_back(struct fixing *f, int fd, uint64_t size) {
+/* The block that holds W, from its IMAGE. Even if it reads right: what reads right may be a page whose sync has failed. */
+static enum err put_image_back(struct fixing *f, int fd) {
     const struct image *i = f->l->image;
     uint32_t len = i->to - i->from;
-    uint8_t now[IO_BLOCK_BYTES];
-    int64_t n = size >= i->to ? io_pread(f->s->io, fd, now, len, i->from) : 0;
-    if (n == (int64_t)len && memcmp(now, i->bytes, len) == 0) return OK;
-    n = io_pwrite(f->s->io, fd, i->bytes, len, i->from);
+    int64_t n = io_pwrite(f->s->io, fd, i->bytes, len, i->from);
     return n == (int64_t)len ? OK : refuse(f, n < 0 ? (int)n : -EIO, "put a block back");
 }
 
@@ -268,7 +265,7 @@ static enum err fix_log_file(struct fixing *f, struct segment *s) {
     enum err err = OK;
     bool imaged = l->image && l->image->base == s->base;
     if (size < s->written_bytes && !(imaged && size >= l->image->from)) damage(f, s, size);
-    else if (imaged) err = put_image_back(f, fd, size);
+    else if (imaged) err = put_image_back(f, fd);
     if (err == OK && size > s->size_bytes) {
         err = image_now(f, fd, s);
         int rc = err == OK ? io_truncate(f->s->io, fd, s->size_bytes) : 0;
@@ -347,8 +344,6 @@ static enum err fix_files(struct fixing *f) {
         if (fix_index_file(f, s, FILE_TIMEINDEX, &s->time_index_bytes) != OK) break;
     }
     reindex_all(f);
-    l->dropped_count = 0;
-    l->droppable_total = l->dropped_total;
     return f->err;
 }
 
@@ -492,6 +487,8 @@ static enum err fix_shard(struct fixing *f, struct log_shard *sh) {
         l->pub.durable_end = l->pub.end;
         if (l->dirty && !l->delete_durable && l->folder_made) fix_files(f);
         else if (l->dirty && !l->delete_durable) reindex_all(f);
+        l->dropped_count = 0; /* a segment that the log has now may have the base of one that was dropped */
+        l->droppable_total = l->dropped_total;
         l->truncate_end = -1;
         free(l->image);
         l->image = NULL;

@@ -15,15 +15,18 @@ static void slice_done(struct journal_slice *s);
 
 static void retry_fire(struct timer *t) {
     struct log_shard *sh = CONTAINER_OF(t, struct log_shard, retry);
+    for (struct list *it; (it = list_pop_front(&sh->waiting));) list_push_back(&sh->work, it);
     shard_work(sh);
 }
 
 enum err shard_init(struct log_shard *sh, struct log_store *store, uint32_t index) {
-    *sh = (struct log_shard){.store = store, .index = index, .io = store->io, .next_serial = 1, .sync_all_logs = SYNC_ALL_LOGS, .tail_bytes_max = store->config.tail_bytes / store->config.shards};
+    *sh = (struct log_shard){.store = store, .index = index, .io = store->io, .next_serial = 1, .sync_all_logs = SYNC_ALL_LOGS,
+                             .tail_bytes_max = store->config.tail_bytes / store->config.shards};
     list_init(&sh->submitted);
     list_init(&sh->tails);
     list_init(&sh->dirty);
     list_init(&sh->work);
+    list_init(&sh->waiting);
     list_init(&sh->unlinks);
     list_init(&sh->reads);
     list_init(&sh->finds);

@@ -10,8 +10,10 @@
 #include "log/files.h"
 #include "log/impl.h"
 
-enum effect_kind { EFFECT_APPEND, EFFECT_MARKER, EFFECT_CREATE, EFFECT_DELETE, EFFECT_START, EFFECT_TRUNCATE, EFFECT_ROLL, EFFECT_IMAGE,
-                   EFFECT_ASSIGNED };
+enum effect_kind {
+    EFFECT_APPEND, EFFECT_MARKER, EFFECT_CREATE, EFFECT_DELETE, EFFECT_START, EFFECT_TRUNCATE, EFFECT_ROLL, EFFECT_IMAGE,
+    EFFECT_ASSIGNED
+};
 struct effect {
     enum effect_kind kind;
     struct log_impl *log;
@@ -87,6 +89,7 @@ struct log_shard {
 
     struct files files;
     struct list work;               /* logs that wait for a writer */
+    struct list waiting;            /* and those that wait for `retry` first */
     struct seg_writer *writers[WRITERS_MAX];
     uint32_t writers_busy;
     bool dir_unsynced;              /* folders were made or renamed */

@@ -6,6 +6,7 @@
 #include <string.h>
 #include "base/assert.h"
 #include "base/trace.h"
+#include "log/journal_format.h"
 #include "log/kafka_files.h"
 #include "log/meta.h"
 #include "log/state.h"
@@ -41,16 +42,17 @@ static void journal_failed(void *ctx, enum err err, const char *what) { store_fa
 
 /* ---- open ----------------------------------------------------------------------------------- */
 
-/* Makes the folder at the first `len` bytes of `dir`, durably. */
+/* Makes the folder at the first `len` bytes of `dir`, durably. One that is there may have been made just before a crash. */
 static int make_part(struct io *io, const char *dir, size_t len) {
     char path[PATH_BYTES], parent[PATH_BYTES];
     snprintf(path, sizeof path, "%.*s", (int)len, dir);
     int rc = io_mkdir(io, path);
-    if (rc < 0) return rc;
+    if (rc < 0 && rc != -EEXIST) return rc;
     const char *slash = strrchr(path, '/');
     size_t parent_len = slash ? (size_t)(slash - path) : 0;
     snprintf(parent, sizeof parent, "%.*s", (int)parent_len, path);
-    return io_sync_dir(io, parent_len > 0 ? parent : slash ? "/" : ".");
+    int synced = io_sync_dir(io, parent_len > 0 ? parent : slash ? "/" : ".");
+    return rc == -EEXIST && synced == -EACCES ? 0 : synced; /* somebody else made it, and keeps its parent to himself */
 }
 
 static enum err make_dir(struct io *io, const char *dir, char *why, size_t why_len) {
@@ -63,7 +65,7 @@ static enum err make_dir(struct io *io, const char *dir, char *why, size_t why_l
     for (size_t i = 1; i <= len; i++) {
         if (i < len && dir[i] != '/') continue;
         int rc = make_part(io, dir, i);
-        if (rc >= 0 || rc == -EEXIST || i < len) continue; /* a parent that may not be made may well exist */
+        if (rc >= 0 || i < len) continue; /* a parent that may not be made may well exist */
         snprintf(why, why_len, "%s: cannot be made: %s", dir, strerror(-rc));
         return err_from_errno(rc);
     }
@@ -91,6 +93,13 @@ static enum err load_meta(struct log_store *s, struct meta *m, char *why, size_t
         return ERR_INVALID;
     }
     if (err != ERR_NOT_FOUND) return err;
+    struct io_stat st;
+    char path[PATH_BYTES];
+    journal_catalog_path(path, sizeof path, s->dir, 0);
+    if (io_stat_path(s->io, path, &st) != -ENOENT) { /* varve.meta is durable before there is a journal */
+        snprintf(why, why_len, "%s: varve.meta is missing, but there is a journal: put the file back, or use another directory", s->dir);
+        return ERR_CORRUPT;
+    }
     *m = (struct meta){.node_id = s->config.node_id, .journal_set = 1};
     io_entropy(s->io, m->cluster_id.b, sizeof m->cluster_id.b);
     io_entropy(s->io, m->incarnation.b, sizeof m->incarnation.b);

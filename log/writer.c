@@ -67,7 +67,7 @@ static void wait_for_name(struct seg_writer *w) {
     struct log_shard *sh = w->sh;
     struct log_impl *l = w->log;
     writer_release(w);
-    list_push_back(&sh->work, &l->work_link);
+    list_push_back(&sh->waiting, &l->work_link);
     if (!timer_armed(&sh->retry)) timer_set(sh->timers, &sh->retry, io_mono_ns(sh->io) + RETRY_NS);
 }
 
@@ -104,6 +104,13 @@ void writer_step(struct seg_writer *w) {
     }
     if (truncate_step(w) || drop_step(w) || write_step(w)) return;
     if (finish_step(w, flush_due(l), flush_due(l) && !sh->checkpoint.sync_all)) return;
+    if (flush_due(l) && l->droppable_total != l->dropped_total) {
+        /* Segments that a LOGSTART has dropped are not written any more, but until it is durable a crash brings them back: the
+         * checkpoint must not count on their files before. */
+        writer_release(w);
+        shard_work(sh);
+        return;
+    }
     if (flush_due(l)) {
         checkpoint_log_flushed(sh, l);
         writer_step(w);
@@ -173,7 +180,7 @@ static void wait_for_space(struct seg_writer *w, const char *what) {
         trace_warn("log", "%s/%s: cannot %s: the disk is full; what was acknowledged stays in the journal until there is space", sh->store->dir, l->folder, what);
     sh->disk_full = true;
     writer_release(w);
-    list_push_back(&sh->work, &l->work_link);
+    list_push_back(&sh->waiting, &l->work_link);
     if (!timer_armed(&sh->retry)) timer_set(sh->timers, &sh->retry, io_mono_ns(sh->io) + RETRY_FULL_NS);
 }
 
