@@ -1168,7 +1168,7 @@ START_TEST(a_segment_waits_for_space) {
     stop();
     ck_assert_int_eq(m.failed, OK);
     start();
-    a.log = log_shard_by_plid(m.shards[0], a.plid);
+    reopened(&a);
     check_all(&a, 1);
     stop();
     model_free(&a);
