@@ -30,12 +30,14 @@ static void on_timeout(struct timer *t) {
     finish(op, KERR_REQUEST_TIMED_OUT);
 }
 
-/* acks=1 has no time limit of its own in Kafka; it is bounded here all the same. */
+/* A request's timeout is meant for other replicas: Kafka never counts the leader's own append, and clients that
+ * ask for 0 ms get their answer. The own device gets this much time at least. */
+enum { LOCAL_WAIT_MS_MIN = 10000 };
+
 static void arm_timeout(struct partition_produce *op) {
     if (op->trusted || timer_armed(&op->timer)) return;
     struct reactor *r = op->op.owner;
-    int64_t wait_ms = op->acks == -1 ? MAX(op->timeout_ms, 0) : MAX(op->timeout_ms, 30000);
-    timer_set(&r->timers, &op->timer, r->now_ns + wait_ms * 1000000);
+    timer_set(&r->timers, &op->timer, r->now_ns + MAX(op->timeout_ms, LOCAL_WAIT_MS_MIN) * 1000000LL);
 }
 
 /* Ascending by last offset; only a duplicate of an earlier batch is not the last. */
@@ -74,7 +76,7 @@ static void appended(struct partition *p, struct partition_produce *op, const st
     op->rewritten = NULL;
     op->stage = STAGE_WAITING;
     insert_waiter(all ? &p->committed : &p->durable, op);
-    if (all) arm_timeout(op);
+    arm_timeout(op);
 }
 
 /* False: no room now; the write stays where it is. */

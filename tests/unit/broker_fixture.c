@@ -255,7 +255,7 @@ void produce_send(struct client *c, const char *topic, int32_t partition, struct
     struct k_produce_request_topic_data_partition_data p = {partition, records};
     k_produce_request_init(&q);
     q.acks = acks;
-    q.timeout_ms = 30000;
+    q.timeout_ms = 0; /* the leader's own append is not subject to it */
     t.partition_data = &p;
     t.partition_data_n = 1;
     q.topic_data = &t;
