@@ -3,7 +3,7 @@
  * Format and rules: docs/storage.md. This layer knows groups, pieces, the catalogue, levels and
  * checkpoints; it does not know what entries mean. Shards (log/shard.h) fill slices with entries
  * and submit them; the journal joins slices to groups, writes each group with one O_DIRECT|DSYNC
- * write (several in parallel above 512 KiB), and reports slices durable strictly in group order.
+ * write (several in parallel above 768 KiB), and reports slices durable strictly in group order.
  *
  *   shard                                journal (reactor 0)
  *     journal_submit(slice)   -- mail ->   queue; group; write

@@ -16,7 +16,9 @@
 #include "log/journal.h"
 #include "log/journal_format.h"
 
-#define JOURNAL_WRITE_BYTES (512u * 1024)     /* largest single write: larger ones leave the fast path of the kernel */
+/* Largest single write: from 1 MiB on they leave the fast path of the kernel. More than JOURNAL_GROUP_BYTES, since each
+ * write flushes the device: a batch of 512 KiB and its headers must not take a second one. */
+#define JOURNAL_WRITE_BYTES (768u * 1024)
 #define JOURNAL_PIECES_MIN 4u                 /* the head's, the reserved one, and two to fill while a checkpoint runs */
 #define JOURNAL_PIECE_BYTES_MIN (64u * 1024)
 /* Slices that wait for the disk: beyond so many full groups the shards slow down, then stop. At 500 MB/s a

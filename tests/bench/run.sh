@@ -22,8 +22,9 @@ cleanup() {
 trap cleanup EXIT
 fail() { echo "run.sh: $*" >&2; exit 1; }
 
-# name: connections, requests in flight on each, batch bytes, MiB, partitions
-workloads=${WORKLOADS:-"1k:64:1:1024:40:1 1k-100:64:1:1024:40:100 16k:16:4:16384:300:1 64k:8:2:65536:600:1 512k:4:2:524288:1200:1"}
+# name: connections, requests in flight on each, batch bytes, MiB, partitions;
+# names that begin with "read": connections, -, bytes of one fetch, how many of the newest records
+workloads=${WORKLOADS:-"1k:64:1:1024:40:1 1k-100:64:1:1024:40:100 16k:16:4:16384:300:1 64k:8:2:65536:600:1 512k:4:2:524288:1200:1 read:4:-:1048576:100000"}
 
 free_ports() {
   /usr/bin/python3 -c '
@@ -77,8 +78,12 @@ start() { # variant, spec, arguments
 
 load() { # variant, workload line -> raw_produce's line
   IFS=: read -r _ connections depth batch mib partitions <<<"$2"
+  case $2 in read*)
+    "$bin/raw_consume" "${port[$1]}" "${pid[$1]}" one 0 "$connections" "-$mib" "$batch"
+    return ;;
+  esac
   topic=one
-  [ "$partitions" -gt 1 ] && topic=hundred
+  if [ "$partitions" -gt 1 ]; then topic=hundred; fi
   "$bin/raw_produce" "${port[$1]}" "${pid[$1]}" $topic "$connections" "$depth" "$batch" $((mib * scale)) "$partitions"
 }
 
