@@ -183,4 +183,9 @@ static void pressure(void *ctx) { shard_pressure_changed(ctx); }
 static void failed(void *ctx, enum err err) { shard_failed(ctx, err); }
 
 const struct journal_shard_ops shard_journal_ops = {
-    .checkpoint_cut = checkpoint_cut, .checkpoint_flush = checkpoint_flush, .checkpoint_done = checkpoint_done, .pressure = pressure, .failed = failed};
+    .checkpoint_cut = checkpoint_cut,
+    .checkpoint_flush = checkpoint_flush,
+    .checkpoint_done = checkpoint_done,
+    .pressure = pressure,
+    .failed = failed,
+};

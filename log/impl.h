@@ -112,7 +112,8 @@ struct log_impl {
 static inline struct log_impl *impl_of(struct log *l) { return CONTAINER_OF(l, struct log_impl, pub); }
 static inline const struct log_impl *impl_of_const(const struct log *l) { return CONTAINER_OF(l, struct log_impl, pub); }
 
-struct log_impl *impl_new(struct log_shard *sh, uint64_t plid, const char *topic, size_t topic_len, int32_t partition); /* NULL: memory */
+/* NULL: memory. */
+struct log_impl *impl_new(struct log_shard *sh, uint64_t plid, const char *topic, size_t topic_len, int32_t partition);
 void impl_free(struct log_impl *l);
 void impl_dirty(struct log_impl *l);
 

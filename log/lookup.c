@@ -60,7 +60,8 @@ static void next(struct lookup *x) {
     io_submit(x->sh->io, &x->op);
 }
 
-void lookup_start(struct lookup *x, struct log_impl *l, const struct segment *s, bool by_time, int64_t key, void (*done)(struct lookup *x)) {
+void lookup_start(struct lookup *x, struct log_impl *l, const struct segment *s, bool by_time, int64_t key,
+                  void (*done)(struct lookup *x)) {
     *x = (struct lookup){.sh = l->pub.shard, .by_time = by_time, .key = key, .done = done};
     int rc;
     x->block = malloc(BLOCK_BYTES);

@@ -10,7 +10,7 @@ struct lookup {
     struct io_op op;
     struct log_shard *sh;
     struct file *file;
-    bool by_time;                   /* .timeindex: the last entry with a timestamp below `key`; else the last with an offset <= `key` */
+    bool by_time;                   /* .timeindex: last entry with a timestamp below `key`; else last with an offset <= `key` */
     int64_t key;
     uint32_t low, high;             /* the entry before `low` qualifies, `high` does not */
     uint32_t from, count;           /* entries being read */
@@ -21,6 +21,7 @@ struct lookup {
     void (*done)(struct lookup *x);
 };
 /* Searches the first `bytes` bytes of the segment's index file. Relative offsets for .index. */
-void lookup_start(struct lookup *x, struct log_impl *l, const struct segment *s, bool by_time, int64_t key, void (*done)(struct lookup *x));
+void lookup_start(struct lookup *x, struct log_impl *l, const struct segment *s, bool by_time, int64_t key,
+                  void (*done)(struct lookup *x));
 void lookup_free(struct lookup *x);  /* not while in flight */
 #endif

@@ -204,7 +204,8 @@ enum err state_encode_store(uint64_t metadata_assigned, uint8_t **data, uint32_t
 
 static enum err decode_segment(struct log_impl *l, const Varve__Storage__Segment *m) {
     bool sound = m->base_offset >= 0 && m->end >= m->base_offset && m->size_bytes <= INT32_MAX && m->index_bytes <= INT32_MAX &&
-                 m->time_index_bytes <= INT32_MAX && m->index_bytes % INDEX_ENTRY_BYTES == 0 && m->time_index_bytes % TIME_ENTRY_BYTES == 0;
+                 m->time_index_bytes <= INT32_MAX && m->index_bytes % INDEX_ENTRY_BYTES == 0 &&
+                 m->time_index_bytes % TIME_ENTRY_BYTES == 0;
     if (!sound || (l->segment_count > 0 && segment_last(l)->end != m->base_offset)) return ERR_CORRUPT;
     if (l->segment_count > 0 && segment_last(l)->base >= m->base_offset) return ERR_CORRUPT;
     enum err err = segment_add(l, m->base_offset, m->created_ms);
@@ -226,8 +227,8 @@ static enum err decode_segment(struct log_impl *l, const Varve__Storage__Segment
 
 static enum err decode_producer(struct log_impl *l, const Varve__Storage__Producer *m) {
     if (m->n_window > PRODUCER_WINDOW || m->id < 0 || m->epoch < INT16_MIN || m->epoch > INT16_MAX) return ERR_CORRUPT;
-    struct producer p = {.id = m->id, .epoch = (int16_t)m->epoch, .count = (uint8_t)m->n_window, .coordinator_epoch = m->coordinator_epoch,
-                         .txn_first_offset = m->txn_first_offset, .last_timestamp_ms = m->last_timestamp_ms};
+    struct producer p = {.id = m->id, .epoch = (int16_t)m->epoch, .count = (uint8_t)m->n_window,
+                         .coordinator_epoch = m->coordinator_epoch, .txn_first_offset = m->txn_first_offset, .last_timestamp_ms = m->last_timestamp_ms};
     for (size_t i = 0; i < m->n_window; i++) {
         const Varve__Storage__ProducerBatch *b = m->window[i];
         p.window[i] = (struct producer_batch){b->first_sequence, b->last_sequence, b->first_offset, b->last_offset, b->timestamp_ms};
@@ -237,13 +238,15 @@ static enum err decode_producer(struct log_impl *l, const Varve__Storage__Produc
 
 static enum err decode_lists(struct log_impl *l, const Varve__Storage__LogState *m) {
     enum err err = OK;
-    for (size_t i = 0; i < m->n_epochs && err == OK; i++) err = epochs_append(&l->pub.epochs, m->epochs[i]->epoch, m->epochs[i]->start);
+    for (size_t i = 0; i < m->n_epochs && err == OK; i++)
+        err = epochs_append(&l->pub.epochs, m->epochs[i]->epoch, m->epochs[i]->start);
     for (size_t i = 0; i < m->n_segments && err == OK; i++) err = decode_segment(l, m->segments[i]);
     for (size_t i = 0; i < m->n_producers && err == OK; i++) err = decode_producer(l, m->producers[i]);
     if (err != OK || m->n_faulty == 0) return err == ERR_INVALID ? ERR_CORRUPT : err;
     l->faulty = calloc(m->n_faulty, sizeof *l->faulty);
     if (!l->faulty) return ERR_NOMEM;
-    for (size_t i = 0; i < m->n_faulty; i++) l->faulty[l->faulty_count++] = (struct offset_range){m->faulty[i]->start, m->faulty[i]->end};
+    for (size_t i = 0; i < m->n_faulty; i++)
+        l->faulty[l->faulty_count++] = (struct offset_range){m->faulty[i]->start, m->faulty[i]->end};
     l->pub.faulty = true;
     return OK;
 }
@@ -253,7 +256,8 @@ static enum err decode(struct log_impl *l, const Varve__Storage__LogState *m) {
     config_from_message(m->config, &l->config);
     enum err err = decode_lists(l, m);
     if (err != OK) return err;
-    if (l->segment_count == 0 || m->start < l->segments[0].base || m->start > m->end || segment_last(l)->end != m->end) return ERR_CORRUPT;
+    if (l->segment_count == 0 || m->start < l->segments[0].base || m->start > m->end) return ERR_CORRUPT;
+    if (segment_last(l)->end != m->end) return ERR_CORRUPT;
     struct log *pub = &l->pub;
     pub->start = m->start;
     pub->end = pub->durable_end = m->end;

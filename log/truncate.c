@@ -94,7 +94,8 @@ static enum err index_file(struct log_impl *l, struct segment *s, enum file_kind
 /* All entries of the segment: those in its files and behind them those in memory. */
 static enum err index_whole(struct log_impl *l, struct segment *s, struct segment_index *x, uint32_t *rescan_from) {
     const struct segment_index *old = s->index;
-    uint32_t offsets_new = old ? old->offset_count - old->offset_written : 0, times_new = old ? old->time_count - old->time_written : 0;
+    uint32_t offsets_new = old ? old->offset_count - old->offset_written : 0;
+    uint32_t times_new = old ? old->time_count - old->time_written : 0;
     size_t offsets_more = (size_t)offsets_new * INDEX_ENTRY_BYTES, times_more = (size_t)times_new * TIME_ENTRY_BYTES;
     uint8_t *offsets = NULL, *times = NULL;
     enum err err = index_file(l, s, FILE_INDEX, s->index_bytes, offsets_more, &offsets);

@@ -221,7 +221,7 @@ static void check_log(struct run *x, struct model *mo, struct log *l) {
     for (uint32_t n = most + 1; n-- > least && wrong;) {
         model_as_of(mo, n);
         if (mo->end == l->end) wrong = model_check(&x->m, mo, 1 + (uint32_t)pick(x, 200000));
-        if (wrong && !wrong[0]) {
+        if (wrong && (!wrong[0] || sim_crashed(x->m.world, 0))) {
             x->down = true;
             return;
         }
