@@ -115,7 +115,7 @@ void index_rescan(struct segment_index *x, const struct batch_header *h) {
     note_bytes(x, h);
 }
 
-uint32_t index_find(const struct segment_index *x, int64_t offset) {
+const struct index_entry *index_find_entry(const struct segment_index *x, int64_t offset) {
     int64_t relative = offset - x->base_offset;
     uint32_t low = 0, high = x->offset_count;
     while (low < high) {
@@ -123,7 +123,12 @@ uint32_t index_find(const struct segment_index *x, int64_t offset) {
         if ((int64_t)x->offsets[mid].relative <= relative) low = mid + 1;
         else high = mid;
     }
-    return low > 0 ? x->offsets[low - 1].position : 0;
+    return low > 0 ? &x->offsets[low - 1] : NULL;
+}
+
+uint32_t index_find(const struct segment_index *x, int64_t offset) {
+    const struct index_entry *e = index_find_entry(x, offset);
+    return e ? e->position : 0;
 }
 
 int64_t index_find_time(const struct segment_index *x, int64_t timestamp) {

@@ -58,6 +58,8 @@ void index_rescan(struct segment_index *x, const struct batch_header *h);
 
 /* Greatest position known to lie at or before the batch that holds `offset`: start scanning there. */
 uint32_t index_find(const struct segment_index *x, int64_t offset);
+/* The entry that says so; NULL: none does, and that position is 0. */
+const struct index_entry *index_find_entry(const struct segment_index *x, int64_t offset);
 /* First offset that may hold a record with a timestamp >= `timestamp`: everything before it is older. */
 int64_t index_find_time(const struct segment_index *x, int64_t timestamp);
 

@@ -35,7 +35,8 @@ struct read_op {
     bool located;                   /* by hint or index */
     bool seeking;                   /* the batch that holds the offset was not met yet */
     int64_t base;                   /* segment */
-    int64_t expected;               /* least base offset of the next batch */
+    int64_t expected;               /* base offset of the next batch, for there are no gaps; -1: unknown, but */
+    int64_t expected_last;          /* the index says what its last offset is */
     uint32_t position, want, got;
     uint32_t read_from;             /* journal: offset of buf in the piece */
     struct journal_pos pos;
@@ -147,10 +148,8 @@ static enum err read_memory(struct log_impl *l, struct log_read *r, uint32_t i) 
 /* ---- checks ----------------------------------------------------------------------------------------- */
 
 /* What is wrong with the whole batch at `p`, whose header was parsed; NULL: nothing. */
-static const char *batch_wrong(const struct log_impl *l, const struct segment *s, const uint8_t *p, const struct batch_header *h,
-                               int64_t expected) {
+static const char *batch_wrong(const struct log_impl *l, const struct segment *s, const uint8_t *p, const struct batch_header *h) {
     if (batch_check(h) != OK) return "the batch header is impossible";
-    if (h->base_offset < expected) return "the batch's offset is lower than expected";
     if (batch_last_offset(h) >= s->end) return "the batch's offsets go beyond the segment";
     if (!batch_crc_ok(p, h)) return "the batch's CRC does not match";
     int32_t epoch = epochs_at(&l->pub.epochs, h->base_offset);
@@ -184,7 +183,7 @@ static void journal_done(struct io_op *op) {
         x->expected = e->base_offset;
         const char *wrong = batch_parse(p, e->len, &h) != OK || h.total_bytes != e->len || h.base_offset != e->base_offset
                                 ? "the batch in the journal is not the one that was written"
-                                : batch_wrong(l, s, p, &h, e->base_offset);
+                                : batch_wrong(l, s, p, &h);
         if (wrong) {
             corrupt(x, "journal, for segment", e->pos.offset, wrong);
             return;
@@ -328,12 +327,13 @@ static void scan(struct read_op *x) {
             read_on(x, at, left >= BATCH_HEADER_BYTES ? h.total_bytes : BATCH_HEADER_BYTES, limit);
             return;
         }
-        if (err != OK || h.base_offset < x->expected || (x->seeking && h.base_offset > x->r->offset && x->located)) {
+        /* Offset and epoch are not under the CRC: the offset must continue what came before. */
+        if (err != OK || (x->expected >= 0 ? h.base_offset != x->expected : batch_last_offset(&h) != x->expected_last)) {
             scan_failed(x, x->position + at, "no batch of this offset begins here");
             return;
         }
         if (batch_last_offset(&h) >= x->r->offset) {
-            const char *wrong = batch_wrong(l, s, p, &h, x->expected);
+            const char *wrong = batch_wrong(l, s, p, &h);
             if (wrong) {
                 if (x->r->bytes > 0) file_end(x, x->position + at); /* the next read reports it */
                 else scan_failed(x, x->position + at, wrong);
@@ -394,12 +394,17 @@ static void file_read(struct read_op *x) {
     io_submit(sh->io, &x->op);
 }
 
+static void locate(struct read_op *x, const struct index_entry *e) {
+    x->located = true;
+    x->position = e->position;
+    x->expected = -1;
+    x->expected_last = x->base + e->relative;
+}
+
 static void looked_up(struct lookup *lookup) {
     struct read_op *x = CONTAINER_OF(lookup, struct read_op, lookup);
     lookup_free(lookup);
-    x->located = lookup->found;
-    x->position = lookup->found ? lookup->entry.position : 0;
-    x->expected = x->base;
+    if (lookup->found) locate(x, &lookup->entry);
     file_read(x);
 }
 
@@ -428,8 +433,7 @@ static void read_file(struct read_op *x) {
         x->expected = r->offset;
         file_read(x);
     } else if (s->index && s->index->offset_count > 0 && s->index->offsets[0].relative <= relative) {
-        x->located = true;
-        x->position = index_find(s->index, r->offset);
+        locate(x, index_find_entry(s->index, r->offset));
         file_read(x);
     } else if (s->index_bytes > 0) {
         lookup_start(&x->lookup, l, s, false, relative, looked_up);
