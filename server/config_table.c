@@ -143,7 +143,8 @@ static const struct config_key table[] = {
          "reactors. As it fills up, responses get smaller, then wait."),
     INT("reactors", "0", 0, 256, reactors, "Threads that serve connections and partitions. 0: one for each core."),
     INT("receive.timeout.ms", "30000", 100, I32, receive_timeout_ms,
-        "A request that has begun to arrive must make progress (be complete, or 1 MiB further) within this time, or the connection is closed."),
+        "A request that has begun to arrive must make progress (be complete, or 1 MiB further) within this time (a tenth of "
+        "it while others wait for queued.max.request.bytes), or the connection is closed."),
     LONG("request.arena.max.bytes", "16777216", 65536, I32, request_arena_max_bytes,
          "Memory for the decoded form of one request."),
     BARE("request.timeout.ms", CONFIG_INT, "30000", 1, I32, NULL, "How long a request between brokers may take. " NOT_YET),

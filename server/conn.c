@@ -110,16 +110,21 @@ static void dirty_visit(struct conn *c) {
     if (c->closing && !c->receiving && !c->sending) conn_free(c);
 }
 
-/* Those whom a visit makes dirty again are visited in the next call, so one turn's work stays bounded. */
-bool conn_set_turn(struct conn_set *set) {
-    while (!list_empty(&set->starved)) {
-        struct conn *c = LIST_ENTRY(set->starved.next, struct conn, starved);
+static void admit_starved(struct conn_set *set, int64_t size_max) {
+    LIST_FOREACH_SAFE(it, &set->starved) {
+        struct conn *c = LIST_ENTRY(it, struct conn, starved);
         int64_t size = (int32_t)load_be32(c->head);
-        if (set->used_bytes > 0 && set->used_bytes + size > set->budget_bytes) break;
+        if (size > size_max || (set->used_bytes > 0 && set->used_bytes + size > set->budget_bytes)) continue;
         list_remove(&c->starved);
         c->active_ns = set->reactor->now_ns;
         conn_read(c);
     }
+}
+
+/* Those whom a visit makes dirty again are visited in the next call, so one turn's work stays bounded. */
+bool conn_set_turn(struct conn_set *set) {
+    admit_starved(set, CONN_CHUNK_BYTES); /* a small request does not wait behind large ones */
+    admit_starved(set, INT32_MAX);
     struct list round;
     list_init(&round);
     while (!list_empty(&set->dirty)) {
@@ -139,7 +144,10 @@ static void sweep_visit(struct conn *c, int64_t now_ns) {
     struct conn_set *set = c->set;
     if (c->closing) return;
     bool starved = !list_empty(&c->starved);
-    if ((c->receiving || starved) && now_ns >= c->recv_deadline_ns) {
+    /* While others wait for budget, a frame that has got some must not sit on it. */
+    bool holds_up = c->receiving && c->frame && !list_empty(&set->starved);
+    int64_t hurry_ns = holds_up ? (int64_t)config_of(set)->receive_timeout_ms * (1000000 - 1000000 / CONN_SHORT_DIVISOR) : 0;
+    if ((c->receiving || starved) && now_ns >= c->recv_deadline_ns - hurry_ns) {
         set->stats.closed_slow++;
         conn_close(c, starved ? "no memory budget for its request within receive.timeout.ms (queued.max.request.bytes)"
                               : "a request did not arrive within receive.timeout.ms");

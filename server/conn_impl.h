@@ -17,7 +17,7 @@
 #define CONN_GATHER_BYTES 262144u       /* small responses are gathered up to here */
 #define CONN_FRAME_BYTES_MIN 8          /* key, version, correlation id */
 #define CONN_SWEEP_MS_MAX 500           /* how late a deadline may be noticed */
-#define CONN_SHORT_DIVISOR 10           /* of send.timeout.ms, while memory for responses is short */
+#define CONN_SHORT_DIVISOR 10           /* of receive.timeout.ms and send.timeout.ms, while memory is short */
 #define RESPONSE_GRANT_BYTES_MIN 65536
 #define CONN_RESPONSE_BYTES_MAX 268435456u
 

@@ -165,6 +165,24 @@ def test_slow_requests_are_closed(ctx):
     healthy(b)
 
 
+def test_promises_of_large_requests(ctx):
+    """Sizes that use up all memory for requests, and then nothing: others wait, but not for all of receive.timeout.ms."""
+    b = ctx.broker(settings={"receive.timeout.ms": 30000, "reactors": 1})
+    healthy(b)
+    before = b.rss_kb()
+    conns = []
+    for size in [100 << 20] * 3 + [1 << (39 - k) for k in range(13, 27) for _ in range(4)] + [1000] * 100:
+        c = Raw(b, timeout=60)
+        c.send(struct.pack(">i", size) + b"\0\0\0\x08")
+        conns.append(c)
+    with Client(b, timeout=20) as c:  # its own patience is the bound
+        assert c.produce("healthy", batch(b"patient"))[0] == 0
+    assert b.rss_kb() - before < 100_000
+    for c in conns:
+        c.close()
+    healthy(b)
+
+
 def slow_readers(b, n, megabytes):
     """Connections that have asked for much and take nothing."""
     conns = []
