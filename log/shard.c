@@ -9,6 +9,14 @@
 /* Slices that the journal has not written yet hold memory: appends wait above this. */
 enum { SUBMITTED_BYTES_MAX = 32 << 20 };
 
+/* Records in the journal's queue may keep an IMAGE of their shard behind them, and slices of a shard do not overtake
+ * each other: what all shards have submitted must fit the space that is kept for IMAGEs, or a checkpoint that
+ * waits for one never ends. */
+static uint64_t submitted_bytes_max(const struct log_shard *sh) {
+    const struct log_store_config *c = &sh->store->config;
+    return MIN((uint64_t)SUBMITTED_BYTES_MAX, c->journal_bytes / 8 / c->shards);
+}
+
 static void slice_done(struct journal_slice *s);
 
 /* ---- life ----------------------------------------------------------------------------------- */
@@ -401,7 +409,7 @@ static bool slice_keep(struct log_shard *sh, struct shard_slice *ss) {
 }
 
 static void wake_writable(struct log_shard *sh) {
-    if (!sh->stopped_appends || sh->submitted_bytes > SUBMITTED_BYTES_MAX / 2) return;
+    if (!sh->stopped_appends || sh->submitted_bytes > submitted_bytes_max(sh) / 2) return;
     if (journal_pressure(sh->journal) >= 2) return;
     sh->stopped_appends = false;
     if (sh->writable) sh->writable(sh->writable_ctx);
@@ -465,7 +473,7 @@ void shard_evict(struct log_shard *sh) {
 
 enum log_pressure log_shard_pressure(const struct log_shard *sh) {
     int level = journal_pressure(sh->journal);
-    if (level >= 2 || sh->submitted_bytes > SUBMITTED_BYTES_MAX) return LOG_PRESSURE_STOP;
+    if (level >= 2 || sh->submitted_bytes > submitted_bytes_max(sh)) return LOG_PRESSURE_STOP;
     return level == 1 ? LOG_PRESSURE_SLOW : LOG_PRESSURE_NONE;
 }
 
@@ -480,7 +488,7 @@ enum err shard_room(struct log_shard *sh, const struct log_config *c) {
     if (sh->stopping) return ERR_CLOSED;
     uint64_t reserve = sh->store->config.disk_reserve_bytes;
     int level = journal_pressure_within(sh->journal, c->whole_reserve ? 0 : c->internal ? reserve / 2 : reserve);
-    if (level < 2 && sh->submitted_bytes <= SUBMITTED_BYTES_MAX) return OK;
+    if (level < 2 && sh->submitted_bytes <= submitted_bytes_max(sh)) return OK;
     sh->stopped_appends = true;
     return level == 3 ? ERR_NOSPACE : ERR_AGAIN;
 }

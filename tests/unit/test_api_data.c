@@ -692,6 +692,35 @@ START_TEST(a_write_that_needs_more_replicas_than_there_are) {
 }
 END_TEST
 
+/* Batches nearly as large as a piece of the smallest journal, faster than checkpoints: writes wait for room, and a
+ * checkpoint must not wait for them. */
+START_TEST(a_small_journal_does_not_stall) {
+    enum { CLIENTS = 4, BATCHES = 30 };
+    struct client clients[CLIENTS];
+    struct bytes b = make_batch(CODEC_NONE, 1, 900000, now_ms());
+    for (int k = 0; k < CLIENTS; k++) client_open(&clients[k], &f);
+    for (int i = 0; i < BATCHES; i++)
+        for (int k = 0; k < CLIENTS; k++) produce_send(&clients[k], "t", k, b, -1, 9);
+    for (int k = 0; k < CLIENTS; k++) {
+        clients[k].correlation -= BATCHES;
+        for (int i = 0; i < BATCHES; i++) {
+            clients[k].correlation++;
+            struct produced p = produce_receive(&clients[k], 9);
+            ck_assert_int_eq(p.error, 0);
+            ck_assert_int_eq(p.offset, i);
+        }
+        client_close(&clients[k]);
+    }
+    free((void *)b.p);
+}
+END_TEST
+
+static void set_up_small_journal(void) {
+    fixture_start(&f, "journal.bytes=4194304\n");
+    client_open(&c, &f);
+    ck_assert_int_eq(create_topic(&c, "t", 4), 0);
+}
+
 int main(void) {
     Suite *s = suite_create("api_data");
     TCase *t = tcase_create("all");
@@ -727,6 +756,11 @@ int main(void) {
     tcase_add_test(t, compacted_topics_want_keys);
     tcase_add_test(t, a_write_that_needs_more_replicas_than_there_are);
     suite_add_tcase(s, t);
+    TCase *small = tcase_create("small journal");
+    tcase_set_timeout(small, 120);
+    tcase_add_checked_fixture(small, set_up_small_journal, tear_down);
+    tcase_add_test(small, a_small_journal_does_not_stall);
+    suite_add_tcase(s, small);
     SRunner *sr = srunner_create(s);
     srunner_run_all(sr, CK_NORMAL);
     int failed = srunner_ntests_failed(sr);
