@@ -193,7 +193,8 @@ START_TEST(a_read_of_a_deleted_log_never_sees_its_namesake) {
     files_forget(&m.shards[0]->files, a.plid, -1);
     sim_tuning(m.world)->disk_ns_min = sim_tuning(m.world)->disk_ns_max = 20000000000;
     bool done = false;
-    struct log_read r = {.offset = 60, .max_offset = a.log->end, .max_bytes = 1, .min_one = true, .done = read_flag, .owner = &done};
+    struct log_read r = {.offset = 60, .max_offset = a.log->end, .max_bytes = 1, .min_one = true, .done = read_flag,
+                         .owner = &done};
     ck_assert(!log_read(a.log, &r)); /* the index is read first, slowly */
     sim_tuning(m.world)->disk_ns_min = sim_tuning(m.world)->disk_ns_max = 20000;
     log_delete(a.log, NULL, NULL);
@@ -226,17 +227,19 @@ START_TEST(every_flipped_bit_of_a_batch_in_a_file_is_noticed) {
     evict_all();
     uint32_t position = 0;
     for (int k = 0; k < 11; k++) {
+        static const char path[] = "/data/t-0/00000000000000000000.log";
         for (uint32_t bit = 0; bit < 8 * 16 && k % 4 != 1; bit += _i == 0 || bit < 8 ? 1 : 7) { /* base offset, length, epoch */
-            ck_assert_int_eq(sim_file_flip(m.world, 0, "/data/t-0/00000000000000000000.log", position + bit / 8, (uint8_t)(1u << bit % 8)), 0);
+            ck_assert_int_eq(sim_file_flip(m.world, 0, path, position + bit / 8, (uint8_t)(1u << bit % 8)), 0);
             memset(m.shards[0]->hints, 0, sizeof m.shards[0]->hints);
             for (int64_t offset = a.batches[k].base; offset < a.batches[k].end; offset++) {
                 struct log_read r = {.offset = offset, .max_offset = a.log->end, .max_bytes = 1, .min_one = true};
                 enum err err = read_wait(&m, a.log, &r);
                 const char *wrong = err == OK ? model_compare(&a, &r) : NULL;
-                ck_assert_msg(err != OK, "batch %d bit %u: read of %lld succeeds: %s", k, bit, (long long)offset, wrong ? wrong : "the same bytes");
+                ck_assert_msg(err != OK, "batch %d bit %u: read of %lld succeeds: %s", k, bit, (long long)offset,
+                              wrong ? wrong : "the same bytes");
                 log_read_release(&r);
             }
-            ck_assert_int_eq(sim_file_flip(m.world, 0, "/data/t-0/00000000000000000000.log", position + bit / 8, (uint8_t)(1u << bit % 8)), 0);
+            ck_assert_int_eq(sim_file_flip(m.world, 0, path, position + bit / 8, (uint8_t)(1u << bit % 8)), 0);
         }
         position += a.batches[k].len;
     }
@@ -313,7 +316,8 @@ START_TEST(a_failed_sync_of_a_segment_loses_nothing) {
         checkpoint();
         append(&a, 5, 700);
         static const char *const parts[] = {".log", "/t-0", ""};
-        sim_fault(m.world, 0, &(struct sim_fault){.call = skip == 1 ? SIM_SYNC_DIR : SIM_SYNC, .path_part = parts[skip], .result = -5});
+        enum sim_call call = skip == 1 ? SIM_SYNC_DIR : SIM_SYNC;
+        sim_fault(m.world, 0, &(struct sim_fault){.call = call, .path_part = parts[skip], .result = -5});
         journal_checkpoint(m.store->journal, false, NULL, NULL);
         append(&a, 1, 700);
         for (int i = 0; i < 300 && m.failed == OK; i++) (void)machine_turn(&m, 1000000);
@@ -395,6 +399,65 @@ START_TEST(a_torn_block_comes_back_from_its_image) {
 }
 END_TEST
 
+/* The same when it is recovery that cuts the file, and dies with the cut not synced. */
+START_TEST(a_block_that_recovery_cuts_comes_back_from_its_image) {
+    static const char path[] = "/data/t-0/00000000000000000000.log";
+    uint32_t torn = 0;
+    for (uint64_t op = 1, cut_op = 1; op < 12; cut_op++) {
+        struct model a;
+        setup("/data");
+        start();
+        create(&a, "t", 1u << 30);
+        append(&a, 7, 300);
+        checkpoint();
+        int64_t to = a.batches[4].base;
+        sim_crash_at(m.world, 0, sim_disk_ops(m.world, 0) + op);
+        ck_assert_int_eq(log_truncate(a.log, 1, to), OK);
+        model_cut(&a, to);
+        uint32_t position = impl_of(a.log)->segments[0].size_bytes;
+        for (int i = 0; i < 100 && !sim_crashed(m.world, 0); i++) (void)machine_turn(&m, 1000000);
+        sim_crash_at(m.world, 0, 0);
+        crash(SIM_LOSE_ALL);
+        sim_crash_at(m.world, 0, sim_disk_ops(m.world, 0) + cut_op);
+        bool whole = machine_open(&m) == OK && !sim_crashed(m.world, 0);
+        sim_crash_at(m.world, 0, 0);
+        uint8_t *durable, *current;
+        size_t durable_len, current_len;
+        ck_assert_int_eq(sim_file_read(m.world, 0, path, SIM_DURABLE, &durable, &durable_len), 0);
+        ck_assert_int_eq(sim_file_read(m.world, 0, path, SIM_CURRENT, &current, &current_len), 0);
+        free(durable);
+        free(current);
+        sim_crash(m.world, 0, SIM_LOSE_ALL);
+        if (m.store) {
+            machine_close(&m);
+        } else {
+            timers_free(&m.timers);
+            io_destroy(m.io);
+        }
+        if (durable_len != current_len) {
+            torn++;
+            ck_assert_int_eq(sim_file_flip(m.world, 0, path, position - 1, 0x55), 0);
+        }
+        start();
+        a.log = log_shard_by_plid(m.shards[0], a.plid);
+        ck_assert_ptr_nonnull(a.log);
+        if (a.log->end != a.end) model_as_of(&a, 7);
+        check_all(&a);
+        checkpoint();
+        evict_all();
+        check_all(&a);
+        ck_assert_ptr_null(model_check_files(&m, &a, true));
+        crash(SIM_LOSE_ALL);
+        model_free(&a);
+        teardown();
+        if (!whole) continue;
+        op++;
+        cut_op = 0;
+    }
+    ck_assert_uint_gt(torn, 0);
+}
+END_TEST
+
 /* Without varve.meta a journal is not this node's to use: its votes belong to an incarnation that nobody knows. */
 START_TEST(a_journal_without_varve_meta_is_refused) {
     struct model a;
@@ -428,6 +491,7 @@ int main(void) {
     tcase_add_test(t, a_first_start_cut_short_anywhere);
     tcase_add_test(t, a_failed_sync_of_a_segment_loses_nothing);
     tcase_add_loop_test(t, a_torn_block_comes_back_from_its_image, 0, 2);
+    tcase_add_test(t, a_block_that_recovery_cuts_comes_back_from_its_image);
     tcase_add_test(t, a_journal_without_varve_meta_is_refused);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
