@@ -27,7 +27,7 @@
 #define JOURNAL_QUEUE_STOP_GROUPS 64u
 #define JOURNAL_PIECES_EXTRA 8u               /* slots beyond the limit, for what must not fail for want of a piece */
 #define JOURNAL_IDLE_NS (100 * INT64_C(1000000))
-#define JOURNAL_QUIET_NS (1000 * INT64_C(1000000))     /* without new entries: files may catch up */
+#define JOURNAL_QUIET_NS (250 * INT64_C(1000000))      /* without new entries: files may catch up */
 #define JOURNAL_AGE_NS (30000 * INT64_C(1000000))      /* files lag behind at most about so long */
 #define JOURNAL_SPACE_NS (250 * INT64_C(1000000)) /* free disk space is looked at this often while there is work */
 #define JOURNAL_RETRY_NS (1000 * INT64_C(1000000)) /* after a full disk */
