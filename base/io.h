@@ -37,7 +37,7 @@ enum io_kind {
     IO_WRITE,   /* fd, offset, iov, iov_count, flags IO_DSYNC: bytes written */
     IO_SYNC,    /* fd: fdatasync */
     IO_SYNC_ALL,/* fd: all that was written to its file system so far, data and names. Reports write-back errors since `fd` was
-                   opened: keep one open from the start */
+                   opened: keep one open from the start. Only where io_syncs_all() */
     IO_UNLINK,  /* path: a large file may take long */
     IO_ACCEPT,  /* fd of a listener: the new socket (non-blocking, TCP_NODELAY); peer in `addr` */
     IO_CONNECT, /* fd from io_socket(), addr */
@@ -101,6 +101,7 @@ struct io_vtable {
     int (*stat)(struct io *io, const char *path, struct io_stat *out);
     int (*fstat)(struct io *io, int fd, struct io_stat *out);
     int (*space)(struct io *io, const char *path, struct io_space *out);
+    bool (*syncs_all)(struct io *io, int fd);             /* whether IO_SYNC_ALL can be trusted on the file system of `fd` */
     int (*lock)(struct io *io, const char *path);         /* creates; fd that holds an exclusive lock, or -EWOULDBLOCK */
 
     int (*listen)(struct io *io, struct sockaddr_storage *addr, int backlog); /* binds; port 0 is filled in */
@@ -153,6 +154,7 @@ static inline int io_list(struct io *io, const char *path, io_list_fn *fn, void 
 static inline int io_stat_path(struct io *io, const char *path, struct io_stat *out) { return io->v->stat(io, path, out); }
 static inline int io_fstat(struct io *io, int fd, struct io_stat *out) { return io->v->fstat(io, fd, out); }
 static inline int io_space(struct io *io, const char *path, struct io_space *out) { return io->v->space(io, path, out); }
+static inline bool io_syncs_all(struct io *io, int fd) { return io->v->syncs_all(io, fd); }
 static inline int io_lock(struct io *io, const char *path) { return io->v->lock(io, path); }
 static inline int io_listen(struct io *io, struct sockaddr_storage *addr, int backlog) { return io->v->listen(io, addr, backlog); }
 static inline int io_socket(struct io *io, int family) { return io->v->socket(io, family); }

@@ -378,6 +378,7 @@ static const struct io_vtable blocking_vtable = {
     .stat = posix_stat,
     .fstat = posix_fstat,
     .space = posix_space,
+    .syncs_all = posix_syncs_all,
     .lock = posix_lock,
     .listen = posix_listen,
     .socket = posix_socket,

@@ -28,6 +28,7 @@ int posix_lock(struct io *io, const char *path);
 int posix_listen(struct io *io, struct sockaddr_storage *addr, int backlog);
 int posix_socket(struct io *io, int family);
 int posix_shutdown(struct io *io, int fd);
+bool posix_syncs_all(struct io *io, int fd);
 int posix_sockname(struct io *io, int fd, struct sockaddr_storage *addr);
 int64_t posix_mono_ns(struct io *io);
 int64_t posix_wall_ms(struct io *io);

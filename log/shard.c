@@ -28,7 +28,8 @@ static void retry_fire(struct timer *t) {
 }
 
 enum err shard_init(struct log_shard *sh, struct log_store *store, uint32_t index) {
-    *sh = (struct log_shard){.store = store, .index = index, .io = store->io, .next_serial = 1, .sync_all_logs = SYNC_ALL_LOGS,
+    *sh = (struct log_shard){.store = store, .index = index, .io = store->io, .next_serial = 1,
+                             .sync_all_logs = io_syncs_all(store->io, store->lock_fd) ? SYNC_ALL_LOGS : UINT32_MAX,
                              .tail_bytes_max = store->config.tail_bytes / store->config.shards};
     list_init(&sh->submitted);
     list_init(&sh->tails);

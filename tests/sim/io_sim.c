@@ -378,6 +378,12 @@ static int sim_shutdown(struct io *io, int fd) {
     return h->socket ? net_shutdown(s->world, h->socket) : -ENOTSOCK;
 }
 
+static bool sim_syncs_all(struct io *io, int fd) {
+    (void)io;
+    (void)fd;
+    return true;
+}
+
 static int sim_sockname(struct io *io, int fd, struct sockaddr_storage *addr) {
     struct sim_io *s = self(io);
     if (is_dead(s)) return -ESHUTDOWN;
@@ -576,6 +582,7 @@ static const struct io_vtable sim_vtable = {
     .listen = sim_listen,
     .socket = sim_socket,
     .shutdown = sim_shutdown,
+    .syncs_all = sim_syncs_all,
     .sockname = sim_sockname,
     .recv_release = sim_recv_release,
     .submit = sim_submit,
