@@ -88,8 +88,10 @@ static inline void machine_stopped(void *ctx, enum err err) {
 /* Clean stop; false: the node went down or the directory is latched. */
 static inline bool machine_stop(struct machine *m) {
     log_store_stop(m->store, machine_stopped, m);
-    while (!m->stopped)
+    for (uint32_t turns = 0; !m->stopped; turns++) {
+        ASSERT(turns < 1000000); /* it hangs */
         if (!machine_turn(m, 1000000000)) return false;
+    }
     return m->stop_err == OK;
 }
 

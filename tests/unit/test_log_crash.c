@@ -2,6 +2,7 @@
  * what was reported durable is there, byte for byte and in order; nothing else is; files are prefixes
  * of their logs. The seeds are 1..VARVE_SEEDS, from VARVE_SEED_FROM when that is set. */
 #include <check.h>
+#include <errno.h>
 #include <fcntl.h>
 #include "tests/unit/log_harness.h"
 
@@ -14,6 +15,7 @@ struct run {
     struct model models[MODELS_MAX];
     uint32_t created_count;
     bool down;
+    bool faulted;
     char message[600];
     int lives;
     bool strays;                         /* recovery left ranges for the writer: files may hold stray bytes meanwhile */
@@ -269,8 +271,19 @@ static void forget_logs(struct run *x) {
 }
 
 static void crash(struct run *x) {
+    sim_faults_clear(x->m.world, 0);
     sim_crash_at(x->m.world, 0, 0);
     sim_crash(x->m.world, 0, (enum sim_crash_policy)pick(x, 4));
+}
+
+/* One call fails; most such failures latch the directory. What was reported durable before must still be there. */
+static void inject_fault(struct run *x) {
+    static const enum sim_call calls[] = {SIM_WRITE, SIM_SYNC, SIM_SYNC_DIR, SIM_RENAME, SIM_UNLINK, SIM_TRUNCATE, SIM_MKDIR};
+    static const int64_t results[] = {-EIO, -ENOSPC, 512};
+    uint64_t call = pick(x, ARRAY_LEN(calls)), result = pick(x, ARRAY_LEN(results)), skip = pick(x, 120);
+    if (calls[call] != SIM_WRITE) result = 0;
+    sim_fault(x->m.world, 0, &(struct sim_fault){.call = calls[call], .skip = skip, .times = 1, .result = results[result]});
+    x->faulted = true;
 }
 
 /* `crash_in`: the node goes down at that disk operation from now on; 0: not by itself. */
@@ -283,7 +296,7 @@ static void one_life(struct run *x, uint64_t crash_in, uint32_t steps, bool stop
         crash(x);
         io_destroy(x->m.io);
         timers_free(&x->m.timers);
-        if (!crashed) RUN_FAIL(x, "open: %s: %s", err_str(err), x->m.why);
+        if (!crashed && !x->faulted) RUN_FAIL(x, "open: %s: %s", err_str(err), x->m.why);
         return;
     }
     trace_debug("test", "life: %u logs, %llu groups", x->m.recovery.logs, (unsigned long long)x->m.recovery.journal_groups);
@@ -294,8 +307,8 @@ static void one_life(struct run *x, uint64_t crash_in, uint32_t steps, bool stop
         step(x);
         x->down |= sim_crashed(x->m.world, 0);
     }
-    if (!x->down && x->m.failed != OK && !x->message[0]) snprintf(x->message, sizeof x->message, "latched: %s", err_str(x->m.failed));
-    bool stopped = !x->down && !x->message[0] && stop && machine_stop(&x->m);
+    if (!x->down && x->m.failed != OK && !x->message[0] && !x->faulted) snprintf(x->message, sizeof x->message, "latched: %s", err_str(x->m.failed));
+    bool stopped = !x->down && !x->message[0] && stop && x->m.failed == OK && machine_stop(&x->m);
     if (stopped) check_files_exact(x);
     else crash(x);
     forget_logs(x);
@@ -324,6 +337,9 @@ static void run_seed(struct run *x, uint64_t seed) {
     uint64_t lives = 1 + pick(x, 6);
     for (uint64_t i = 0; i < lives && !x->message[0]; i++) {
         uint64_t crash_in = pick(x, 3) ? 1 + pick(x, 400) : 0, steps = 20 + pick(x, 600), stop = pick(x, 4);
+        x->faulted = false;
+        sim_faults_clear(x->m.world, 0); /* one that has not struck */
+        if (pick(x, 5) == 0) inject_fault(x);
         one_life(x, crash_in, (uint32_t)steps, stop == 0);
     }
     run_end(x);
