@@ -486,6 +486,10 @@ void journal_attach_shard(struct journal *j, uint32_t shard, struct mailbox *mai
 
 uint64_t journal_new_plid(struct journal *j) { return atomic_fetch_add(&j->next_plid, 1); }
 
+void journal_plid_taken(struct journal *j, uint64_t plid) {
+    if (plid >= atomic_load(&j->next_plid)) atomic_store(&j->next_plid, plid + 1); /* only reactor 0 writes it */
+}
+
 void journal_close(struct journal *j) {
     if (j == NULL) return;
     if (j->timers != NULL) {

@@ -153,5 +153,6 @@ void journal_pending_add(struct journal *j, int64_t bytes);
 void journal_pending_written(struct journal *j, int64_t bytes); /* pending bytes are in files now */
 uint64_t journal_live_bytes(const struct journal *j);
 uint64_t journal_new_plid(struct journal *j);   /* reactor 0; never used before in this directory, survives crashes */
+void journal_plid_taken(struct journal *j, uint64_t plid); /* reactor 0: in use though no entry here names it yet */
 void journal_close(struct journal *j);
 #endif

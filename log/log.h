@@ -71,6 +71,8 @@ struct log_shard *log_store_attach(struct log_store *s, uint32_t index, struct i
 uint32_t log_store_shard_of(const struct log_store *s, uint64_t plid);
 /* A plid that was never used in this directory. Shard 0's thread. */
 uint64_t log_store_new_plid(struct log_store *s);
+/* Metadata gave `plid` to a log whose CREATE may not have become durable: it must not be given out again. Shard 0's thread. */
+void log_store_plid_taken(struct log_store *s, uint64_t plid);
 
 /* Clean stop: no more appends; checkpoints everything, writes Kafka's own checkpoint files, then
  * calls `done` on shard 0's thread. Every reactor must go on turning until then. */

@@ -190,10 +190,19 @@ static void publish_send(struct publish *p) {
     }
 }
 
+/* A partition's record is durable before its log's CREATE is: after a crash between the two only metadata knows the plid. */
+static void plids_taken(struct controller *c, const struct image *im) {
+    struct log_store *store = c->broker->store;
+    for (uint32_t i = 0; i < im->topic_count; i++)
+        for (int32_t k = 0; k < im->by_name[i]->partition_count; k++) log_store_plid_taken(store, im->by_name[i]->partitions[k].plid);
+    for (uint32_t i = 0; i < im->removed_count; i++) log_store_plid_taken(store, im->removed_plids[i]);
+}
+
 void controller_publish(struct controller *c, struct image *image, struct controller_change *ch, bool initial) {
     struct publish *p = publish_new(c, atomic_load_explicit(&c->broker->image, memory_order_relaxed), image);
     p->change = ch;
     p->initial = p->compare = initial;
+    if (initial) plids_taken(c, image);
     if (image->removed_count > 0)
         qsort(image->removed_plids, image->removed_count, sizeof *image->removed_plids, compare_plids);
     atomic_store_explicit(&c->broker->image, image, memory_order_release);

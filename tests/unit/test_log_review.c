@@ -104,6 +104,18 @@ static void set_start(struct model *x, int64_t offset) {
 
 /* A truncation drops a segment, and the log grows again so that a segment has the same base: all that in the journal
  * only, for the folder did not survive. The file of the new one must not go with the next thing that drops files. */
+START_TEST(a_plid_that_metadata_gave_is_not_given_again) {
+    setup("/plid");
+    start();
+    uint64_t next = log_store_new_plid(m.store);
+    log_store_plid_taken(m.store, next + 10);
+    log_store_plid_taken(m.store, next);
+    ck_assert_uint_eq(log_store_new_plid(m.store), next + 11);
+    crash(SIM_LOSE_ALL);
+    teardown();
+}
+END_TEST
+
 START_TEST(a_segment_made_again_outlives_the_dropped_one) {
     struct model a;
     setup("/data");
@@ -483,6 +495,7 @@ int main(void) {
     Suite *s = suite_create("log_review");
     TCase *t = tcase_create("sequences");
     tcase_set_timeout(t, 0);
+    tcase_add_test(t, a_plid_that_metadata_gave_is_not_given_again);
     tcase_add_test(t, a_segment_made_again_outlives_the_dropped_one);
     tcase_add_test(t, a_checkpoint_waits_for_the_log_start);
     tcase_add_test(t, a_read_of_a_deleted_log_never_sees_its_namesake);
