@@ -59,4 +59,14 @@ void helpers_collect(struct helpers *h, struct list *finished); /* appends */
 
 /* What a helper does for IO_READ, IO_WRITE, IO_SYNC, IO_UNLINK and IO_WORK. */
 int64_t posix_run_op(struct io_op *op);
+
+/* The entries of a vtable that both real implementations share. */
+#define POSIX_CALLS \
+    .open = posix_open, .pread = posix_pread, .pwrite = posix_pwrite, .sync = posix_sync, \
+    .sync_dir = posix_sync_dir, .truncate = posix_truncate, .reserve = posix_reserve, .rename = posix_rename, \
+    .unlink = posix_unlink, .mkdir = posix_mkdir, .rmdir = posix_rmdir, .list = posix_list, \
+    .stat = posix_stat, .fstat = posix_fstat, .space = posix_space, .syncs_all = posix_syncs_all, \
+    .lock = posix_lock, .listen = posix_listen, .socket = posix_socket, .shutdown = posix_shutdown, \
+    .sockname = posix_sockname
+
 #endif

@@ -121,7 +121,7 @@ struct log_spec {
     int32_t first_epoch;                 /* > 0: the first marker (first_epoch, 0) goes in with the CREATE */
 };
 
-/* Called on the shard's thread whenever durable_end or durable_epoch moved, or the log failed. */
+/* Called on the shard's thread whenever durable_end or what is durable of the epoch table moved, or the log failed. */
 typedef void log_durable_fn(struct log *l, void *owner);
 
 /* Read-only outside log/. */
