@@ -32,6 +32,10 @@ fi
 mkdir -p "$work/js" && cp "$here"/*.mjs "$work/js/"
 for package in kafkajs @platformatic/kafka; do
   name=${package//[@\/]/-} && name=${name#-}
+  if [ "$name" = platformatic-kafka ] && ! node -e 'process.exit(process.versions.node.split(".")[0] < 20)'; then
+    note "skip clients/$name: it needs Node.js 20 or newer, this is $(node --version)"
+    continue
+  fi
   if (cd "$work/js" && npm install --silent --no-audit --no-fund --no-package-lock "$package") >"$work/npm.log" 2>&1; then
     check "$name" node "$work/js/$name.mjs"
   else
