@@ -32,7 +32,7 @@ fi
 mkdir -p "$work/js" && cp "$here"/*.mjs "$work/js/"
 for package in kafkajs @platformatic/kafka; do
   name=${package//[@\/]/-} && name=${name#-}
-  if [ "$name" = platformatic-kafka ] && ! node -e 'process.exit(process.versions.node.split(".")[0] < 20)'; then
+  if [ "$name" = platformatic-kafka ] && ! node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)'; then
     note "skip clients/$name: it needs Node.js 20 or newer, this is $(node --version)"
     continue
   fi
