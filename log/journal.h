@@ -146,7 +146,7 @@ int journal_fd(const struct journal *j, uint32_t piece);
 int journal_pressure(const struct journal *j);
 /* The same for who may use more of the disk: `reserve_bytes` instead of disk_reserve_bytes stays free. */
 int journal_pressure_within(const struct journal *j, uint64_t reserve_bytes);
-/* Free disk space less what is pending and one catalogue, for those that may go below the reserve: any. */
+/* Free disk space less what is pending, one catalogue and what the journal may still grow, for those that may go below the reserve: any. */
 int64_t journal_disk_room(const struct journal *j);
 /* What shards hold pending (not yet in files), for the disk reserve: any; atomic add. */
 void journal_pending_add(struct journal *j, int64_t bytes);

@@ -167,6 +167,7 @@ struct journal {
     _Atomic int64_t pending_bytes; /* of all shards, not yet in files */
     _Atomic int64_t free_bytes;    /* of the disk, when last seen */
     _Atomic uint64_t catalog_bytes;
+    _Atomic uint64_t unmade_bytes; /* of pieces that may still be made: their disk space is not for records */
 };
 
 static inline struct journal_slice *slice_of_mail(struct mail *m) {

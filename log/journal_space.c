@@ -48,6 +48,7 @@ enum space_class journal_slice_class(const struct journal_slice *s) {
 int64_t journal_disk_room(const struct journal *j) {
     int64_t room = atomic_load_explicit(&j->free_bytes, memory_order_relaxed);
     room -= atomic_load_explicit(&j->pending_bytes, memory_order_relaxed);
+    room -= (int64_t)atomic_load_explicit(&j->unmade_bytes, memory_order_relaxed);
     return room - (int64_t)atomic_load_explicit(&j->catalog_bytes, memory_order_relaxed);
 }
 
@@ -102,6 +103,8 @@ void journal_levels(struct journal *j) {
     uint64_t live = j->chain_bytes - j->replay_bytes;
     atomic_store_explicit(&j->live_bytes, live, memory_order_relaxed);
     atomic_store_explicit(&j->catalog_bytes, catalog_bytes(&j->catalog), memory_order_relaxed);
+    uint64_t unmade = j->piece_limit > j->piece_count ? j->piece_limit - j->piece_count : 0;
+    atomic_store_explicit(&j->unmade_bytes, unmade * j->piece_bytes, memory_order_relaxed);
     pressure_set(j, pressure_now(j));
     journal_pieces_keep_ahead(j);
     uint64_t capacity = journal_capacity(j);

@@ -97,7 +97,7 @@ fuzz() { # each target for a fixed short time, from the corpus in the repository
     mkdir -p "$scratch/corpus/$name"
     local corpus=("$scratch/corpus/$name")
     [ -d "tests/fuzz/corpus/${name#fuzz_}" ] && corpus+=("tests/fuzz/corpus/${name#fuzz_}")
-    if "$target" -max_total_time="${VARVE_FUZZ_SECONDS:-8}" -timeout=10 -rss_limit_mb=2048 -print_final_stats=0 \
+    if "$target" -max_total_time="${VARVE_FUZZ_SECONDS:-5}" -timeout=10 -rss_limit_mb=2048 -print_final_stats=0 \
       -artifact_prefix="$scratch/" "${corpus[@]}" >"$scratch/$name.log" 2>&1; then
       echo "pass fuzz/$name" | tee -a "$results"
     else
