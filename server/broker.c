@@ -15,7 +15,7 @@
 #define LISTEN_RETRY_NS 10000000
 #define LISTEN_WAIT_NS 1000000000
 #define STOP_LOOK_NS 10000000     /* how often reactor 0 looks how far the others are */
-#define STORING_NS 60000000000   /* time for the last checkpoint; a full disk may never let it finish */
+#define STORING_NS 20000000000   /* time for the last checkpoint; a full disk may never let it finish */
 #define FAILING_NS 300000000      /* time for error responses to leave before the process ends */
 #define JOURNAL_PIECE_BYTES 16777216u
 #define OPEN_FILES_DEFAULT 4096u

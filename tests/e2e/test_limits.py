@@ -172,7 +172,8 @@ def disk_fills_up(ctx, settings, kill):
             b.start()
             assert numbers(b)[:len(acked)] == acked
         elif kill is None:
-            assert b.stop() == 0, b.trace()[-3000:]
+            # 1: the last checkpoint found no space; what was acknowledged is in the journal.
+            assert b.stop(90) in (0, 1), b.trace()[-3000:]
             b.start()
             assert numbers(b)[:len(acked)] == acked
         assert b.alive()
