@@ -17,6 +17,12 @@ void log_config_defaults(struct log_config *c) {
                              .index_interval_bytes = 4096,
                              .segment_index_bytes = 10u << 20,
                              .producer_id_expiration_ms = INT64_C(24) * 3600 * 1000,
+                             .retention_ms = -1,
+                             .retention_bytes = -1,
+                             .file_delete_delay_ms = 60000,
+                             .delete_retention_ms = INT64_C(24) * 3600 * 1000,
+                             .max_compaction_lag_ms = INT64_MAX,
+                             .min_cleanable_ppm = 500000,
                              .internal = false};
 }
 

@@ -107,6 +107,12 @@ struct log_config {                      /* Kafka's topic configs that storage n
     uint32_t index_interval_bytes;       /* 4096 */
     uint32_t segment_index_bytes;        /* 10 MiB */
     int64_t producer_id_expiration_ms;   /* 1 day */
+    bool cleanup_compact, cleanup_delete;/* cleanup.policy; neither: records stay for ever */
+    int64_t retention_ms, retention_bytes;       /* -1: no limit */
+    int64_t file_delete_delay_ms;
+    int64_t delete_retention_ms;         /* tombstones: how long after they could first be dropped (KIP-534) */
+    int64_t min_compaction_lag_ms, max_compaction_lag_ms; /* KIP-354 */
+    uint32_t min_cleanable_ppm;          /* min.cleanable.dirty.ratio in millionths */
     bool internal;                       /* may use half of the disk reserve */
     bool whole_reserve;                  /* may use all of it: the metadata log, which says what is deleted */
 };

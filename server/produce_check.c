@@ -73,7 +73,7 @@ int16_t produce_check(struct produce_check *c) {
     return error;
 }
 
-bool produce_needs_keys(const struct topic_config *config) { return config->cleanup_compact; }
+bool produce_needs_keys(const struct topic_config *config) { return config->log.cleanup_compact; }
 
 bool produce_needs_recompression(const struct topic_config *config, const struct batch_header *h) {
     return config->compression >= 0 && config->compression != (int8_t)batch_codec(h);

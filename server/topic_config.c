@@ -173,9 +173,9 @@ enum err topic_config_check_all(const struct config *broker, const struct topic_
                                 size_t why_len) {
     struct topic_config c;
     topic_config_resolve(&c, broker, overrides, count);
-    if (c.min_compaction_lag_ms > c.max_compaction_lag_ms) {
+    if (c.log.min_compaction_lag_ms > c.log.max_compaction_lag_ms) {
         snprintf(why, why_len, "conflict topic config setting min.compaction.lag.ms (%" PRId64 ") > max.compaction.lag.ms (%" PRId64 ")",
-                 c.min_compaction_lag_ms, c.max_compaction_lag_ms);
+                 c.log.min_compaction_lag_ms, c.log.max_compaction_lag_ms);
         return ERR_INVALID;
     }
     return OK;
@@ -244,20 +244,20 @@ void topic_config_resolve(struct topic_config *out, const struct config *broker,
     out->log.segment_index_bytes = (uint32_t)whole(&r, "segment.index.bytes");
     out->log.producer_id_expiration_ms = broker->producer_id_expiration_ms;
     const char *policy = word(&r, "cleanup.policy");
-    out->cleanup_compact = strstr(policy, "compact") != NULL;
-    out->cleanup_delete = strstr(policy, "delete") != NULL;
+    out->log.cleanup_compact = strstr(policy, "compact") != NULL;
+    out->log.cleanup_delete = strstr(policy, "delete") != NULL;
     compression_resolve(out, &r);
     out->max_message_bytes = (int32_t)whole(&r, "max.message.bytes");
     out->log_append_time = strcmp(word(&r, "message.timestamp.type"), "LogAppendTime") == 0;
     out->timestamp_before_max_ms = whole(&r, "message.timestamp.before.max.ms");
     out->timestamp_after_max_ms = whole(&r, "message.timestamp.after.max.ms");
-    out->retention_ms = whole(&r, "retention.ms");
-    out->retention_bytes = whole(&r, "retention.bytes");
-    out->delete_retention_ms = whole(&r, "delete.retention.ms");
-    out->file_delete_delay_ms = whole(&r, "file.delete.delay.ms");
-    out->min_compaction_lag_ms = whole(&r, "min.compaction.lag.ms");
-    out->max_compaction_lag_ms = whole(&r, "max.compaction.lag.ms");
-    out->min_cleanable_dirty_ratio = strtod(word(&r, "min.cleanable.dirty.ratio"), NULL);
+    out->log.retention_ms = whole(&r, "retention.ms");
+    out->log.retention_bytes = whole(&r, "retention.bytes");
+    out->log.delete_retention_ms = whole(&r, "delete.retention.ms");
+    out->log.file_delete_delay_ms = whole(&r, "file.delete.delay.ms");
+    out->log.min_compaction_lag_ms = whole(&r, "min.compaction.lag.ms");
+    out->log.max_compaction_lag_ms = whole(&r, "max.compaction.lag.ms");
+    out->log.min_cleanable_ppm = (uint32_t)(strtod(word(&r, "min.cleanable.dirty.ratio"), NULL) * 1e6 + 0.5);
     out->min_insync_replicas = (int32_t)whole(&r, "min.insync.replicas");
     out->unclean_leader_election = strcmp(word(&r, "unclean.leader.election.enable"), "true") == 0;
 }

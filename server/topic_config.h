@@ -12,17 +12,12 @@
 #include "server/config.h"
 
 struct topic_config {
-    struct log_config log;                /* segment.*, index.interval.bytes, producer id expiration */
-    bool cleanup_compact, cleanup_delete; /* cleanup.policy */
+    struct log_config log;                /* segment.*, index.interval.bytes, cleanup, retention, compaction, producer id expiration */
     int8_t compression;                   /* -1: the producer's; else the codec's number, 0 = uncompressed */
     int32_t compression_level;            /* of that codec, from compression.<codec>.level */
     int32_t max_message_bytes;
     bool log_append_time;                 /* message.timestamp.type */
     int64_t timestamp_before_max_ms, timestamp_after_max_ms;
-    int64_t retention_ms, retention_bytes;/* -1: no limit */
-    int64_t delete_retention_ms, file_delete_delay_ms;
-    int64_t min_compaction_lag_ms, max_compaction_lag_ms;
-    double min_cleanable_dirty_ratio;
     int32_t min_insync_replicas;
     bool unclean_leader_election;
 };

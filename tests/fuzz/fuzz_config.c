@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         config_finish(b, &c, why, sizeof why) == OK) {
         struct topic_config t;
         topic_config_resolve(&t, &c, NULL, 0);
-        ASSERT(t.log.segment_bytes >= 1048576 && (t.cleanup_delete || t.cleanup_compact || !*config_value(&c, "log.cleanup.policy")->text));
+        ASSERT(t.log.segment_bytes >= 1048576 && (t.log.cleanup_delete || t.log.cleanup_compact || !*config_value(&c, "log.cleanup.policy")->text));
         config_free(&c);
     }
     config_builder_free(b);

@@ -256,10 +256,10 @@ START_TEST(topic_configs_resolve) {
     struct topic_config t;
     ck_assert_int_eq(config_defaults(&c), OK);
     topic_config_resolve(&t, &c, NULL, 0);
-    ck_assert(t.cleanup_delete && !t.cleanup_compact);
+    ck_assert(t.log.cleanup_delete && !t.log.cleanup_compact);
     ck_assert_int_eq(t.compression, -1);
     ck_assert_int_eq(t.max_message_bytes, 1048588);
-    ck_assert_int_eq(t.retention_ms, 604800000);
+    ck_assert_int_eq(t.log.retention_ms, 604800000);
     ck_assert_int_eq(t.log.segment_ms, 604800000);
     ck_assert_uint_eq(t.log.segment_bytes, 1073741824);
     ck_assert_int_eq(t.min_insync_replicas, 1);
@@ -274,10 +274,10 @@ START_TEST(topic_configs_resolve) {
         {STR_LIT("segment.bytes"), STR_LIT("12")}, /* not allowed: the default stays */
     };
     topic_config_resolve(&t, &c, o, ARRAY_LEN(o));
-    ck_assert(t.cleanup_delete && t.cleanup_compact && t.log_append_time);
+    ck_assert(t.log.cleanup_delete && t.log.cleanup_compact && t.log_append_time);
     ck_assert_int_eq(t.compression, 4);
     ck_assert_int_eq(t.compression_level, -7);
-    ck_assert_int_eq(t.retention_ms, -1);
+    ck_assert_int_eq(t.log.retention_ms, -1);
     ck_assert_int_eq(t.log.segment_ms, 3600000);
     ck_assert_int_eq(t.max_message_bytes, 5000);
     ck_assert_uint_eq(t.log.segment_bytes, 1073741824);

@@ -155,8 +155,8 @@ START_TEST(an_edit_shares_what_it_leaves_alone) {
     ck_assert_ptr_eq(image_topic_by_name(next, STR_LIT("same")), same);
     const struct image_topic *copy = image_topic_by_name(next, STR_LIT("changed"));
     ck_assert_ptr_ne(copy, changed);
-    ck_assert_int_eq(copy->config.retention_ms, 2000);
-    ck_assert_int_eq(changed->config.retention_ms, 604800000); /* whoever still reads the older image */
+    ck_assert_int_eq(copy->config.log.retention_ms, 2000);
+    ck_assert_int_eq(changed->config.log.retention_ms, 604800000); /* whoever still reads the older image */
     ck_assert_ptr_null(image_config_get(&changed->configs, "retention.ms"));
     ck_assert_uint_eq(next->garbage_count, 1);
     ck_assert_uint_eq(next->change_count, 2);
@@ -176,14 +176,14 @@ START_TEST(configs_are_set_and_removed) {
     const struct image_topic *t = image_topic_by_name(im, STR_LIT("t"));
     ck_assert_uint_eq(t->configs.count, 2);
     ck_assert_str_eq(t->configs.list[0].name, "cleanup.policy"); /* ascending */
-    ck_assert(t->config.cleanup_compact && !t->config.cleanup_delete);
+    ck_assert(t->config.log.cleanup_compact && !t->config.log.cleanup_delete);
     e = begin();
     ck_assert_int_eq(set_config(e, 2, "t", "cleanup.policy", NULL), OK);
     ck_assert_int_eq(set_config(e, 2, "t", "never.set", NULL), OK);
     end(e);
     t = image_topic_by_name(im, STR_LIT("t"));
     ck_assert_uint_eq(t->configs.count, 1);
-    ck_assert(!t->config.cleanup_compact && t->config.cleanup_delete);
+    ck_assert(!t->config.log.cleanup_compact && t->config.log.cleanup_delete);
 }
 END_TEST
 
