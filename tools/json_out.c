@@ -93,6 +93,11 @@ void json_u64(struct json_out *j, const char *key, uint64_t value) {
     fprintf(j->f, "%" PRIu64, value);
 }
 
+void json_f64(struct json_out *j, const char *key, double value) {
+    begin_value(j, key);
+    fprintf(j->f, "%.3f", value);
+}
+
 void json_bool(struct json_out *j, const char *key, bool value) {
     begin_value(j, key);
     fputs(value ? "true" : "false", j->f);

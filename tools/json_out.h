@@ -26,6 +26,7 @@ void json_bytes(struct json_out *j, const char *key, struct bytes value);  /* as
 void json_hex(struct json_out *j, const char *key, const void *p, size_t len);
 void json_i64(struct json_out *j, const char *key, int64_t value);
 void json_u64(struct json_out *j, const char *key, uint64_t value);
+void json_f64(struct json_out *j, const char *key, double value);          /* with three decimals */
 void json_bool(struct json_out *j, const char *key, bool value);
 void json_null(struct json_out *j, const char *key);
 /* Ends a line: one value at the top is one line. */

@@ -1,5 +1,6 @@
 /* main.c - varve: the command line of the log server. Finds the command and runs it. */
 #include <stdio.h>
+#include "tools/bench.h"
 #include "tools/cli.h"
 
 static const struct command commands[] = {
@@ -14,6 +15,10 @@ static const struct command commands[] = {
     {"produce", "TOPIC", "Sends each line of standard input as a record", COMMAND_PRODUCE, 1, 1, cmd_produce, NULL},
     {"consume", "TOPIC", "Prints the records of a topic", COMMAND_CONSUME, 1, 1, cmd_consume, NULL},
     {"cluster describe", "", "Shows the brokers", COMMAND_CLUSTER_DESCRIBE, 0, 0, cmd_cluster_describe, NULL},
+    {"bench produce", "[TOPIC]", "Measures how fast, and at what cost, batches are taken", COMMAND_BENCH_PRODUCE, 0, 1,
+     cmd_bench_produce, NULL},
+    {"bench consume", "[TOPIC]", "Measures how fast, and at what cost, records are read", COMMAND_BENCH_CONSUME, 0, 1,
+     cmd_bench_consume, NULL},
     {"dump", "FILE|DIR...", "Explains and verifies files of a data directory", 0, 0, 0, NULL, cmd_dump},
 };
 

@@ -10,7 +10,9 @@ enum option_id {
     OPTION_BOOTSTRAP = 'b', OPTION_KEY = 'k', OPTION_HEADER = 'H', OPTION_PARTITION = 'p', OPTION_CODEC = 'z',
     OPTION_DELIMITER = 'D', OPTION_NULL = 'Z', OPTION_OFFSET = 'o', OPTION_COUNT = 'c', OPTION_EXIT = 'e',
     OPTION_FORMAT = 'f', OPTION_ENVELOPE = 'J', OPTION_QUIET = 'q', OPTION_HELP = 'h',
-    OPTION_JSON = 256, OPTION_PARTITIONS, OPTION_REPLICATION, OPTION_CONFIG, OPTION_DELETE_CONFIG, OPTION_ACKS, OPTION_TIMEOUT
+    OPTION_JSON = 256, OPTION_PARTITIONS, OPTION_REPLICATION, OPTION_CONFIG, OPTION_DELETE_CONFIG, OPTION_ACKS, OPTION_TIMEOUT,
+    OPTION_CONNECTIONS, OPTION_IN_FLIGHT, OPTION_PER_REQUEST, OPTION_RECORD_BYTES, OPTION_BATCH_BYTES, OPTION_FETCH_BYTES, OPTION_RATE,
+    OPTION_SECONDS, OPTION_SERVER_PID
 };
 struct option_row {
     enum option_id id;
@@ -19,7 +21,7 @@ struct option_row {
     unsigned commands;
     const char *help;
 };
-enum { ALL = ~0 };
+enum { ALL = ~0, BENCH = COMMAND_BENCH_PRODUCE | COMMAND_BENCH_CONSUME };
 static const struct option_row rows[] = {
     {OPTION_PARTITIONS, "partitions", "N", COMMAND_TOPIC_CREATE | COMMAND_TOPIC_ALTER,
      "number of partitions (create: the broker's default)"},
@@ -45,6 +47,23 @@ static const struct option_row rows[] = {
     {OPTION_ENVELOPE, NULL, NULL, COMMAND_CONSUME, "one JSON object for each record, as --json"},
     {OPTION_TIMEOUT, "timeout", "SECONDS", COMMAND_PRODUCE, "give a line up after this time (120)"},
     {OPTION_TIMEOUT, "timeout", "SECONDS", ALL & ~(COMMAND_PRODUCE | COMMAND_CONSUME), "give up after this time (30)"},
+    {OPTION_CONNECTIONS, "connections", "N", BENCH, "connections (16)"},
+    {OPTION_IN_FLIGHT, "in-flight", "N", COMMAND_BENCH_PRODUCE, "requests on each that may wait for their answer (4)"},
+    {OPTION_BATCH_BYTES, "batch", "BYTES", COMMAND_BENCH_PRODUCE, "size of a batch before compression (16384)"},
+    {OPTION_RECORD_BYTES, "record", "BYTES", COMMAND_BENCH_PRODUCE, "size of a record's value (1024)"},
+    {OPTION_PER_REQUEST, "per-request", "N", COMMAND_BENCH_PRODUCE, "partitions, with a batch each, in one request (1)"},
+    {OPTION_PARTITIONS, "partitions", "N", COMMAND_BENCH_PRODUCE, "of the topic, if it must be made (the broker's default)"},
+    {OPTION_PARTITION, "partition", "N", BENCH, "this partition only (all)"},
+    {OPTION_CODEC, "compression", "CODEC", COMMAND_BENCH_PRODUCE, "none, gzip, snappy, lz4 or zstd, done once, beforehand (none)"},
+    {OPTION_ACKS, "acks", "0|1|all", COMMAND_BENCH_PRODUCE, "who must have a record before it is answered (all)"},
+    {OPTION_RATE, "rate", "N", COMMAND_BENCH_PRODUCE, "requests a second, all together; times count from when one was due (as fast as it goes)"},
+    {OPTION_COUNT, "count", "N", COMMAND_BENCH_PRODUCE, "stop after N records"},
+    {OPTION_COUNT, "count", "N", COMMAND_BENCH_CONSUME, "only the last N records of each partition (all)"},
+    {OPTION_SECONDS, "seconds", "N", COMMAND_BENCH_PRODUCE, "stop after this time (10, or until --count)"},
+    {OPTION_SECONDS, "seconds", "N", COMMAND_BENCH_CONSUME, "read them again until this time is up (once)"},
+    {OPTION_FETCH_BYTES, "fetch", "BYTES", COMMAND_BENCH_CONSUME, "of one partition in one answer (1048576)"},
+    {OPTION_SERVER_PID, "server-pid", "PID", BENCH, "also tell what CPU time that process took (same machine)"},
+    {OPTION_QUIET, "quiet", NULL, BENCH, "no progress on a terminal"},
     {OPTION_QUIET, "quiet", NULL, COMMAND_PRODUCE | COMMAND_CONSUME, "no progress on a terminal"},
     {OPTION_BOOTSTRAP, "bootstrap", "HOST:PORT,...", ALL, "brokers to ask first (127.0.0.1:9092)"},
     {OPTION_JSON, "json", NULL, ALL, "print JSON, one object to a line"},
@@ -166,6 +185,13 @@ static bool header(struct options *o, char *text) {
     return true;
 }
 
+static bool number32(const char *text, int64_t min, int64_t max, int32_t *out) {
+    int64_t n;
+    if (!number(text, min, max, &n)) return false;
+    *out = (int32_t)n;
+    return true;
+}
+
 /* false: the value is wrong. */
 static bool option_set(struct options *o, int id, char *value) {
     int64_t n = 0;
@@ -203,6 +229,15 @@ static bool option_set(struct options *o, int id, char *value) {
     case OPTION_COUNT: return number(value, 0, INT64_MAX, &o->count);
     case OPTION_EXIT: o->exit_at_end = true; break;
     case OPTION_FORMAT: o->format = value; break;
+    case OPTION_CONNECTIONS: return number32(value, 1, 50000, &o->connections);
+    case OPTION_IN_FLIGHT: return number32(value, 1, 100000, &o->in_flight);
+    case OPTION_PER_REQUEST: return number32(value, 1, 10000, &o->per_request);
+    case OPTION_RECORD_BYTES: return number32(value, 0, 256 << 20, &o->record_bytes);
+    case OPTION_BATCH_BYTES: return number32(value, 128, 256 << 20, &o->batch_bytes);
+    case OPTION_FETCH_BYTES: return number32(value, 1, 256 << 20, &o->fetch_bytes);
+    case OPTION_RATE: return number(value, 1, 100000000, &o->rate);
+    case OPTION_SECONDS: return number(value, 1, 1000000, &o->seconds);
+    case OPTION_SERVER_PID: return number(value, 1, INT32_MAX, &o->server_pid);
     default: ASSERT(!"an option of the table");
     }
     return good;
@@ -257,6 +292,8 @@ int options_parse(const struct command *command, int argc, char **argv, struct o
         .command = command, .bootstrap = "127.0.0.1:9092", .partition = -1, .partitions = -1, .replication_factor = -1,
         .timeout_ms = command->bit == COMMAND_PRODUCE ? 120000 : 30000, .delimiter = {(const uint8_t *)"\n", 1},
         .codec = CODEC_NONE, .acks = -1, .offset = "beginning", .count = -1,
+        .connections = 16, .in_flight = command->bit == COMMAND_BENCH_PRODUCE ? 4 : 1, .per_request = 1, .record_bytes = 1024,
+        .batch_bytes = 16384, .fetch_bytes = 1 << 20,
     };
     getopt_tables(command, letters, longs);
     opterr = 0;
@@ -275,6 +312,7 @@ int options_parse(const struct command *command, int argc, char **argv, struct o
         options_free(o);
         return usage_error(command);
     }
+    if (command->bit == COMMAND_BENCH_PRODUCE && o->count < 0 && o->seconds == 0) o->seconds = 10;
     o->args = argv + optind;
     o->arg_count = argc - optind;
     int code = check_args(o);

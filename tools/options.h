@@ -11,7 +11,8 @@ enum exit_code { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_DAMAGE = 3, 
 
 enum command_bit {
     COMMAND_TOPIC_CREATE = 1, COMMAND_TOPIC_LIST = 2, COMMAND_TOPIC_DESCRIBE = 4, COMMAND_TOPIC_ALTER = 8,
-    COMMAND_TOPIC_DELETE = 16, COMMAND_PRODUCE = 32, COMMAND_CONSUME = 64, COMMAND_CLUSTER_DESCRIBE = 128
+    COMMAND_TOPIC_DELETE = 16, COMMAND_PRODUCE = 32, COMMAND_CONSUME = 64, COMMAND_CLUSTER_DESCRIBE = 128,
+    COMMAND_BENCH_PRODUCE = 1 << 20, COMMAND_BENCH_CONSUME = 1 << 21
 };
 
 struct options;
@@ -53,6 +54,12 @@ struct options {
     int64_t count;                /* -1: no limit */
     bool exit_at_end;
     const char *format;           /* NULL: value and newline */
+
+    int32_t connections, in_flight, per_request;      /* bench */
+    int32_t record_bytes, batch_bytes, fetch_bytes;
+    int64_t rate;                 /* requests a second; 0: as fast as answers come */
+    int64_t seconds;              /* 0: until the count or the end is reached */
+    int64_t server_pid;           /* 0: unknown */
 };
 
 /* argv[0] is skipped. EXIT_OK: go on with *out (free it with options_free()); -1: help was printed, all is
