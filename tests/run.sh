@@ -4,7 +4,7 @@
 #
 #   tests/run.sh [--clients] [--resume] [--stage NAME]...
 #
-# Stages: unit, e2e, e2e-blocking, seeds, asan, e2e-asan, fuzz, clients. --stage runs only those
+# Stages: unit, guards, e2e, e2e-blocking, seeds, asan, e2e-asan, fuzz, clients. --stage runs only those
 # named. --resume skips stages that passed before with exactly these sources and this machine.
 # Prints one line for each test, and at the end "N passed, N failed, N skipped"; exits 1 on a
 # failure, and, with CI set, on a skip that tests/expected_skips does not name.
@@ -23,7 +23,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 if [ ${#stages[@]} -eq 0 ]; then
-  stages=(unit e2e e2e-blocking seeds asan e2e-asan fuzz)
+  stages=(unit guards e2e e2e-blocking seeds asan e2e-asan fuzz)
   [ $clients = yes ] && stages+=(clients)
 fi
 
@@ -89,6 +89,17 @@ seeds() { # the crash tests over the simulated disk: more of the fixed seeds, th
   done
 }
 
+guards() { # what a request costs in calls, bytes and instructions: tests/bench/guards.tsv
+  build dev || return
+  if /usr/bin/python3 tests/bench/guard.py build-dev >"$scratch/guards.log" 2>&1; then
+    cat "$scratch/guards.log"
+    echo "pass guards" | tee -a "$results"
+  else
+    cat "$scratch/guards.log"
+    echo "fail guards" | tee -a "$results"
+  fi
+}
+
 fuzz() { # each target for a fixed short time, from the corpus in the repository
   build fuzz || return
   local target name
@@ -114,6 +125,7 @@ run_stage() {
     unit) unit_tests dev build-dev unit ;;
     e2e) build dev && e2e e2e build-dev/bin ;;
     e2e-blocking) build dev && e2e e2e-blocking build-dev/bin --io blocking ;;
+    guards) guards ;;
     seeds) seeds ;;
     asan) unit_tests asan build-asan asan ;;
     e2e-asan) build asan && e2e e2e-asan build-asan/bin --quick ;;
