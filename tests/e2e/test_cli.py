@@ -60,3 +60,23 @@ def test_dump(ctx):
         f.write(bytes([byte[0] ^ 1]))
     p = ctx.varve("dump", "--verify", segment, check=False)
     assert p.returncode == 3 and f"{segment}: position 0: " in p.stdout, p
+
+
+def test_bench(ctx):
+    b = ctx.broker()
+    v = lambda *a, **kw: ctx.varve(*a, "-b", b.bootstrap, **kw)
+    assert v("bench", "consume", "none", check=False).returncode == 1  # no such topic
+    made = json.loads(v("bench", "produce", "load", "--partitions", 4, "--count", 20000, "--batch", 8000, "--connections", 3,
+                        "--per-request", 2, "--compression", "lz4", "--server-pid", b.process.pid, "--json").stdout)
+    assert made["records"] >= 20000 and made["requests"] > 0 and made["bytes"] > 100000, made
+    assert 0 < made["p50_us"] <= made["p99_us"] <= made["max_us"], made
+    assert made["server"]["rss_bytes"] > 1000000, made
+    # What was counted is there, for other clients too.
+    assert len(kcat("-b", b.bootstrap, "-C", "-t", "load", "-e", "-q", "-f", "x\\n").stdout.splitlines()) == made["records"]
+    read = json.loads(v("bench", "consume", "load", "--connections", 2, "--json").stdout)
+    assert (read["records"], read["bytes"]) == (made["records"], made["bytes"]), (made, read)
+    paced = v("bench", "produce", "load", "--rate", 200, "--seconds", 1, "--acks", 1).stdout
+    assert "open loop" in paced, paced
+    unanswered = json.loads(v("bench", "produce", "load", "--acks", 0, "--count", 170, "--json").stdout)
+    assert unanswered["p50_us"] == 0 and unanswered["records"] >= 170, unanswered
+    assert v("bench", "produce", "load", "--batch", 5000000, "--count", 1, check=False).returncode == 1  # above message.max.bytes

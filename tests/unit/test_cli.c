@@ -1,6 +1,7 @@
 /* test_cli.c - what `varve` makes of its command line, and of a record to print. */
 #include <check.h>
 #include <stdlib.h>
+#include "tools/bench.h"
 #include "tools/cli.h"
 #include "tools/consume_format.h"
 
@@ -187,6 +188,27 @@ START_TEST(envelopes) {
 }
 END_TEST
 
+/* ---- bench ------------------------------------------------------------------------------- */
+
+/* Percentiles of 1..n are known; slots are 1.6 % wide. */
+START_TEST(latencies_to_two_percent) {
+    struct latencies *l = calloc(1, sizeof *l);
+    ck_assert_int_eq(latency_at(l, 0.5), 0);
+    for (int64_t i = 1; i <= 1000000; i++) latency_add(l, i * 1000);
+    static const struct { double share; int64_t ns; } expected[] = {{0.5, 500000000}, {0.9, 900000000}, {0.99, 990000000}, {0.999, 999000000}};
+    for (size_t i = 0; i < ARRAY_LEN(expected); i++) {
+        int64_t ns = latency_at(l, expected[i].share);
+        ck_assert_msg(ns <= expected[i].ns + 1000 && ns >= expected[i].ns - expected[i].ns / 50, "%.3f: %lld", expected[i].share, (long long)ns);
+    }
+    ck_assert_int_eq(latency_at(l, 1), 1000000000);
+    latency_add(l, -5);             /* a clock that went back */
+    latency_add(l, INT64_MAX);
+    ck_assert_int_eq(latency_at(l, 1), INT64_MAX);
+    ck_assert_int_eq(latency_at(l, 0), 0);
+    free(l);
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("cli");
     TCase *options = tcase_create("options"), *format = tcase_create("format");
@@ -199,6 +221,7 @@ int main(void) {
     tcase_add_test(format, unknown_directives_are_named);
     tcase_add_test(format, envelopes);
     tcase_add_test(options, wrong_usage);
+    tcase_add_test(options, latencies_to_two_percent);
     suite_add_tcase(s, format);
     suite_add_tcase(s, options);
     SRunner *runner = srunner_create(s);
