@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include "base/assert.h"
 
-static void buf_free(struct buf *b) {
+void buf_free(struct buf *b) {
     free(b->data);
     free(b);
 }

@@ -27,5 +27,6 @@ struct slice {
 MUST_CHECK struct buf *buf_new(uint32_t cap, uint32_t align);
 static inline struct buf *buf_ref(struct buf *b) { b->refs++; return b; }
 void buf_unref(struct buf *b);            /* NULL is allowed */
+void buf_free(struct buf *b);             /* what `release` is in a buf of buf_new(), for those who put theirs before it */
 static inline uint8_t *slice_data(const struct slice *s) { return s->buf->data + s->off; }
 #endif

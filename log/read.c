@@ -130,7 +130,8 @@ static enum err copy_entries(struct log_impl *l, struct log_read *r, uint32_t i,
 static enum err read_memory(struct log_impl *l, struct log_read *r, uint32_t i) {
     uint32_t bytes, n = entries_fitting(l, r, i, true, &bytes);
     if (n == 0) return OK;
-    if (n > LOG_READ_SLICES) {
+    const struct log_shard *sh = l->pub.shard;
+    if (n > LOG_READ_SLICES || sh->pinned_bytes > sh->tail_bytes_max / 2) {
         enum err err = copy_entries(l, r, i, n, bytes);
         if (err != OK) return err;
     } else {

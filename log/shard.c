@@ -14,7 +14,8 @@ enum { SUBMITTED_BYTES_MAX = 32 << 20 };
  * waits for one never ends. */
 static uint64_t submitted_bytes_max(const struct log_shard *sh) {
     const struct log_store_config *c = &sh->store->config;
-    return MIN((uint64_t)SUBMITTED_BYTES_MAX, c->journal_bytes / 8 / c->shards);
+    uint64_t memory = c->submitted_bytes ? c->submitted_bytes / c->shards : SUBMITTED_BYTES_MAX;
+    return MIN(memory, c->journal_bytes / 8 / c->shards);
 }
 
 static void slice_done(struct journal_slice *s);
@@ -457,6 +458,20 @@ static void log_evict(struct log_impl *l, const struct shard_slice *ss) {
     tail_drop_written(l);
 }
 
+static void pinned_release(struct buf *b) {
+    struct log_shard *sh = b->owner;
+    sh->pinned_bytes -= b->cap;
+    buf_free(b);
+}
+
+/* A slow reader of a small batch keeps the whole slice: that counts, and above a bound readers get copies. */
+static void pin(struct log_shard *sh, struct buf *b) {
+    if (b->refs < 2 || b->release != buf_free) return;
+    b->owner = sh;
+    b->release = pinned_release;
+    sh->pinned_bytes += b->cap;
+}
+
 void shard_evict(struct log_shard *sh) {
     if (sh->failed != OK) return; /* what is not durable has no other copy */
     while (sh->tail_bytes > sh->tail_bytes_max && !list_empty(&sh->tails)) {
@@ -466,6 +481,7 @@ void shard_evict(struct log_shard *sh) {
             if (l) log_evict(l, ss);
         }
         sh->tail_bytes -= ss->memory->cap;
+        pin(sh, ss->memory);
         slice_free(ss);
     }
 }

@@ -80,6 +80,7 @@ struct log_shard {
     uint64_t submitted_bytes;
     struct list tails;              /* oldest first */
     uint64_t tail_bytes, tail_bytes_max;
+    uint64_t pinned_bytes;          /* gone from the tails, but lent to readers that have not given it back */
 
     struct list dirty;              /* logs changed since the last cut */
     uint64_t *removed;              /* plids deleted since the last cut whose memory is gone */

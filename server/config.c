@@ -7,12 +7,14 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include "base/assert.h"
+#include "server/memory.h"
 
 #define CONFIG_TEXT_MAX 65536 /* of one value */
 
 struct config_builder {
     struct config_value *values; /* text is malloc'ed where the source is not CONFIG_DEFAULT */
     char **origins;              /* "server.properties:12" of each value that was set; owned */
+    int64_t machine_bytes;       /* config_machine_memory() */
     unsigned ignored;
     char ignored_first[64];      /* one of them, as an example */
     char ignored_listeners[256]; /* controller.listener.names: their listeners are left out */
@@ -301,6 +303,18 @@ static enum err data_dir_fill(const struct config_builder *b, struct config *c, 
     return OK;
 }
 
+void config_machine_memory(struct config_builder *b, int64_t bytes) { b->machine_bytes = bytes; }
+
+/* One for each core, fewer where there is little memory for each. */
+static int32_t reactors_default(const struct config_builder *b, const struct config *c) {
+    const int64_t each = 64 << 20;
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    int64_t count = cores < 1 ? 1 : MIN(cores, 256), memory = c->memory_max_bytes;
+    if (memory == 0) memory = b->machine_bytes / 2;
+    if (memory > 0) count = MIN(count, MAX(memory / each, 1));
+    return (int32_t)count;
+}
+
 enum err config_finish(struct config_builder *b, struct config *out, char *why, size_t why_len) {
     memset(out, 0, sizeof *out);
     enum err err = values_copy(b, out);
@@ -313,10 +327,8 @@ enum err config_finish(struct config_builder *b, struct config *out, char *why, 
     }
     if (err == OK) {
         out->relaxed = strcmp(config_value(out, "durability")->text, "relaxed") == 0;
-        if (out->reactors == 0) {
-            long cores = sysconf(_SC_NPROCESSORS_ONLN);
-            out->reactors = (int32_t)(cores < 1 ? 1 : MIN(cores, 256));
-        }
+        if (out->reactors == 0) out->reactors = reactors_default(b, out);
+        err = memory_plan(out, b->machine_bytes, why, why_len);
     }
     if (err != OK) config_free(out);
     return err;
@@ -337,5 +349,6 @@ void config_free(struct config *c) {
     for (size_t i = 0; c->values && i < count; i++)
         if (c->values[i].source != CONFIG_DEFAULT) free((char *)c->values[i].text);
     free(c->values);
+    free(c->derived);
     memset(c, 0, sizeof *c);
 }

@@ -52,6 +52,7 @@ struct config_listener {
 
 struct config {
     struct config_value *values;  /* one for each row, in the table's order; owned */
+    char *derived;                /* texts of values that were worked out from others; owned */
     /* identity and addresses */
     int32_t node_id;
     const char *broker_rack;      /* NULL: none */
@@ -70,6 +71,7 @@ struct config {
     const char *io_backend;       /* auto, io_uring, blocking */
     /* threads, connections and memory */
     int32_t reactors;
+    int64_t memory_max_bytes;     /* the budget of which the ones below are parts; server/memory.h */
     int32_t socket_request_max_bytes, max_connections, max_connections_per_ip, inflight_requests_max;
     int64_t queued_max_request_bytes, queued_max_response_bytes, inflight_bytes_max, request_arena_max_bytes, max_decompressed_batch_bytes;
     int64_t connections_max_idle_ms;
@@ -106,6 +108,8 @@ MUST_CHECK enum err config_add_environment(struct config_builder *b, char *const
 /* `origin`: "--set" or the flag's name. */
 MUST_CHECK enum err config_add(struct config_builder *b, const char *origin, struct str name, struct str value,
                                char *why, size_t why_len);
+/* What the machine, or the container, has for the process: the default of memory.max.bytes is made from it. Unsaid: plenty. */
+void config_machine_memory(struct config_builder *b, int64_t bytes);
 /* Fills `out` (config_free() it). The builder can be freed afterwards. */
 MUST_CHECK enum err config_finish(struct config_builder *b, struct config *out, char *why, size_t why_len);
 /* One line for the operator about what was accepted and ignored; false: nothing was. */

@@ -117,12 +117,17 @@ static const struct config_key table[] = {
     INT("max.connections.per.ip", "2147483647", 1, I32, max_connections_per_ip,
         "Connections from one address; further ones are closed."),
     LONG("max.decompressed.batch.bytes", "67108864", 1048576, 268435456, max_decompressed_batch_bytes,
-         "The largest size that a compressed batch may have when the broker must look into it."),
+         "The largest size that a compressed batch may have when the broker must look into it. The default is lower where an eighth of "
+         "memory.max.bytes, shared out over the reactors, is less."),
     BARE("max.incremental.fetch.session.cache.slots", CONFIG_INT, "1000", 0, I32, NULL,
          "Fetch sessions kept. " NOT_YET " Every Fetch names its partitions."),
     BARE("max.request.partition.size.limit", CONFIG_INT, "2000", 1, I32, NULL,
          "Partitions that one DescribeTopicPartitions answer holds. " NOT_YET),
     INT("max.topic.partitions", "100000", 1, 10000000, max_topic_partitions, "Partitions of all topics together."),
+    LONG("memory.max.bytes", "0", 0, I64, memory_max_bytes,
+         "The memory that the broker plans with; the defaults of the budgets below are parts of it, and settings whose sum is larger are "
+         "refused at start. 0: half of what the machine or the container has, at most 512 MiB for each reactor and 1 GiB at least. "
+         "At least 128 MiB. Printed at start."),
     TOPIC("message.max.bytes", CONFIG_INT, "1048588", 0, I32, NULL, "max.message.bytes",
           "The largest record batch that is taken, as it comes over the wire."),
     TOPIC("min.insync.replicas", CONFIG_INT, "1", 1, I32, NULL, "min.insync.replicas",
@@ -135,27 +140,29 @@ static const struct config_key table[] = {
         "Segment files kept open. 0: half of what the process may open."),
     INT("producer.id.expiration.ms", "86400000", 1, I32, producer_id_expiration_ms,
         "After so long without a write the sequence numbers of an idempotent producer are forgotten."),
-    LONG("queued.max.request.bytes", "268435456", 1048576, I64, queued_max_request_bytes,
-         "Bytes of requests in work, all connections together, shared out over the reactors; above it requests wait "
-         "in their sockets, for receive.timeout.ms."),
-    LONG("queued.max.response.bytes", "268435456", 1048576, I64, queued_max_response_bytes,
-         "Bytes of Fetch responses that wait for their clients to take them, all connections together, shared out over the "
-         "reactors. As it fills up, responses get smaller, then wait."),
+    LONG("queued.max.request.bytes", "0", 0, I64, queued_max_request_bytes,
+         "Bytes of requests in work and of their decoded forms, all connections together, shared out over the reactors; above it requests "
+         "wait in their sockets, for receive.timeout.ms. 0: a quarter of memory.max.bytes."),
+    LONG("queued.max.response.bytes", "0", 0, I64, queued_max_response_bytes,
+         "Bytes of responses that wait for their clients to take them, all connections together, shared out over the "
+         "reactors. As it fills up, Fetch responses get smaller; when it is used up, the connections that have taken nothing for the "
+         "longest time are closed. 0: an eighth of memory.max.bytes."),
     INT("reactors", "0", 0, 256, reactors, "Threads that serve connections and partitions. 0: one for each core."),
     INT("receive.timeout.ms", "30000", 100, I32, receive_timeout_ms,
         "A request that has begun to arrive must make progress (be complete, or 1 MiB further) within this time (a tenth of "
         "it while others wait for queued.max.request.bytes), or the connection is closed."),
-    LONG("request.arena.max.bytes", "16777216", 65536, I32, request_arena_max_bytes,
-         "Memory for the decoded form of one request."),
+    LONG("request.arena.max.bytes", "0", 0, I32, request_arena_max_bytes,
+         "Memory for the decoded form of one request. 0: a 32nd of memory.max.bytes, shared out over the reactors, at most 16 MiB."),
     BARE("request.timeout.ms", CONFIG_INT, "30000", 1, I32, NULL, "How long a request between brokers may take. " NOT_YET),
     INT("send.timeout.ms", "30000", 100, I32, send_timeout_ms,
         "A client must take its response (or the next 1 MiB of it) within this time (a tenth of it while queued.max.response.bytes "
         "is used up), or the connection is closed."),
     INT("shutdown.timeout.ms", "10000", 0, I32, shutdown_timeout_ms,
         "How long requests in work may take to finish after SIGTERM."),
-    INT("socket.request.max.bytes", "104857600", 1024, I32, socket_request_max_bytes, "The largest request."),
-    LONG("tail.bytes", "268435456", 1048576, I64, tail_bytes,
-         "Memory for recent batches, from which consumers at the end of a log are served."),
+    INT("socket.request.max.bytes", "104857600", 1024, I32, socket_request_max_bytes,
+        "The largest request. The default is lower where a reactor's part of queued.max.request.bytes is less."),
+    LONG("tail.bytes", "0", 0, I64, tail_bytes,
+         "Memory for recent batches, from which consumers at the end of a log are served. 0: a sixteenth of memory.max.bytes."),
     INT("transaction.max.timeout.ms", "900000", 1, I32, transaction_max_timeout_ms,
         "The longest timeout that a transactional producer may ask for."),
     TOPIC("unclean.leader.election.enable", CONFIG_BOOL, "false", 0, 0, NULL, "unclean.leader.election.enable",

@@ -79,6 +79,7 @@ static void conn_free(struct conn *c) {
         set->used_bytes -= c->frame->cap;
         buf_unref(c->frame);
     }
+    if (c->backlog) set->backlog_bytes -= c->backlog_len;
     free(c->backlog);
     free(c->iov);
     int closed = io_close(set->reactor->io, c->fd);
@@ -114,10 +115,32 @@ static void admit_starved(struct conn_set *set, int64_t size_max) {
     LIST_FOREACH_SAFE(it, &set->starved) {
         struct conn *c = LIST_ENTRY(it, struct conn, starved);
         int64_t size = (int32_t)load_be32(c->head);
-        if (size > size_max || (set->used_bytes > 0 && set->used_bytes + size > set->budget_bytes)) continue;
+        if (size > size_max || !(c->frame ? conn_answers_fit(set) : conn_frame_fits(set, size))) continue;
         list_remove(&c->starved);
         c->active_ns = set->reactor->now_ns;
         conn_read(c);
+    }
+}
+
+/* Without room for answers nobody is served until somebody takes theirs: those who have taken nothing for
+ * longest must not be waited for. Half of them by time, and no more than it needs. */
+static void shed(struct conn_set *set) {
+    int64_t now_ns = set->reactor->now_ns, oldest_ns = now_ns, freed = 0;
+    bool room = set->response_budget_bytes - set->reserved_bytes >= RESPONSE_GRANT_BYTES_MIN;
+    if (room || now_ns - set->shed_ns < CONN_SHED_NS) return;
+    set->shed_ns = now_ns;
+    LIST_FOREACH(it, &set->conns) {
+        const struct conn *c = LIST_ENTRY(it, struct conn, link);
+        if (c->sending && !c->closing) oldest_ns = MIN(oldest_ns, c->send_begun_ns);
+    }
+    if (now_ns - oldest_ns < CONN_STALLED_NS) return;
+    int64_t until_ns = MIN(oldest_ns + (now_ns - oldest_ns) / 2, now_ns - CONN_STALLED_NS);
+    LIST_FOREACH(it, &set->conns) {
+        struct conn *c = LIST_ENTRY(it, struct conn, link);
+        if (!c->sending || c->closing || c->send_begun_ns > until_ns || freed >= set->response_budget_bytes / 4) continue;
+        LIST_FOREACH(r, &c->requests) freed += LIST_ENTRY(r, struct request, link)->reserved_bytes;
+        set->stats.closed_slow++;
+        conn_close(c, "memory for answers is used up (queued.max.response.bytes), and the client does not take its own");
     }
 }
 
@@ -125,6 +148,7 @@ static void admit_starved(struct conn_set *set, int64_t size_max) {
 bool conn_set_turn(struct conn_set *set) {
     admit_starved(set, CONN_CHUNK_BYTES); /* a small request does not wait behind large ones */
     admit_starved(set, INT32_MAX);
+    shed(set);
     struct list round;
     list_init(&round);
     while (!list_empty(&set->dirty)) {

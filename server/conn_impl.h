@@ -19,6 +19,8 @@
 #define CONN_SWEEP_MS_MAX 500           /* how late a deadline may be noticed */
 #define CONN_SHORT_DIVISOR 10           /* of receive.timeout.ms and send.timeout.ms, while memory is short */
 #define RESPONSE_GRANT_BYTES_MIN 65536
+#define CONN_STALLED_NS 300000000       /* without room for answers: who has taken nothing for so long may be closed */
+#define CONN_SHED_NS 50000000           /* how often it is looked for them */
 #define CONN_RESPONSE_BYTES_MAX 268435456u
 
 struct conn {
@@ -49,7 +51,7 @@ struct conn {
     /* sending */
     struct io_op send_op;
     bool sending;
-    int64_t send_deadline_ns;
+    int64_t send_deadline_ns, send_begun_ns;
     struct iovec *iov;
     uint32_t iov_cap, iov_count, iov_pos, iov_window;
     struct iovec iov_rest;              /* of the window's last element when that was cut */
@@ -62,9 +64,11 @@ struct conn_set {
     struct list conns, dirty, starved;
     struct list orphans;                /* unfinished requests of connections that are gone */
     size_t conn_count, request_count;
-    int64_t budget_bytes, used_bytes;   /* frames of this reactor */
-    int64_t response_budget_bytes, reserved_bytes; /* request_reserve() */
+    int64_t budget_bytes, used_bytes;   /* of this reactor: frames, backlogs, decoded forms */
+    int64_t response_budget_bytes, reserved_bytes; /* of this reactor: request_reserve(), and answers that wait without it */
     int64_t short_ns;                   /* when that last had nothing left */
+    int64_t backlog_bytes;              /* of used_bytes' kind, but nobody waits for them to go */
+    int64_t shed_ns;                    /* when conns were last looked through for those to close */
     bool draining;
     struct timer sweep;
     int64_t sweep_ns;
@@ -77,6 +81,9 @@ void conn_close(struct conn *c, const char *why);   /* why: NULL says nothing */
 /* Hands out what is there and receives more, as far as limits allow. */
 void conn_read(struct conn *c);
 void conn_recv_done(struct io_op *op);
+/* Whether the reactor's budgets have room: for a frame of `size` bytes; for the answer to one that is complete. */
+bool conn_frame_fits(const struct conn_set *set, int64_t size);
+bool conn_answers_fit(const struct conn_set *set);
 /* Sends what is ready, in order. */
 void conn_write(struct conn *c);
 void conn_send_done(struct io_op *op);
@@ -84,5 +91,7 @@ void conn_send_done(struct io_op *op);
 /* A frame becomes a request and goes to its handler. Takes over the frame; false: the connection was closed. */
 bool request_start(struct conn *c, struct buf *frame, uint32_t len);
 void request_free(struct request *rq);
+/* Its answer is complete: all else that it holds goes. From the loop only, handlers are through with it. */
+void request_slim(struct request *rq);
 static inline bool request_is_produce(const struct request *rq) { return rq->header.api_key == 0; }
 #endif

@@ -7,6 +7,8 @@
 
 static const struct config *config_of(const struct conn *c) { return &c->set->reactor->broker->config; }
 
+static bool frame_is_produce(const struct conn *c) { return load_be16(c->frame->data) == 0; }
+
 /* Whether the complete frame may go to its handler now (conn.h, "Order"; limits of one connection). */
 static bool may_start(const struct conn *c) {
     if (c->set->draining) return false;
@@ -14,7 +16,7 @@ static bool may_start(const struct conn *c) {
     if (c->request_count >= (uint32_t)config_of(c)->inflight_requests_max) return false;
     if (c->held_bytes + c->frame->cap > config_of(c)->inflight_bytes_max) return false;
     if (c->unfinished == 0) return true;
-    bool produce = load_be16(c->frame->data) == 0;
+    bool produce = frame_is_produce(c);
     if (!produce || c->unfinished_others > 0) return false;
     struct log_shard *shard = c->set->reactor->shard;
     return !shard || log_shard_pressure(shard) == LOG_PRESSURE_NONE;
@@ -26,9 +28,25 @@ static int64_t deadline_of(const struct conn *c) {
 
 static bool frame_complete(const struct conn *c) { return c->frame && c->frame_filled == c->frame_len; }
 
+static void wait_for_memory(struct conn *c) {
+    if (!list_empty(&c->starved)) return;
+    list_push_back(&c->set->starved, &c->starved);
+    c->recv_deadline_ns = deadline_of(c);
+}
+
+bool conn_frame_fits(const struct conn_set *set, int64_t size) {
+    return set->used_bytes == 0 || set->used_bytes + set->backlog_bytes + size <= set->budget_bytes;
+}
+
+bool conn_answers_fit(const struct conn_set *set) { return set->reserved_bytes < set->response_budget_bytes; }
+
 /* Hands out the complete frame if it may go. */
 static bool frame_start(struct conn *c) {
     if (!may_start(c)) return false;
+    if (!frame_is_produce(c) && !conn_answers_fit(c->set)) { /* the answer to a Produce is small */
+        wait_for_memory(c);
+        return false;
+    }
     struct buf *frame = c->frame;
     c->frame = NULL;
     c->head_len = 0;
@@ -46,11 +64,8 @@ static bool frame_begin(struct conn *c) {
         conn_close(c, NULL);
         return false;
     }
-    if (set->used_bytes > 0 && set->used_bytes + size > set->budget_bytes) {
-        if (list_empty(&c->starved)) {
-            list_push_back(&set->starved, &c->starved);
-            c->recv_deadline_ns = deadline_of(c);
-        }
+    if (!conn_frame_fits(set, size)) {
+        wait_for_memory(c);
         return false;
     }
     c->frame = buf_new((uint32_t)size, 0);
@@ -98,12 +113,14 @@ static bool backlog_keep(struct conn *c, const uint8_t *p, uint32_t len) {
     memcpy(c->backlog, p, len);
     c->backlog_off = 0;
     c->backlog_len = len;
+    c->set->backlog_bytes += len;
     return true;
 }
 
 static void backlog_consume(struct conn *c) {
     c->backlog_off += consume(c, c->backlog + c->backlog_off, c->backlog_len - c->backlog_off);
     if (c->backlog_off < c->backlog_len) return;
+    c->set->backlog_bytes -= c->backlog_len;
     free(c->backlog);
     c->backlog = NULL;
     c->backlog_len = c->backlog_off = 0;

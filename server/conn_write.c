@@ -13,7 +13,7 @@ static void front_drop(struct conn *c) {
     bool close_after = rq->close_after && !rq->no_reply;
     list_remove(&rq->link);
     c->request_count--;
-    c->held_bytes -= (int64_t)rq->frame->cap + (int64_t)wire_writer_total(&rq->out);
+    c->held_bytes -= rq->held_bytes;
     request_free(rq);
     if (close_after) conn_close(c, NULL);
 }
@@ -41,6 +41,7 @@ static bool batch_gather(struct conn *c) {
             c->iov_count += wire_writer_iov(&rq->out, c->iov + c->iov_count, most);
             bytes += wire_writer_total(&rq->out);
         }
+        request_slim(rq);
         c->batch++;
         if (rq->close_after) break;
     }
@@ -71,6 +72,7 @@ static void window_send(struct conn *c) {
     op->done = conn_send_done;
     list_init(&op->link);
     c->sending = true;
+    c->send_begun_ns = c->set->reactor->now_ns;
     c->send_deadline_ns = c->set->reactor->now_ns + (int64_t)c->set->reactor->broker->config.send_timeout_ms * 1000000;
     io_submit(c->set->reactor->io, op);
 }

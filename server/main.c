@@ -5,6 +5,7 @@
  * thread waits for signals. */
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -23,6 +24,7 @@ extern char **environ;
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
 enum { OTHER_FILES = 32, OPEN_FILES_MAX = 65536, CONNECTIONS_FEW = 1000 }; /* others: journal, rings, listeners */
+#define LARGE_BLOCK_BYTES (4 << 20)
 #define WAIT_NS_MAX 3600000000000 /* a turn without any deadline; nothing depends on it */
 
 struct process {
@@ -60,6 +62,9 @@ static void say_opened(const struct process *p) {
     trace_info("broker", "varved " VARVE_VERSION ", node %d of cluster %s, data in %s", b->config.node_id, id, b->config.data_dir);
     trace_info("broker", "I/O: %s, %u reactor%s (%s)", b->reactors[0].io->v->name, b->reactor_count,
                b->reactor_count == 1 ? "" : "s", p->io_why);
+    trace_info("broker", "memory: at most %lld MiB (memory.max.bytes): recent batches %lld, requests %lld, responses %lld; the rest is for the state of "
+               "topics, producers and connections", (long long)(b->config.memory_max_bytes >> 20), (long long)(b->config.tail_bytes >> 20),
+               (long long)(b->config.queued_max_request_bytes >> 20), (long long)(b->config.queued_max_response_bytes >> 20));
     if (b->config.relaxed)
         trace_warn("broker", "durability: RELAXED: records are acknowledged before the device has them; a power cut may lose them");
     else trace_info("broker", "durability: synced: records are on the device before they are acknowledged");
@@ -276,6 +281,10 @@ int main(int argc, char **argv) {
     case OPTIONS_RUN: break;
     }
     diagnostics_setup(&config);
+    /* A larger block goes back to the system when it is freed; smaller ones are used again without new page faults. Left
+     * alone the allocator would move this border up to 32 MiB and keep what once was needed. */
+    mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES);
+    mallopt(M_TRIM_THRESHOLD, 2 * LARGE_BLOCK_BYTES);
     if (summary[0]) trace_info("config", "%s", summary);
     return run(&config);
 }

@@ -4,6 +4,7 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include "server/memory.h"
 
 #define CONFIG_FILE_BYTES_MAX 1048576
 
@@ -129,6 +130,7 @@ enum err options_read(int argc, char **argv, char *const *environ_strings, enum 
         if (err == OK) err = config_add_environment(b, environ_strings, why, why_len);
         for (size_t i = 0; err == OK && i < count; i++)
             err = config_add(b, flags[i].origin, flags[i].name, flags[i].value, why, why_len);
+        if (err == OK) config_machine_memory(b, memory_machine_bytes());
         if (err == OK) err = config_finish(b, out, why, why_len);
         if (err == OK) (void)config_ignored_summary(b, summary, summary_len);
     }

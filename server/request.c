@@ -13,12 +13,24 @@ void request_free(struct request *rq) {
     free(rq->lent);
     set->reserved_bytes -= rq->reserved_bytes;
     wire_writer_free(&rq->out);
-    arena_free(&rq->arena);
-    if (rq->frame) {
-        set->used_bytes -= rq->frame->cap;
-        buf_unref(rq->frame);
-    }
+    request_slim(rq);
     free(rq);
+}
+
+/* An answer refers to nothing but what is lent (request_lend()): frame and decoded form may go before it does. */
+void request_slim(struct request *rq) {
+    rq->reactor->conns->used_bytes -= rq->used_bytes;
+    rq->used_bytes = 0;
+    arena_free(&rq->arena);
+    buf_unref(rq->frame);
+    rq->frame = NULL;
+}
+
+/* Counts what the decoded form takes by now. */
+static void charge(struct request *rq) {
+    int64_t used = (int64_t)rq->frame->cap + (int64_t)rq->arena.used_bytes;
+    rq->reactor->conns->used_bytes += used - rq->used_bytes;
+    rq->used_bytes = used;
 }
 
 /* What a client calls itself, fit for a terminal. */
@@ -64,6 +76,7 @@ bool request_start(struct conn *c, struct buf *frame, uint32_t len) {
     rq->reactor = set->reactor;
     rq->conn = c;
     rq->frame = frame;
+    rq->used_bytes = rq->held_bytes = frame->cap;
     rq->received_ns = set->reactor->now_ns;
     list_init(&rq->link);
     arena_init(&rq->arena, (size_t)set->reactor->broker->config.request_arena_max_bytes);
@@ -84,6 +97,7 @@ bool request_start(struct conn *c, struct buf *frame, uint32_t len) {
     set->request_count++;
     set->stats.requests++;
     handle(rq);
+    charge(rq);
     return !c->closing;
 }
 
@@ -108,7 +122,12 @@ static void finish(struct request *rq) {
     }
     c->unfinished--;
     if (!request_is_produce(rq)) c->unfinished_others--;
-    c->held_bytes += (int64_t)wire_writer_total(&rq->out);
+    int64_t total = (int64_t)wire_writer_total(&rq->out);
+    int64_t unreserved = MAX(total - rq->reserved_bytes, 0);
+    rq->reserved_bytes += unreserved;
+    rq->reactor->conns->reserved_bytes += unreserved;
+    rq->held_bytes += total;
+    c->held_bytes += total;
     conn_mark_dirty(c);
 }
 

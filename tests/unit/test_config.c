@@ -2,6 +2,7 @@
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include "server/memory.h"
 #include "server/options.h"
 #include "server/topic_config.h"
 
@@ -336,6 +337,50 @@ START_TEST(synonyms) {
 }
 END_TEST
 
+/* One knob: the others are parts of it; what is set wins; what does not fit is refused with the sum. */
+START_TEST(memory_is_one_budget) {
+    struct config c;
+    static const int64_t budgets[] = {128, 256, 512, 1024, 4096, 65536};
+    for (size_t i = 0; i < ARRAY_LEN(budgets); i++) {
+        char text[128];
+        snprintf(text, sizeof text, "memory.max.bytes=%lld\n", (long long)budgets[i] << 20);
+        ck_assert_msg(build(&c, text, NULL, NULL) == OK, "%lld MiB: %s", (long long)budgets[i], why);
+        ck_assert_int_eq(c.memory_max_bytes, budgets[i] << 20);
+        ck_assert_int_eq(c.tail_bytes, budgets[i] << 16);
+        ck_assert_int_eq(c.queued_max_request_bytes, budgets[i] << 18);
+        ck_assert_int_eq(c.queued_max_response_bytes, budgets[i] << 17);
+        ck_assert_int_le(memory_planned_bytes(&c), c.memory_max_bytes);
+        ck_assert_int_le(c.socket_request_max_bytes, 104857600);
+        ck_assert_int_le(c.socket_request_max_bytes, c.queued_max_request_bytes / c.reactors);
+        config_free(&c);
+    }
+    ck_assert_int_eq(build(&c, "reactors=2\nmemory.max.bytes=1073741824\ntail.bytes=1048576\nqueued.max.request.bytes=0\n", NULL, NULL), OK);
+    ck_assert_int_eq(c.tail_bytes, 1048576);
+    ck_assert_int_eq(c.socket_request_max_bytes, 104857600);
+    ck_assert_str_eq(config_value(&c, "queued.max.request.bytes")->text, "268435456");
+    ck_assert_int_eq(config_value(&c, "queued.max.request.bytes")->source, CONFIG_DEFAULT);
+    config_free(&c);
+    refused("memory.max.bytes=1000000\n", "at least 134217728");
+    refused("memory.max.bytes=268435456\ntail.bytes=200000000\n", "memory.max.bytes is 256 MiB, but the settings need");
+    refused("memory.max.bytes=1073741824\nreactors=8\nsocket.request.max.bytes=2147483647\n", "socket.request.max.bytes 2147483647");
+    refused("tail.bytes=9223372036854775807\n", "but the settings need");
+    refused("tail.bytes=5\n", "tail.bytes must be at least 1048576");
+    ck_assert_int_eq(build(&c, "reactors=2\nqueued.max.request.bytes=4294967296\n", NULL, NULL), OK); /* nobody said how much */
+    ck_assert_int_ge(c.memory_max_bytes, 4294967296 + c.tail_bytes);
+    config_free(&c);
+    struct config_builder *b = config_builder_new();
+    config_machine_memory(b, 600 << 20); /* a small container: half of it, and no more reactors than that feeds */
+    ck_assert_int_eq(config_finish(b, &c, why, sizeof why), OK);
+    ck_assert_int_eq(c.memory_max_bytes, 300 << 20);
+    ck_assert_int_le(c.reactors, 4);
+    config_free(&c);
+    ck_assert_int_eq(config_add(b, "--set", STR_LIT("tail.bytes"), STR_LIT("300000000"), why, sizeof why), OK);
+    ck_assert_int_eq(config_finish(b, &c, why, sizeof why), ERR_INVALID);
+    config_builder_free(b);
+    ck_assert_int_gt(memory_machine_bytes(), 1 << 20);
+}
+END_TEST
+
 struct text { char *p; size_t len; };
 static void text_put(void *ctx, const char *s) {
     struct text *t = ctx;
@@ -376,6 +421,7 @@ int main(void) {
     tcase_add_test(t, topic_configs_resolve);
     tcase_add_test(t, topic_configs_are_checked);
     tcase_add_test(t, synonyms);
+    tcase_add_test(t, memory_is_one_budget);
     tcase_add_test(t, reference_is_up_to_date);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

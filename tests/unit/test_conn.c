@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include "server/conn.h"
+#include "server/conn_impl.h"
 #include "server/reactor.h"
 #include "server/request.h"
 
@@ -583,7 +584,7 @@ END_TEST
 START_TEST(slow_readers_have_less_time_when_memory_is_short) {
     uint8_t in[64];
     broker.config.send_timeout_ms = 10000;
-    broker.config.queued_max_response_bytes = 1048576;
+    broker.config.queued_max_response_bytes = 24 << 20;
     begin();
     api.reply_bytes = 20000000;
     int slow = connect_client(), other = connect_client();
@@ -598,6 +599,38 @@ START_TEST(slow_readers_have_less_time_when_memory_is_short) {
     ck_assert_uint_eq(conn_set_stats(reactor.conns)->closed_slow, 1);
     close(slow);
     close(other);
+}
+END_TEST
+
+/* Answers count whoever made them: without room nobody but producers is served, until those are cut off who have
+ * taken nothing for longest. What a request was decoded into is not kept for its answer's sake. */
+START_TEST(answers_that_nobody_takes_are_bounded) {
+    uint8_t in[64], body[64];
+    broker.config.queued_max_response_bytes = 2 << 20;
+    begin();
+    api.reply_bytes = 700000;
+    int slow[8];
+    size_t len = frame(in, KEY_FETCH, 4, 1, "x", 1);
+    for (int i = 0; i < 8; i++) {
+        slow[i] = connect_client();
+        send_all(slow[i], in, len);
+        settle();
+    }
+    ck_assert_uint_eq(api.started, 3); /* 2.1 MB wait: the others are read but not begun */
+    ck_assert_int_eq(reactor.conns->used_bytes, 5 * (int64_t)(len - 4));
+    api.reply_bytes = 0;
+    int producer = connect_client();
+    send_all(producer, in, frame(in, KEY_PRODUCE, 3, 7, "x", 1));
+    ck_assert_int_eq(next_id(producer, body, sizeof body, NULL), 7);
+    api.reply_bytes = 700000;
+    pass_ms(200);
+    ck_assert_uint_eq(conn_set_count(reactor.conns), 9);
+    for (int i = 0; i < 40; i++) pass_ms(100);
+    ck_assert_uint_eq(api.started, 9); /* all got their turn */
+    ck_assert_uint_ge(conn_set_stats(reactor.conns)->closed_slow, 5);
+    ck_assert_int_le(reactor.conns->reserved_bytes, 3 * 700100);
+    for (int i = 0; i < 8; i++) close(slow[i]);
+    close(producer);
 }
 END_TEST
 
@@ -710,6 +743,7 @@ static TCase *tests(const char *name) {
     tcase_add_test(t, slow_readers_are_closed);
     tcase_add_test(t, memory_for_responses_is_shared_out);
     tcase_add_test(t, slow_readers_have_less_time_when_memory_is_short);
+    tcase_add_test(t, answers_that_nobody_takes_are_bounded);
     tcase_add_test(t, draining_finishes_what_was_begun);
     tcase_add_test(t, lent_bytes_are_sent_and_given_back);
     tcase_add_test(t, random_bytes);
