@@ -115,6 +115,41 @@ START_TEST(evicted_batches_come_from_the_journal_and_then_from_files) {
 }
 END_TEST
 
+/* Who reads a little and gives it back late keeps whole slices of memory: above half of the tail's share he gets copies. */
+START_TEST(what_readers_keep_is_bounded) {
+    enum { READS = 200 };
+    static struct log_read held[READS];
+    struct model a;
+    setup(_i, 1);
+    m.config.tail_bytes = 64u << 10;
+    start();
+    create(&a, "t", 0);
+    struct log_shard *sh = m.shards[0];
+    uint64_t most = 0;
+    for (int i = 0; i < READS; i++) {
+        append_n(&a, 8, 1, 500, 1000 + i);
+        int64_t at = a.log->end - 1;
+        held[i] = (struct log_read){.offset = at, .max_offset = a.log->end, .max_bytes = 1 << 20};
+        ck_assert_int_eq(read_wait(&m, a.log, &held[i]), OK);
+        ck_assert_uint_gt(held[i].bytes, 0);
+        most = MAX(most, sh->pinned_bytes + sh->tail_bytes);
+    }
+    ck_assert_uint_gt(sh->pinned_bytes, 0);
+    ck_assert_uint_le(most, 5 * (64u << 10) / 2);
+    for (int i = 0; i < READS; i++) {
+        struct batch_header h;
+        const uint8_t *p = slice_data(&held[i].slices[0]);
+        ck_assert_int_eq(batch_parse(p, held[i].slices[0].len, &h), OK);
+        ck_assert(batch_crc_ok(p, &h));
+        log_read_release(&held[i]);
+    }
+    ck_assert_uint_eq(sh->pinned_bytes, 0);
+    stop();
+    model_free(&a);
+    teardown();
+}
+END_TEST
+
 START_TEST(large_batches_pass_every_buffer_size) {
     struct model a;
     setup(_i, 1);
@@ -839,6 +874,7 @@ int main(void) {
     tcase_add_loop_test(t, what_is_appended_is_read, 0, 2);
     tcase_add_loop_test(t, read_gives_whole_batches_within_its_bounds, 0, 2);
     tcase_add_loop_test(t, evicted_batches_come_from_the_journal_and_then_from_files, 0, 2);
+    tcase_add_loop_test(t, what_readers_keep_is_bounded, 0, 2);
     tcase_add_loop_test(t, large_batches_pass_every_buffer_size, 0, 2);
     tcase_add_loop_test(t, log_append_time_is_stamped_in_the_copy, 0, 2);
     tcase_add_loop_test(t, segments_roll_by_size_and_are_sealed, 0, 2);
