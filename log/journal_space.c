@@ -54,6 +54,10 @@ int64_t journal_disk_room(const struct journal *j) {
 
 int journal_pressure(const struct journal *j) { return atomic_load_explicit(&j->pressure, memory_order_relaxed); }
 uint64_t journal_live_bytes(const struct journal *j) { return atomic_load_explicit(&j->live_bytes, memory_order_relaxed); }
+uint64_t journal_pending_bytes(const struct journal *j) {
+    int64_t bytes = atomic_load_explicit(&j->pending_bytes, memory_order_relaxed);
+    return bytes > 0 ? (uint64_t)bytes : 0;
+}
 void journal_pending_add(struct journal *j, int64_t bytes) {
     atomic_fetch_add_explicit(&j->pending_bytes, bytes, memory_order_relaxed);
 }

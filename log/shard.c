@@ -410,8 +410,20 @@ static bool slice_keep(struct log_shard *sh, struct shard_slice *ss) {
     return true;
 }
 
+/* Segment writers must keep up: what is only in the journal is what a checkpoint has to write before anything becomes free,
+ * and above the tail's memory it would have to be read back. So records wait while this shard's writers are at work on
+ * more than that; every write that is done lets some in, instead of all of them waiting at 7/8 for the checkpoint. */
+static uint64_t pending_bytes_max(const struct log_shard *sh) {
+    const struct log_store_config *c = &sh->store->config;
+    return MAX(MIN(c->journal_bytes / 8, c->tail_bytes / 2), 4 * (uint64_t)WRITE_BYTES);
+}
+static bool writers_behind(const struct log_shard *sh, uint64_t bytes) {
+    return sh->writers_busy > 0 && journal_pending_bytes(sh->journal) > bytes;
+}
+
 static void wake_writable(struct log_shard *sh) {
     if (!sh->stopped_appends || sh->submitted_bytes > submitted_bytes_max(sh) / 2) return;
+    if (writers_behind(sh, pending_bytes_max(sh) / 4 * 3)) return;
     if (journal_pressure(sh->journal) >= 2) return;
     sh->stopped_appends = false;
     if (sh->writable) sh->writable(sh->writable_ctx);
@@ -491,6 +503,7 @@ void shard_evict(struct log_shard *sh) {
 enum log_pressure log_shard_pressure(const struct log_shard *sh) {
     int level = journal_pressure(sh->journal);
     if (level >= 2 || sh->submitted_bytes > submitted_bytes_max(sh)) return LOG_PRESSURE_STOP;
+    if (writers_behind(sh, pending_bytes_max(sh))) return LOG_PRESSURE_STOP;
     return level == 1 ? LOG_PRESSURE_SLOW : LOG_PRESSURE_NONE;
 }
 
@@ -505,7 +518,8 @@ enum err shard_room(struct log_shard *sh, const struct log_config *c) {
     if (sh->stopping) return ERR_CLOSED;
     uint64_t reserve = sh->store->config.disk_reserve_bytes;
     int level = journal_pressure_within(sh->journal, c->whole_reserve ? 0 : c->internal ? reserve / 2 : reserve);
-    if (level < 2 && sh->submitted_bytes <= submitted_bytes_max(sh)) return OK;
+    bool room = sh->submitted_bytes <= submitted_bytes_max(sh) && !writers_behind(sh, pending_bytes_max(sh));
+    if (level < 2 && room) return OK;
     sh->stopped_appends = true;
     return level == 3 ? ERR_NOSPACE : ERR_AGAIN;
 }

@@ -34,6 +34,9 @@ static uint32_t write_goal(const struct log_impl *l, const struct segment *s) {
     uint32_t durable = durable_bytes(l, s), goal = 0;
     if (l->pending_bytes >= WRITE_BYTES) goal = ALIGN_DOWN(durable, IO_BLOCK_BYTES);
     bool flush = l->in_checkpoint && l->pub.shard->checkpoint.flushing && !l->flushed;
+    /* What a checkpoint waits for comes first: in a steady stream there is always more to write, and journal space
+     * becomes free only when it is complete. */
+    if (flush && !place_less((struct place){s->base, s->written_bytes}, l->flush_to)) return 0;
     uint32_t exact = !last ? s->size_bytes : flush && l->flush_to.base == s->base ? l->flush_to.position : 0;
     exact = MIN(exact, durable);
     return MAX(goal, exact);
@@ -134,6 +137,7 @@ static void written(struct seg_writer *w, int64_t result) {
     s->file_made = true;
     l->pending_bytes -= MIN(l->pending_bytes, len);
     journal_pending_written(w->sh->journal, len);
+    shard_pressure_changed(w->sh);
     tail_drop_written(l);
     write_next(w);
 }

@@ -60,6 +60,7 @@ void writer_release(struct seg_writer *w) {
     }
     l->writer = NULL;
     sh->writers_busy--;
+    shard_pressure_changed(sh);
     shard_release_log(sh, l);
 }
 
