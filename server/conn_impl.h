@@ -15,6 +15,8 @@
 
 #define CONN_CHUNK_BYTES 1048576u       /* a receive or send of this much has one deadline */
 #define CONN_GATHER_BYTES 262144u       /* small responses are gathered up to here */
+#define CONN_VISIT_REQUESTS 64          /* of one connection that are begun in a row */
+#define CONN_VISIT_NS 500000
 #define CONN_FRAME_BYTES_MIN 8          /* key, version, correlation id */
 #define CONN_SWEEP_MS_MAX 500           /* how late a deadline may be noticed */
 #define CONN_SHORT_DIVISOR 10           /* of receive.timeout.ms and send.timeout.ms, while memory is short */

@@ -79,12 +79,26 @@ static bool frame_begin(struct conn *c) {
     return true;
 }
 
+/* A deep pipeline of requests that are answered at once must not keep the others waiting: after so many, or so long, the
+ * rest waits for the next turn. */
+static bool had_its_turn(struct conn *c, uint32_t started, int64_t *begun_ns) {
+    struct io *io = c->set->reactor->io;
+    if (started == 0) return false;
+    int64_t now_ns = io_mono_ns(io);
+    if (*begun_ns == 0) *begun_ns = now_ns; /* one alone needs no clock */
+    if (started < CONN_VISIT_REQUESTS && now_ns - *begun_ns < CONN_VISIT_NS) return false;
+    conn_mark_dirty(c);
+    return true;
+}
+
 /* Takes bytes as long as frames can be made and handed out of them. Returns how many were taken. */
 static uint32_t consume(struct conn *c, const uint8_t *p, uint32_t len) {
-    uint32_t at = 0;
+    uint32_t at = 0, started = 0;
+    int64_t begun_ns = 0;
     while (!c->closing) {
         if (frame_complete(c)) {
-            if (!frame_start(c)) break;
+            if (had_its_turn(c, started, &begun_ns) || !frame_start(c)) break;
+            started++;
             continue;
         }
         if (!c->frame && c->head_len < sizeof c->head) {
@@ -179,5 +193,5 @@ void conn_recv_done(struct io_op *op) {
         conn_close(c, NULL);
     }
     if (c->closing) conn_mark_dirty(c);
-    else conn_read(c);
+    else if (list_empty(&c->dirty)) conn_read(c); /* else its visit does it */
 }

@@ -602,6 +602,32 @@ START_TEST(slow_readers_have_less_time_when_memory_is_short) {
 }
 END_TEST
 
+/* Hundreds of requests of one connection, all there at once: another one gets its turn between them. */
+START_TEST(a_deep_pipeline_takes_turns) {
+    uint8_t in[64], *all = malloc(200 * 64);
+    begin();
+    int greedy = connect_client(), other = connect_client();
+    size_t len = 0;
+    for (int i = 0; i < 200; i++) len += frame(all + len, KEY_FETCH, 4, i, "x", 1);
+    ck_assert_int_eq(write(greedy, all, len), len);
+    ck_assert_int_ge(io_turn(reactor.io, io_mono_ns(reactor.io) + 100000000), 0);
+    unsigned first = api.started;
+    ck_assert_uint_ge(first, 1);
+    ck_assert_uint_le(first, 64);
+    size_t one = frame(in, KEY_FETCH, 4, 7, "x", 1);
+    ck_assert_int_eq(write(other, in, one), one);
+    ck_assert(conn_set_turn(reactor.conns)); /* there is more */
+    ck_assert_uint_le(api.started, first + 64);
+    settle();
+    ck_assert_uint_eq(api.started, 201);
+    for (int i = 0; i < 200; i++) ck_assert_int_eq(next_id(greedy, in, sizeof in, NULL), i);
+    ck_assert_int_eq(next_id(other, in, sizeof in, NULL), 7);
+    free(all);
+    close(greedy);
+    close(other);
+}
+END_TEST
+
 /* Answers count whoever made them: without room nobody but producers is served, until those are cut off who have
  * taken nothing for longest. What a request was decoded into is not kept for its answer's sake. */
 START_TEST(answers_that_nobody_takes_are_bounded) {
@@ -744,6 +770,7 @@ static TCase *tests(const char *name) {
     tcase_add_test(t, memory_for_responses_is_shared_out);
     tcase_add_test(t, slow_readers_have_less_time_when_memory_is_short);
     tcase_add_test(t, answers_that_nobody_takes_are_bounded);
+    tcase_add_test(t, a_deep_pipeline_takes_turns);
     tcase_add_test(t, draining_finishes_what_was_begun);
     tcase_add_test(t, lent_bytes_are_sent_and_given_back);
     tcase_add_test(t, random_bytes);
