@@ -867,6 +867,37 @@ START_TEST(pending_bytes_are_accounted_to_zero) {
 }
 END_TEST
 
+/* As much as is taken, for several times the journal: records wait for the writers now and then, never for a checkpoint that
+ * waits for the stream to pause. */
+START_TEST(a_steady_stream_does_not_starve_checkpoints) {
+    struct model a;
+    setup(_i, 1);
+    m.config.journal_bytes = 64u << 20;
+    m.config.journal_piece_bytes = 4u << 20;
+    m.config.tail_bytes = 64u << 20;
+    start();
+    create(&a, "t", 0);
+    struct batch_header h;
+    uint8_t *batch = batch_make(&(struct batch_spec){.records = 1, .value_bytes = 200000, .timestamp = 1, .producer_id = -1, .seed = 1}, &h);
+    uint64_t sent = 0, waited = 0;
+    while (sent < (256u << 20)) {
+        struct log_append x = {.batch = batch, .header = &h, .now_ms = 1, .log_append_time_ms = -1};
+        enum err err = log_append(a.log, &x);
+        ck_assert(err == OK || err == ERR_AGAIN);
+        if (err == OK) sent += h.total_bytes;
+        if (err == OK && impl_of(a.log)->pub.shard->submitted_bytes < (1u << 20)) continue;
+        waited += err == ERR_AGAIN;
+        ck_assert(machine_turn(&m, 1000000));
+        ck_assert_int_lt(journal_pressure(m.store->journal), 2);
+    }
+    ck_assert_uint_gt(waited, 0);
+    free(batch);
+    stop();
+    model_free(&a);
+    teardown();
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("log");
     TCase *t = tcase_create("both disks");
@@ -893,6 +924,7 @@ int main(void) {
     tcase_add_loop_test(t, a_directory_has_one_owner, 0, 2);
     tcase_add_loop_test(t, a_clean_stop_leaves_what_kafka_expects, 0, 2);
     tcase_add_loop_test(t, pending_bytes_are_accounted_to_zero, 0, 2);
+    tcase_add_test(t, a_steady_stream_does_not_starve_checkpoints);
     suite_add_tcase(s, t);
     return run_suite(s);
 }
