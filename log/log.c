@@ -10,6 +10,7 @@
 #include "log/store.h"
 
 enum { EXPIRE_INTERVAL_MS = 10 * 60 * 1000 }; /* as often as Kafka looks */
+enum { PRODUCERS_ALWAYS = 64 }; /* slots that a log may have however short memory is */
 
 void log_config_defaults(struct log_config *c) {
     *c = (struct log_config){.segment_bytes = 1u << 30,
@@ -73,12 +74,23 @@ void impl_dirty(struct log_impl *l) {
     list_push_back(&l->pub.shard->dirty, &l->dirty_link);
 }
 
+/* All logs of a shard share the memory for producers: above it a log forgets its oldest instead of growing. */
+static void producers_bound(struct log_impl *l) {
+    struct log_shard *sh = l->pub.shard;
+    struct producers *p = &l->pub.producers;
+    uint64_t max = sh->store->config.producers_bytes / sh->store->config.shards, bytes = 0;
+    if (max == 0 || p->cap < PRODUCERS_ALWAYS || !producers_full(p)) return;
+    for (uint32_t i = 0; i < sh->log_count; i++) bytes += (uint64_t)sh->logs[i]->pub.producers.cap * sizeof(struct producer);
+    if (bytes > max && producers_halve(p) != OK) trace_warn("log", "%s: no memory to forget old producers", l->folder);
+}
+
 enum err impl_add_batch(struct log_impl *l, const struct batch_header *h, uint32_t position) {
     struct segment *s = segment_last(l);
     struct log *pub = &l->pub;
     if (h->base_offset < pub->end || position != s->size_bytes) return ERR_CORRUPT;
     enum err err = s->reindex ? OK : segment_index_need(l, s);
     if (err == OK && !s->reindex) err = index_add(s->index, h, position);
+    if (h->producer_id >= 0 && !producers_find(&pub->producers, h->producer_id)) producers_bound(l);
     if (err == OK) err = producers_apply(&pub->producers, h);
     if (err != OK) return err;
     if (s->size_bytes == 0) s->first_timestamp = h->max_timestamp;

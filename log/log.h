@@ -41,6 +41,7 @@ struct log_store_config {
     uint32_t journal_depth;              /* groups in flight: 2 */
     uint64_t disk_reserve_bytes;
     uint64_t tail_bytes;                 /* memory for recent batches, all shards together */
+    uint64_t producers_bytes;            /* memory for idempotent producers, all shards together; 0: only the bound of each log */
     uint64_t submitted_bytes;            /* memory for appends on their way to the journal, all shards together; 0: 32 MiB for each */
     uint32_t open_files_max;             /* file handles kept open, all shards together */
     bool direct;                         /* O_DIRECT works here (io_probe_direct) */

@@ -1,8 +1,8 @@
 /* producers.c - see producers.h.
  *
  * The table is open addressing with linear probing, at most 3/4 full, a power of two of slots; an
- * empty slot has id -1 (producer ids are never negative). Entries leave only by expiry, which
- * rebuilds the table, so there are no tombstones.
+ * empty slot has id -1 (producer ids are never negative). Entries leave by expiry, and the older half when
+ * there are too many; both rebuild the table, so there are no tombstones.
  *
  * The snapshot file is Kafka's (version 1), big-endian:
  *   off size field              then per producer, 46 bytes:
@@ -47,8 +47,50 @@ static struct producer *table_new(uint32_t cap) {
     return table;
 }
 
+bool producers_full(const struct producers *p) { return p->count + 1 > p->cap / 4 * 3; }
+
+static int64_t last_offset(const struct producer *e) {
+    if (e->txn_first_offset >= 0) return INT64_MAX; /* never forgotten */
+    return e->count > 0 ? e->window[e->count - 1].last_offset : -1;
+}
+
+static int by_value(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+enum err producers_halve(struct producers *p) {
+    if (p->count < 2) return OK;
+    int64_t *offsets = malloc(p->count * sizeof *offsets);
+    struct producer *table = offsets ? table_new(p->cap) : NULL;
+    if (!table) {
+        free(offsets);
+        return ERR_NOMEM;
+    }
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < p->cap; i++)
+        if (p->table[i].id != -1) offsets[n++] = last_offset(&p->table[i]);
+    qsort(offsets, n, sizeof *offsets, by_value);
+    int64_t median = offsets[n / 2];
+    free(offsets);
+    n = 0;
+    for (uint32_t i = 0; i < p->cap; i++) {
+        if (p->table[i].id == -1 || last_offset(&p->table[i]) < median) continue;
+        *probe(table, p->cap, p->table[i].id) = p->table[i];
+        n++;
+    }
+    free(p->table);
+    p->table = table;
+    p->count = n;
+    return OK;
+}
+
 static enum err grow(struct producers *p) {
-    if (p->cap > 0 && p->count + 1 <= p->cap / 4 * 3) return OK;
+    if (!producers_full(p)) return OK;
+    if (p->cap >= PRODUCERS_SLOTS_MAX) {
+        enum err err = producers_halve(p);
+        if (err != OK || !producers_full(p)) return err; /* full of open transactions: those it must hold */
+    }
     uint32_t cap = p->cap ? p->cap * 2 : TABLE_SLOTS_MIN;
     struct producer *table = cap > p->cap ? table_new(cap) : NULL;
     if (!table) return ERR_NOMEM;
@@ -104,7 +146,7 @@ static void window_push(struct producer *e, const struct producer_batch *b) {
 
 enum err producers_apply(struct producers *p, const struct batch_header *h) {
     if (h->producer_id < 0) return OK;
-    enum err err = grow(p);
+    enum err err = producers_find(p, h->producer_id) ? OK : grow(p);
     if (err != OK) return err;
     struct producer *e = probe(p->table, p->cap, h->producer_id);
     if (e->id == -1) {
@@ -148,11 +190,6 @@ void producers_expire(struct producers *p, int64_t now_ms, int64_t expiration_ms
     p->count = keep;
 }
 
-static int by_value(const void *a, const void *b) {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
-}
-
 int64_t *producers_sorted_ids(const struct producers *p, uint32_t *count) {
     *count = 0;
     int64_t *ids = p->count ? malloc(p->count * sizeof *ids) : NULL;
@@ -166,7 +203,7 @@ int64_t *producers_sorted_ids(const struct producers *p, uint32_t *count) {
 
 enum err producers_put(struct producers *p, const struct producer *entry) {
     if (entry->id < 0 || entry->count > PRODUCER_WINDOW) return ERR_INVALID;
-    enum err err = grow(p);
+    enum err err = producers_find(p, entry->id) ? OK : grow(p);
     if (err != OK) return err;
     struct producer *e = probe(p->table, p->cap, entry->id);
     if (e->id == -1) p->count++;

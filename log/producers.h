@@ -16,6 +16,8 @@
 #include "proto/record_batch.h"
 
 enum { PRODUCER_WINDOW = 5 };
+/* A log remembers at most 3/4 of this; then the half that wrote longest ago is forgotten, as if expired (rule 4). */
+#define PRODUCERS_SLOTS_MAX 16384u
 struct producer_batch { int32_t first_sequence, last_sequence; int64_t first_offset, last_offset, timestamp_ms; };
 struct producer {
     int64_t id;
@@ -39,6 +41,10 @@ MUST_CHECK enum err producers_check(const struct producers *p, const struct batc
 /* Records a batch that entered the log (appended or replayed). ERR_NOMEM. */
 MUST_CHECK enum err producers_apply(struct producers *p, const struct batch_header *h);
 void producers_expire(struct producers *p, int64_t now_ms, int64_t expiration_ms);
+/* The next new producer needs a larger table. */
+bool producers_full(const struct producers *p);
+/* Forgets those whose last offset is below the median, but none with an open transaction. ERR_NOMEM: none. */
+MUST_CHECK enum err producers_halve(struct producers *p);
 const struct producer *producers_find(const struct producers *p, int64_t id);
 /* Iteration in ascending id, for snapshots (deterministic). `ids` is malloc'ed; NULL when empty or memory is out. */
 int64_t *producers_sorted_ids(const struct producers *p, uint32_t *count);

@@ -94,6 +94,7 @@ static void store_config_fill(struct broker *b, struct log_store_config *c) {
         .journal_depth = (uint32_t)config->journal_depth,
         .disk_reserve_bytes = (uint64_t)config->disk_reserve_bytes,
         .tail_bytes = (uint64_t)config->tail_bytes,
+        .producers_bytes = (uint64_t)config->memory_max_bytes / 16,
         .submitted_bytes = (uint64_t)memory_submitted_bytes(config) * b->reactor_count,
         .open_files_max = config->open_files_max > 0 ? (uint32_t)config->open_files_max : OPEN_FILES_DEFAULT,
         .fsync_never = config->relaxed,

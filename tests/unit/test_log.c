@@ -115,6 +115,35 @@ START_TEST(evicted_batches_come_from_the_journal_and_then_from_files) {
 }
 END_TEST
 
+/* Many producers of many logs: the shard's memory for them is the bound, a quiet log keeps its few. */
+START_TEST(producers_of_all_logs_share_their_memory) {
+    struct model a[3];
+    setup(0, 1);
+    m.config.producers_bytes = 256u << 10;
+    start();
+    for (int i = 0; i < 3; i++) create(&a[i], "t", i);
+    struct batch_spec s = {.records = 1, .value_bytes = 8, .timestamp = 1000};
+    struct log_append out;
+    for (int i = 0; i < 6000; i++) {
+        s.producer_id = i;
+        struct log *l = a[i < 10 ? 2 : i % 2].log;
+        enum err err = append_spec(l, &s, &out);
+        if (err == ERR_AGAIN) ck_assert(machine_settle(&m, l) && append_spec(l, &s, &out) == OK);
+        else ck_assert_int_eq(err, OK);
+        if (i % 500 == 0) ck_assert(machine_settle(&m, l));
+    }
+    uint64_t bytes = 0;
+    for (int i = 0; i < 3; i++) bytes += a[i].log->producers.cap * sizeof(struct producer);
+    ck_assert_uint_le(bytes, 2 * (256u << 10)); /* one table may just have doubled */
+    ck_assert_uint_eq(a[2].log->producers.count, 10);
+    ck_assert_ptr_nonnull(producers_find(&a[0].log->producers, 5998));
+    for (int i = 0; i < 3; i++) ck_assert(machine_settle(&m, a[i].log));
+    stop();
+    for (int i = 0; i < 3; i++) model_free(&a[i]);
+    teardown();
+}
+END_TEST
+
 /* Who reads a little and gives it back late keeps whole slices of memory: above half of the tail's share he gets copies. */
 START_TEST(what_readers_keep_is_bounded) {
     enum { READS = 200 };
@@ -905,6 +934,7 @@ int main(void) {
     tcase_add_loop_test(t, what_is_appended_is_read, 0, 2);
     tcase_add_loop_test(t, read_gives_whole_batches_within_its_bounds, 0, 2);
     tcase_add_loop_test(t, evicted_batches_come_from_the_journal_and_then_from_files, 0, 2);
+    tcase_add_test(t, producers_of_all_logs_share_their_memory);
     tcase_add_loop_test(t, what_readers_keep_is_bounded, 0, 2);
     tcase_add_loop_test(t, large_batches_pass_every_buffer_size, 0, 2);
     tcase_add_loop_test(t, log_append_time_is_stamped_in_the_copy, 0, 2);

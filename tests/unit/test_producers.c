@@ -161,6 +161,28 @@ static void vector_make(uint8_t out[sizeof vector]) {
     for (int i = 0; i < 4; i++) out[2 + i] = (uint8_t)(crc >> (24 - 8 * i));
 }
 
+/* Without end new producers: the older half is forgotten, those with an open transaction never, the newest go on. */
+START_TEST(their_number_is_bounded) {
+    struct producer open = {.id = 5, .coordinator_epoch = -1, .txn_first_offset = 3};
+    ck_assert_int_eq(producers_put(&p, &open), OK);
+    for (int i = 0; i < 100000; i++) {
+        apply(1000 + i, 0, 0, 1, i);
+        ck_assert_uint_le(p.count, PRODUCERS_SLOTS_MAX / 4 * 3);
+        ck_assert_uint_le(p.cap, PRODUCERS_SLOTS_MAX);
+    }
+    ck_assert_uint_ge(p.count, PRODUCERS_SLOTS_MAX / 4 * 3 / 2);
+    ck_assert_ptr_nonnull(producers_find(&p, 5));
+    ck_assert_ptr_null(producers_find(&p, 1000));
+    for (int i = 99999; i > 95000; i--) ck_assert_int_eq(check(1000 + i, 0, 1, 1), OK);
+    uint32_t before = p.count;
+    for (int i = 0; i < 1000; i++) apply(1000 + 99999, 0, 1 + i, 1, 100000 + i); /* a known one costs nobody his place */
+    ck_assert_uint_eq(p.count, before);
+    ck_assert_int_eq(producers_halve(&p), OK);
+    ck_assert_uint_le(p.count, before / 2 + 1);
+    ck_assert_ptr_nonnull(producers_find(&p, 1000 + 99999));
+}
+END_TEST
+
 START_TEST(snapshot_bytes) {
     uint8_t want[sizeof vector], *got;
     size_t len;
@@ -235,6 +257,7 @@ int main(void) {
     tcase_add_test(t, sequence_wraps_inside_a_batch);
     tcase_add_test(t, marker_ends_the_transaction_and_raises_the_epoch);
     tcase_add_test(t, many_producers_and_expiry);
+    tcase_add_test(t, their_number_is_bounded);
     tcase_add_test(t, snapshot_bytes);
     tcase_add_test(t, snapshot_read);
     tcase_add_test(t, snapshot_damage_is_noticed);
