@@ -236,7 +236,11 @@ static void accept_done(struct io_op *op) {
     struct accept_slot *slot = CONTAINER_OF(op, struct accept_slot, op);
     struct acceptor *a = slot->acceptor;
     slot->in_flight = false;
-    if (op->result >= 0) accepted(a, slot, (int)op->result);
+    if (op->result >= 0) {
+        accepted(a, slot, (int)op->result);
+        if (a->exhausted) trace_info("accept", "connections are accepted again");
+        a->exhausted = false;
+    }
     if (a->stopping) {
         listener_close_when_idle(a, slot->listener);
         return;
@@ -247,7 +251,10 @@ static void accept_done(struct io_op *op) {
         accept_submit(slot);
         return;
     }
-    trace_warn("accept", "cannot accept connections now (errno %d): trying again soon", (int)-op->result);
+    if (!a->exhausted)
+        trace_warn("accept", "cannot accept connections now (%s): they wait; tried again every %d ms, said once until it works again",
+                   strerrordesc_np((int)-op->result), RETRY_NS / 1000000);
+    a->exhausted = true;
     timer_set(&home_of(a)->timers, &slot->retry, home_of(a)->now_ns + RETRY_NS);
 }
 

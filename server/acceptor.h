@@ -30,6 +30,7 @@ struct acceptor {
     uint32_t next_reactor, conn_count;
     struct address_count *addresses;   /* hash by address */
     bool stopping;
+    bool exhausted;                    /* no descriptors or memory for more; said so */
 };
 
 void acceptor_init(struct acceptor *a, struct broker *b);

@@ -1,5 +1,6 @@
 /* metadata_log.c - from the metadata log to the first image: made when the directory is fresh, else
  * replayed from its start. Reactor 0's thread, except where a function says otherwise. */
+#include <stdio.h>
 #include <stdlib.h>
 #include "base/assert.h"
 #include "server/api_errors.h"
@@ -115,9 +116,22 @@ static void replay(struct controller *c) {
     fetch_group_plan(&c->replay_group);
 }
 
+/* A new data directory on a disk that has less than the reserve could never take a record: the operator is told at once. */
+static void refuse_start(struct controller *c) {
+    const struct config *config = &c->broker->config;
+    struct io_space space = {0};
+    char why[512] = "the metadata log could not be made";
+    if (c->start_err == ERR_NOSPACE && io_space(controller_reactor(c)->io, config->data_dir, &space) == 0)
+        snprintf(why, sizeof why, "the disk of %.200s is too small: it has %llu MiB free of %llu, and disk.reserve.bytes keeps %lld MiB free; "
+                 "no record could ever be written. Give it more space, or a smaller disk.reserve.bytes", config->data_dir,
+                 (unsigned long long)(space.free_bytes >> 20), (unsigned long long)(space.total_bytes >> 20),
+                 (long long)(config->disk_reserve_bytes >> 20));
+    fail(c, c->start_err, why);
+}
+
 static void created_home(struct mail *m) {
     struct controller *c = CONTAINER_OF(m, struct controller, start_mail);
-    if (c->start_err) fail(c, c->start_err, "the metadata log could not be made");
+    if (c->start_err) refuse_start(c);
     else replay(c);
 }
 /* The owner's thread. */
