@@ -315,7 +315,8 @@ static void rewrite_read(struct io_op *op) {
     c->buf = whole;
     c->buf_len = len;
     c->tmp_fd = io_open(c->io, c->tmp_path, IO_OPEN_READ | IO_OPEN_WRITE | IO_OPEN_CREATE | IO_OPEN_TRUNC);
-    if (c->tmp_fd < 0) finish(c, c->tmp_fd == -ENOSPC ? ERR_NOSPACE : ERR_IO);
+    bool passes = c->tmp_fd == -ENOSPC || c->tmp_fd == -EDQUOT || c->tmp_fd == -EMFILE || c->tmp_fd == -ENFILE;
+    if (c->tmp_fd < 0) finish(c, passes ? ERR_NOSPACE : ERR_IO);
     else submit(c, IO_WRITE, c->tmp_fd, 0, rewrite_written);
 }
 

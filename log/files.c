@@ -6,7 +6,7 @@
 #include "base/assert.h"
 
 enum err files_init(struct files *f, struct io *io, const char *dir, uint32_t max) {
-    *f = (struct files){.io = io, .dir = dir, .max = MAX(max, 16u), .slot_count = 64};
+    *f = (struct files){.io = io, .dir = dir, .max = MAX(max, (uint32_t)WRITER_FILES), .slot_count = 64};
     while (f->slot_count < f->max && f->slot_count < 65536) f->slot_count *= 2;
     list_init(&f->idle);
     f->slots = calloc(f->slot_count, sizeof(struct file *));

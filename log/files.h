@@ -9,6 +9,7 @@
 #include "log/names.h"
 
 struct file_slot;
+enum { WRITER_FILES = 4 }; /* what one writer of segments may have open at once: the least that a cache holds */
 struct file {
     int fd;
     uint64_t plid;

@@ -106,26 +106,27 @@ static enum err snapshot_write(struct seg_writer *w, struct segment *s) {
 }
 
 static void synced(struct seg_writer *w, int64_t result) {
-    if (result < 0) writer_fail(w, result == -ENOSPC ? -EIO : result, "sync a segment"); /* final: the pages may be gone */
+    if (result < 0) writer_fail(w, -EIO, "sync a segment"); /* final whatever the reason: the pages may be gone */
     else writer_step(w);
 }
 
-/* Starts the next sync that the segment needs. The marks are cleared first: this writer alone sets them. */
+/* Starts the next sync that the segment needs. Its mark goes when the file is open, before the sync: this writer alone sets it. */
 static bool sync_start(struct seg_writer *w, struct segment *s) {
-    enum file_kind kind = s->unsynced ? FILE_LOG : FILE_INDEX;
-    if (s->unsynced) {
-        s->unsynced = false;
-    } else if (s->index_unsynced) {
+    if (!s->unsynced && s->index_unsynced && s->index_bytes == 0) {
         s->index_unsynced = false;
         s->time_index_unsynced = s->time_index_bytes > 0;
-        if (s->index_bytes == 0) return sync_start(w, s);
-    } else if (s->time_index_unsynced) {
-        s->time_index_unsynced = false;
-        kind = FILE_TIMEINDEX;
-    } else {
-        return false;
     }
+    if (!s->unsynced && !s->index_unsynced && !s->time_index_unsynced) return false;
+    enum file_kind kind = s->unsynced ? FILE_LOG : s->index_unsynced ? FILE_INDEX : FILE_TIMEINDEX;
     if (!writer_open(w, s->base, kind, 0)) return true;
+    if (kind == FILE_LOG) {
+        s->unsynced = false;
+    } else if (kind == FILE_INDEX) {
+        s->index_unsynced = false;
+        s->time_index_unsynced = s->time_index_bytes > 0;
+    } else {
+        s->time_index_unsynced = false;
+    }
     writer_io(w, IO_SYNC, 0, 0, 0, synced);
     return true;
 }

@@ -46,7 +46,8 @@ static int file_write(struct io *io, const char *path, const void *data, size_t 
     return n < 0 ? (int)n : n < (int64_t)len ? -EIO : rc;
 }
 
-static enum err manifest_make(struct log_shard *sh, struct log_impl *l) {
+/* Negative errno. */
+static int manifest_make(struct log_shard *sh, struct log_impl *l) {
     struct manifest m;
     char path[PATH_BYTES];
     uint8_t *data;
@@ -59,31 +60,46 @@ static enum err manifest_make(struct log_shard *sh, struct log_impl *l) {
     snprintf(m.topic, sizeof m.topic, "%s", l->pub.topic);
     enum err err = manifest_encode(&m, &data, &len);
     manifest_free(&m);
-    if (err != OK) return err;
+    if (err != OK) return -ENOMEM;
     path_in_folder(path, sh->store->dir, l->folder, MANIFEST_FILE);
     int rc = file_write(sh->io, path, data, len);
     free(data);
     char *text = partition_metadata_to_text(&l->pub.topic_id);
-    if (!text) return ERR_NOMEM;
+    if (!text) return -ENOMEM;
     path_in_folder(path, sh->store->dir, l->folder, PARTITION_METADATA_FILE);
     if (rc >= 0) rc = file_write(sh->io, path, text, strlen(text));
     free(text);
-    return rc < 0 ? err_from_errno(rc) : OK;
+    return rc;
 }
 
-enum err folder_make(struct log_shard *sh, struct log_impl *l) {
-    if (l->folder_made) return OK;
+/* What a full disk has let half happen would stand in the way of the next try. */
+static void unmake(struct log_shard *sh, const struct log_impl *l) {
+    char path[PATH_BYTES];
+    path_in_folder(path, sh->store->dir, l->folder, PARTITION_METADATA_FILE);
+    (void)io_unlink(sh->io, path); /* perhaps it was never made */
+    path_in_folder(path, sh->store->dir, l->folder, MANIFEST_FILE);
+    (void)io_unlink(sh->io, path);
+    path_folder(path, sh->store->dir, l->folder);
+    int rc = io_rmdir(sh->io, path);
+    if (rc < 0) trace_warn("log", "%s: cannot remove the folder that could not be filled: %s", path, strerror(-rc));
+}
+
+int folder_make(struct log_shard *sh, struct log_impl *l) {
+    if (l->folder_made) return 0;
     char path[PATH_BYTES];
     path_folder(path, sh->store->dir, l->folder);
     int rc = io_mkdir(sh->io, path);
     /* T2: of a deleted log, perhaps another shard's, whose folder is about to be renamed. Recovery moves all others away. */
-    if (rc == -EEXIST) return ERR_AGAIN;
-    enum err err = rc < 0 ? err_from_errno(rc) : manifest_make(sh, l);
-    if (err != OK) return err;
+    if (rc < 0) return rc;
+    rc = manifest_make(sh, l);
+    if (rc < 0) {
+        unmake(sh, l);
+        return rc;
+    }
     l->folder_made = true;
     l->folder_unsynced = l->manifest_unsynced = true;
     sh->dir_unsynced = true;
-    return OK;
+    return 0;
 }
 
 static int sync_file(struct io *io, const char *path) {

@@ -171,7 +171,8 @@ void journal_pieces_keep_ahead(struct journal *j) {
     int fd = j->maker.zeros == NULL ? -ENOMEM : journal_piece_open(j, i, true);
     if (fd < 0) {
         j->maker.failed = true;
-        if (fd != -ENOSPC && fd != -EDQUOT && fd != -ENOMEM) journal_fail(j, ERR_IO, "a new journal piece cannot be made");
+        bool passes = fd == -ENOSPC || fd == -EDQUOT || fd == -ENOMEM || fd == -EMFILE || fd == -ENFILE;
+        if (!passes) journal_fail(j, ERR_IO, "a new journal piece cannot be made");
         else if (!timer_armed(&j->retry_timer)) timer_set(j->timers, &j->retry_timer, io_mono_ns(j->io) + JOURNAL_RETRY_NS);
         return;
     }

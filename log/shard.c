@@ -31,7 +31,8 @@ static void retry_fire(struct timer *t) {
 enum err shard_init(struct log_shard *sh, struct log_store *store, uint32_t index) {
     *sh = (struct log_shard){.store = store, .index = index, .io = store->io, .next_serial = 1,
                              .sync_all_logs = io_syncs_all(store->io, store->lock_fd) ? SYNC_ALL_LOGS : UINT32_MAX,
-                             .tail_bytes_max = store->config.tail_bytes / store->config.shards};
+                             .tail_bytes_max = store->config.tail_bytes / store->config.shards,
+                             .writers_max = MAX(MIN(store->config.open_files_max / store->config.shards / WRITER_FILES, (uint32_t)WRITERS_MAX), 1u)};
     list_init(&sh->submitted);
     list_init(&sh->tails);
     list_init(&sh->dirty);

@@ -31,7 +31,7 @@ static struct seg_writer *writer_idle(struct log_shard *sh) {
 }
 
 void shard_work(struct log_shard *sh) {
-    while (!list_empty(&sh->work) && sh->writers_busy < WRITERS_MAX && sh->failed == OK) {
+    while (!list_empty(&sh->work) && sh->writers_busy < sh->writers_max && sh->failed == OK) {
         struct seg_writer *w = writer_idle(sh);
         if (!w) return;
         struct log_impl *l = LIST_ENTRY(list_pop_front(&sh->work), struct log_impl, work_link);
@@ -94,13 +94,13 @@ void writer_step(struct seg_writer *w) {
         writer_release(w);
         return;
     }
-    enum err err = folder_make(sh, l);
-    if (err == ERR_AGAIN) {
+    int made = folder_make(sh, l);
+    if (made == -EEXIST) {
         wait_for_name(w);
         return;
     }
-    if (err != OK) {
-        writer_fail(w, err == ERR_NOMEM ? -ENOMEM : -EIO, "make the folder");
+    if (made < 0) {
+        writer_fail(w, made, "make the folder");
         return;
     }
     if (truncate_step(w) || drop_step(w) || write_step(w)) return;
@@ -173,12 +173,17 @@ void writer_io(struct seg_writer *w, enum io_kind kind, uint32_t skip, uint32_t 
     writer_submit(w, next);
 }
 
-/* The bytes are safe in the journal; they go to the file when there is room again. */
-static void wait_for_space(struct seg_writer *w, const char *what) {
+static bool passes(int64_t neg_errno) {
+    return neg_errno == -ENOSPC || neg_errno == -EDQUOT || neg_errno == -EMFILE || neg_errno == -ENFILE;
+}
+
+/* The bytes are safe in the journal; they go to the file when there is room, or a descriptor, again. */
+static void wait_for_space(struct seg_writer *w, int64_t neg_errno, const char *what) {
     struct log_shard *sh = w->sh;
     struct log_impl *l = w->log;
     if (!sh->disk_full)
-        trace_warn("log", "%s/%s: cannot %s: the disk is full; what was acknowledged stays in the journal until there is space", sh->store->dir, l->folder, what);
+        trace_warn("log", "%s/%s: cannot %s: %s; what was acknowledged stays in the journal until that has passed", sh->store->dir, l->folder, what,
+                   neg_errno == -ENOSPC ? "the disk is full" : strerror((int)-neg_errno));
     sh->disk_full = true;
     writer_release(w);
     list_push_back(&sh->waiting, &l->work_link);
@@ -189,8 +194,8 @@ void writer_fail(struct seg_writer *w, int64_t neg_errno, const char *what) {
     struct log_shard *sh = w->sh;
     if (w->file) files_put(&sh->files, w->file);
     w->file = NULL;
-    if (neg_errno == -ENOSPC && sh->timers) {
-        wait_for_space(w, what);
+    if (passes(neg_errno) && sh->timers) {
+        wait_for_space(w, neg_errno, what);
         return;
     }
     trace_error("log", "%s/%s: cannot %s: %s; the data directory is no longer used", sh->store->dir, w->log->folder, what,

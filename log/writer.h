@@ -58,8 +58,8 @@ bool delete_step(struct seg_writer *w);                /* cut.c */
 bool need_image(const struct log_impl *l, const struct segment *s, uint32_t position, uint32_t *from, uint32_t *to);
 bool image_step(struct seg_writer *w, const struct segment *s, uint32_t position); /* true: wait for it */
 
-/* folder.c: OK, ERR_AGAIN (the name is still another's), ERR_IO, ERR_NOMEM */
-MUST_CHECK enum err folder_make(struct log_shard *sh, struct log_impl *l);
+/* folder.c. Making: 0, -EEXIST (the name is still another's), another errno: nothing is left of the attempt. */
+MUST_CHECK int folder_make(struct log_shard *sh, struct log_impl *l);
 MUST_CHECK enum err folder_sync(struct log_shard *sh, struct log_impl *l);
 MUST_CHECK enum err folder_manifest_read(struct io *io, const char *dir, const char *folder, struct manifest *m);
 MUST_CHECK enum err folder_manifest_write(struct io *io, const char *dir, const struct log_impl *l, const struct manifest *m);

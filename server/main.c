@@ -23,7 +23,10 @@
 extern char **environ;
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
-enum { OTHER_FILES = 32, OPEN_FILES_MAX = 65536, CONNECTIONS_FEW = 1000 }; /* others: journal, rings, listeners */
+/* Descriptors. Others: standard streams, lock, catalogue, listeners, a file that is opened for a moment; each reactor has a
+ * ring or epoll, its wake-up and the like; a writer of segments needs its files at once, or it waits. */
+enum { OTHER_FILES = 12, JOURNAL_PIECE_SHIFT = 24, JOURNAL_PIECES_MIN = 16, REACTOR_FILES = 8, WRITER_FILES = 4,
+       OPEN_FILES_MAX = 65536, CONNECTIONS_FEW = 1000, CONNECTIONS_LEAST = 4 };
 #define LARGE_BLOCK_BYTES (4 << 20)
 #define WAIT_NS_MAX 3600000000000 /* a turn without any deadline; nothing depends on it */
 
@@ -178,22 +181,30 @@ static void *reactor_main(void *arg) {
 
 /* ---- process ----------------------------------------------------------------------------- */
 
-/* The soft limit is raised to the hard one, and divided: what connections take, files must not miss, for a file that
- * cannot be opened is the end of the data directory. */
-static void open_files_share(struct config *config) {
+/* The soft limit is raised to the hard one, and divided: what connections take, files must not miss. False: too few to
+ * work with. */
+static bool open_files_share(struct config *config) {
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return true;
     limit.rlim_cur = limit.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &limit) != 0) trace_warn("broker", "the open-file limit could not be raised: %s", strerror(errno));
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-    int32_t left = limit.rlim_cur > OTHER_FILES ? (int32_t)MIN(limit.rlim_cur - OTHER_FILES, (rlim_t)INT32_MAX) : 0;
-    if (config->open_files_max == 0) config->open_files_max = MAX(MIN(left / 2, OPEN_FILES_MAX), 1);
-    int32_t connections = MAX(left - config->open_files_max, 1);
-    if (connections >= config->max_connections) return;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return true;
+    int64_t most = (int64_t)MIN(limit.rlim_cur, (rlim_t)INT32_MAX);
+    int64_t others = OTHER_FILES + MAX(config->journal_bytes >> JOURNAL_PIECE_SHIFT, JOURNAL_PIECES_MIN) + config->reactors * (int64_t)REACTOR_FILES;
+    int64_t left = most - others, least = config->reactors * (int64_t)WRITER_FILES + CONNECTIONS_LEAST;
+    if (left < least) {
+        trace_error("broker", "the open-file limit of %" PRId64 " is too low: %d reactors need %" PRId64 " descriptors at least (ulimit -n, LimitNOFILE=, or fewer reactors)",
+                    most, config->reactors, others + least);
+        return false;
+    }
+    if (config->open_files_max == 0) config->open_files_max = (int32_t)MAX(MIN(left / 2, OPEN_FILES_MAX), config->reactors * WRITER_FILES);
+    int32_t connections = (int32_t)MAX(left - config->open_files_max, CONNECTIONS_LEAST);
+    if (connections >= config->max_connections) return true;
     config->max_connections = connections;
     if (connections < CONNECTIONS_FEW)
-        trace_warn("broker", "the open-file limit of %d allows %d connections and %d open segment files",
-                   (int32_t)MIN(limit.rlim_cur, (rlim_t)INT32_MAX), connections, config->open_files_max);
+        trace_warn("broker", "the open-file limit of %" PRId64 " allows %d connections and %d open segment files", most, connections,
+                   config->open_files_max);
+    return true;
 }
 
 /* Waits for the broker's end; a first SIGTERM or SIGINT asks for it, a second one does not wait. */
@@ -231,7 +242,7 @@ static int run(struct config *config) {
     struct timespec now;
     clock_gettime(CLOCK_BOOTTIME, &now);
     p.start_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-    open_files_share(config);
+    if (!open_files_share(config)) return EXIT_FAILED;
     uint32_t count = (uint32_t)config->reactors;
     struct thread *threads = calloc(count, sizeof *threads);
     if (p.ended_fd < 0 || signal_fd < 0 || !threads || broker_init(&p.broker, config) != OK ||
