@@ -3,7 +3,7 @@
 
   run.py --bin DIR [--io blocking|io_uring] [--quick] [--only PATTERN] [--label L] [--results FILE]
 
-A function whose `slow` attribute is set is left out with --quick. Prints "pass NAME", "fail NAME" or
+A function whose `slow` attribute is set is left out with --quick, one with `any_io` with --io blocking. Prints "pass NAME", "fail NAME" or
 "skip NAME: why" for each, appends the same to FILE, exits 1 on a failure."""
 import argparse
 import fnmatch
@@ -36,6 +36,8 @@ def main():
             full = f"{args.label}/{module_name[5:]}.{name[5:]}"
             if not fnmatch.fnmatch(f"{module_name}.{name}", f"*{args.only}*") or (args.quick and getattr(function, "slow", False)):
                 continue
+            if args.io == "blocking" and getattr(function, "any_io", False):
+                continue  # not about the I/O, or on the blocking one anyway
             ctx = Context(args.bin, args.io, args.quick)
             started = time.monotonic()
             try:

@@ -240,3 +240,8 @@ def test_stopped_and_continued(ctx):
         assert 0.2 < time.monotonic() - begun < 5
     assert numbers(b) == [0, 1, 2]
     assert b.stop() == 0
+
+
+for test in (test_journal_write_fails, test_segment_write_fails, test_segment_sync_fails, test_sync_that_finds_no_space_is_final, test_quota,
+             test_data_directory_is_a_file, test_disk_smaller_than_its_reserve, test_stopped_and_continued):
+    test.any_io = True
