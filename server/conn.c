@@ -122,11 +122,11 @@ static void admit_starved(struct conn_set *set, int64_t size_max) {
     }
 }
 
-/* Without room for answers nobody is served until somebody takes theirs: those who have taken nothing for
+/* Near the end of the room for answers nobody is served until somebody takes theirs: those who have taken nothing for
  * longest must not be waited for. Half of them by time, and no more than it needs. */
 static void shed(struct conn_set *set) {
-    int64_t now_ns = set->reactor->now_ns, oldest_ns = now_ns, freed = 0;
-    bool room = set->response_budget_bytes - set->reserved_bytes >= RESPONSE_GRANT_BYTES_MIN;
+    int64_t now_ns = set->reactor->now_ns, oldest_ns = now_ns, freed = 0, enough = set->reserved_bytes - set->response_budget_bytes / 2;
+    bool room = conn_answers_fit(set);
     if (room || now_ns - set->shed_ns < CONN_SHED_NS) return;
     set->shed_ns = now_ns;
     LIST_FOREACH(it, &set->conns) {
@@ -137,7 +137,7 @@ static void shed(struct conn_set *set) {
     int64_t until_ns = MIN(oldest_ns + (now_ns - oldest_ns) / 2, now_ns - CONN_STALLED_NS);
     LIST_FOREACH(it, &set->conns) {
         struct conn *c = LIST_ENTRY(it, struct conn, link);
-        if (!c->sending || c->closing || c->send_begun_ns > until_ns || freed >= set->response_budget_bytes / 4) continue;
+        if (!c->sending || c->closing || c->send_begun_ns > until_ns || freed >= enough) continue;
         LIST_FOREACH(r, &c->requests) freed += LIST_ENTRY(r, struct request, link)->reserved_bytes;
         set->stats.closed_slow++;
         conn_close(c, "memory for answers is used up (queued.max.response.bytes), and the client does not take its own");

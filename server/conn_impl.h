@@ -20,7 +20,9 @@
 #define CONN_FRAME_BYTES_MIN 8          /* key, version, correlation id */
 #define CONN_SWEEP_MS_MAX 500           /* how late a deadline may be noticed */
 #define CONN_SHORT_DIVISOR 10           /* of receive.timeout.ms and send.timeout.ms, while memory is short */
-#define RESPONSE_GRANT_BYTES_MIN 65536
+#define RESPONSE_BATCH_BYTES 1048576      /* what a Fetch that wants much takes at least */
+#define RESPONSE_SMALL_BYTES 16384
+#define RESPONSE_LANE 8                 /* this part of the room for answers is for small Fetches: the others stop before it */
 #define CONN_STALLED_NS 300000000       /* without room for answers: who has taken nothing for so long may be closed */
 #define CONN_SHED_NS 50000000           /* how often it is looked for them */
 #define CONN_RESPONSE_BYTES_MAX 268435456u
@@ -68,6 +70,7 @@ struct conn_set {
     size_t conn_count, request_count;
     int64_t budget_bytes, used_bytes;   /* of this reactor: frames, backlogs, decoded forms */
     int64_t response_budget_bytes, reserved_bytes; /* of this reactor: request_reserve(), and answers that wait without it */
+    int64_t small_bytes;                /* of reserved_bytes, beyond the budget, for those who want little */
     int64_t short_ns;                   /* when that last had nothing left */
     int64_t backlog_bytes;              /* of used_bytes' kind, but nobody waits for them to go */
     int64_t shed_ns;                    /* when conns were last looked through for those to close */

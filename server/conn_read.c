@@ -9,6 +9,9 @@ static const struct config *config_of(const struct conn *c) { return &c->set->re
 
 static bool frame_is_produce(const struct conn *c) { return load_be16(c->frame->data) == 0; }
 
+/* The answer to a Produce is small, and a Fetch asks how large its own may be. */
+static bool asks_for_its_answer(const struct conn *c) { return load_be16(c->frame->data) <= 1; }
+
 /* Whether the complete frame may go to its handler now (conn.h, "Order"; limits of one connection). */
 static bool may_start(const struct conn *c) {
     if (c->set->draining) return false;
@@ -38,12 +41,14 @@ bool conn_frame_fits(const struct conn_set *set, int64_t size) {
     return set->used_bytes == 0 || set->used_bytes + set->backlog_bytes + size <= set->budget_bytes;
 }
 
-bool conn_answers_fit(const struct conn_set *set) { return set->reserved_bytes < set->response_budget_bytes; }
+bool conn_answers_fit(const struct conn_set *set) {
+    return set->reserved_bytes < set->response_budget_bytes - set->response_budget_bytes / RESPONSE_LANE;
+}
 
 /* Hands out the complete frame if it may go. */
 static bool frame_start(struct conn *c) {
     if (!may_start(c)) return false;
-    if (!frame_is_produce(c) && !conn_answers_fit(c->set)) { /* the answer to a Produce is small */
+    if (!asks_for_its_answer(c) && !conn_answers_fit(c->set)) {
         wait_for_memory(c);
         return false;
     }

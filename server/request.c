@@ -12,6 +12,7 @@ void request_free(struct request *rq) {
     for (uint32_t i = 0; i < rq->lent_count; i++) buf_unref(rq->lent[i].buf);
     free(rq->lent);
     set->reserved_bytes -= rq->reserved_bytes;
+    set->small_bytes -= rq->small_bytes;
     wire_writer_free(&rq->out);
     request_slim(rq);
     free(rq);
@@ -169,16 +170,20 @@ enum err request_lend(struct request *rq, struct slice s) {
     return OK;
 }
 
-/* Nobody gets more than an eighth of what is left, so that there is something left for others; scraps are
- * not handed out. */
+/* The first half of the memory goes in large shares, nobody's more than a quarter of what is left of it; the other half
+ * in shares of a batch, for the first batch of an answer goes out whole. */
 uint32_t request_reserve(struct request *rq, uint64_t wanted) {
     struct conn_set *set = rq->reactor->conns;
     int64_t left = set->response_budget_bytes - set->reserved_bytes;
-    if (left < RESPONSE_GRANT_BYTES_MIN) {
+    int64_t large = (left - set->response_budget_bytes / 2) / 4;
+    int64_t batch = MIN(RESPONSE_BATCH_BYTES, set->response_budget_bytes / 16);
+    int64_t grant = MIN(MAX(large, batch), (int64_t)MIN(wanted, INT32_MAX));
+    if (left < grant) {
         set->short_ns = rq->reactor->now_ns;
-        return 0;
+        if (wanted > RESPONSE_SMALL_BYTES || set->small_bytes + grant > set->response_budget_bytes / RESPONSE_LANE) return 0;
+        rq->small_bytes += grant; /* there is always a way for those who want little */
+        set->small_bytes += grant;
     }
-    int64_t grant = MIN(MAX(left / 8, RESPONSE_GRANT_BYTES_MIN), (int64_t)MIN(wanted, INT32_MAX));
     rq->reserved_bytes += grant;
     set->reserved_bytes += grant;
     return (uint32_t)grant;

@@ -36,6 +36,7 @@ struct request {
     bool no_reply;                       /* acks=0 */
     bool close_after;                    /* close the connection once this reply is out */
     int64_t reserved_bytes;              /* of the reactor's budget for responses, until it is freed */
+    int64_t small_bytes;                 /* of them, what was given although the budget was used up */
     int64_t used_bytes;                  /* of its budget for requests: the frame and the decoded form */
     int64_t held_bytes;                  /* what it counts for in its connection */
     void *state;                         /* the handler's, for asynchronous work; in the arena or freed by the handler */

@@ -563,7 +563,7 @@ START_TEST(memory_for_responses_is_shared_out) {
     settle();
     struct request *rq = api.held[0];
     ck_assert_uint_eq(request_reserve(rq, 100), 100);
-    ck_assert_uint_eq(request_reserve(rq, 5000000), (8000000 - 100) / 8); /* never all of it */
+    ck_assert_uint_eq(request_reserve(rq, 5000000), (4000000 - 100) / 4); /* never all of it */
     unsigned grants = 0;
     while (request_reserve(rq, 5000000) > 0) grants++;
     ck_assert_uint_gt(grants, 5);
@@ -636,7 +636,7 @@ START_TEST(answers_that_nobody_takes_are_bounded) {
     begin();
     api.reply_bytes = 700000;
     int slow[8];
-    size_t len = frame(in, KEY_FETCH, 4, 1, "x", 1);
+    size_t len = frame(in, KEY_METADATA, 1, 1, "x", 1);
     for (int i = 0; i < 8; i++) {
         slow[i] = connect_client();
         send_all(slow[i], in, len);
