@@ -245,3 +245,8 @@ def test_stopped_and_continued(ctx):
 for test in (test_journal_write_fails, test_segment_write_fails, test_segment_sync_fails, test_sync_that_finds_no_space_is_final, test_quota,
              test_data_directory_is_a_file, test_disk_smaller_than_its_reserve, test_stopped_and_continued):
     test.any_io = True
+
+# Not for a sanitized broker: it cannot have a library preloaded, or needs the whole address space.
+for test in (test_journal_write_fails, test_segment_write_fails, test_segment_sync_fails, test_sync_that_finds_no_space_is_final, test_quota,
+             test_address_space_ends):
+    test.slow = True
