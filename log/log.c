@@ -247,7 +247,8 @@ enum err impl_roll(struct log_impl *l, int64_t created_ms) {
     struct segment *s = segment_last(l);
     enum err err = s->reindex ? OK : segment_index_need(l, s);
     if (err == OK && !s->reindex) err = index_seal(s->index);
-    ASSERT(!s->snapshot);
+    free(s->snapshot); /* of a roll that memory did not suffice for */
+    s->snapshot = NULL;
     if (err == OK && l->pub.producers.count > 0) {
         size_t len;
         err = producers_to_snapshot(&l->pub.producers, &s->snapshot, &len);
@@ -272,6 +273,13 @@ static enum err roll(struct log_impl *l, int64_t now_ms) {
     shard_effect(sh, EFFECT_ROLL, l);
     impl_dirty(l);
     return OK;
+}
+
+enum err log_roll(struct log *pub, int64_t now_ms) {
+    struct log_impl *l = impl_of(pub);
+    if (pub->shard->failed != OK) return ERR_IO;
+    if (pub->shard->stopping || l->delete_joined) return ERR_CLOSED;
+    return segment_last(l)->size_bytes > 0 ? roll(l, now_ms) : OK;
 }
 
 /* Copies the batch into the open slice and makes it the log's: offset, epoch, perhaps its time. */

@@ -181,7 +181,9 @@ struct log_append {
 MUST_CHECK enum err log_append(struct log *l, struct log_append *a);
 /* A new leader epoch begins at `end` (a zero-length marker); `epoch` must be above the last one. */
 MUST_CHECK enum err log_begin_epoch(struct log *l, int32_t epoch);
-/* Moves the log start to `offset` (start <= offset <= durable_end); `done` when durable. */
+/* The segment that is being written is complete: another begins at the end. Nothing when it is empty. ERR_IO, ERR_CLOSED, ERR_NOMEM. */
+MUST_CHECK enum err log_roll(struct log *l, int64_t now_ms);
+/* Moves the log start to `offset` (start <= offset <= durable_end); `done` (may be NULL) when durable. */
 MUST_CHECK enum err log_set_start(struct log *l, int64_t offset, void (*done)(struct log *l, void *ctx, enum err err), void *ctx);
 /* Cuts the log to `offset` (start <= offset <= end) and drops epochs above `epoch` (REPLICATION.md truncTo). */
 MUST_CHECK enum err log_truncate(struct log *l, int32_t epoch, int64_t offset);

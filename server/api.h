@@ -6,7 +6,7 @@
 #include "server/image.h"
 #include "server/request.h"
 
-api_handler api_alter_configs, api_api_versions, api_create_partitions, api_create_topics, api_delete_topics,
+api_handler api_alter_configs, api_api_versions, api_create_partitions, api_create_topics, api_delete_records, api_delete_topics,
     api_describe_cluster, api_describe_configs, api_fetch, api_find_coordinator, api_incremental_alter_configs,
     api_init_producer_id, api_list_offsets, api_metadata, api_offset_for_leader_epoch, api_produce;
 

@@ -15,6 +15,7 @@ static const struct api table[] = {
     {18, 0, 4, 0, api_api_versions},
     {19, 2, 7, 2, api_create_topics},
     {20, 1, 6, 1, api_delete_topics},
+    {21, 0, 2, 0, api_delete_records},
     {22, 0, 5, 0, api_init_producer_id},
     {23, 2, 4, 2, api_offset_for_leader_epoch},
     {32, 1, 4, 1, api_describe_configs},

@@ -12,6 +12,7 @@
 #include "base/timers.h"
 #include "log/log.h"
 #include "server/config.h"
+#include "server/housekeeping.h"
 
 struct broker_run;
 struct image;
@@ -40,6 +41,7 @@ struct reactor {
     struct timers timers;
     struct log_shard *shard;
     struct partition_map *partitions;    /* of this reactor: server/partition.h */
+    struct housekeeping housekeeping;
     struct image *image;                 /* the one this reactor works with; see server/image.h */
     struct conn_set *conns;              /* server/conn.h */
     bool busy;                           /* there is work for another turn: do not wait */

@@ -5,6 +5,7 @@
 #include "base/trace.h"
 #include "server/api_errors.h"
 #include "server/image.h"
+#include "log/retention.h"
 #include "server/partition_impl.h"
 #include "server/partition_produce.h"
 
@@ -198,6 +199,7 @@ struct partition_map *partition_map_new(struct reactor *r) {
         step(p, REPLICA_START, (struct replica_position){l->epoch, l->end});
     }
     log_shard_on_writable(r->shard, on_writable, m);
+    housekeeping_start(r);
     return m;
 }
 
@@ -428,6 +430,53 @@ static void epoch_end_start(struct partition_op *base) {
     partition_op_finish(base, error);
 }
 void partition_epoch_end(struct partition_epoch_end *op) { partition_op_send(&op->op, epoch_end_start); }
+
+/* ---- records that go ------------------------------------------------------------------------------ */
+
+static void records_deleted(struct log *l, void *ctx, enum err err) {
+    struct partition_delete_records *op = ctx;
+    op->low_watermark = l->start;
+    partition_op_finish(&op->op, api_error(err));
+}
+
+static int16_t delete_records_error(const struct partition *p, int64_t offset) {
+    if (!p->replica.established) return KERR_NOT_LEADER_OR_FOLLOWER;
+    if (p->config.log.cleanup_compact && !p->config.log.cleanup_delete) return KERR_POLICY_VIOLATION;
+    return offset < 0 || offset > partition_bound(p) ? KERR_OFFSET_OUT_OF_RANGE : KERR_NONE;
+}
+
+static void delete_records_start(struct partition_op *base) {
+    struct partition_delete_records *op = CONTAINER_OF(base, struct partition_delete_records, op);
+    struct partition *p = partition_find(base->owner, base->plid);
+    op->low_watermark = -1;
+    if (!p) {
+        partition_op_finish(base, KERR_NOT_LEADER_OR_FOLLOWER);
+        return;
+    }
+    int64_t offset = op->offset == -1 ? partition_bound(p) : op->offset;
+    int16_t error = delete_records_error(p, offset);
+    if (error) {
+        partition_op_finish(base, error);
+        return;
+    }
+    /* Also when nothing goes: the start that is told must be durable. */
+    enum err err = log_set_start(p->log, MAX(offset, p->log->start), records_deleted, op);
+    if (err) partition_op_finish(base, api_error(err));
+}
+void partition_delete_records(struct partition_delete_records *op) { partition_op_send(&op->op, delete_records_start); }
+
+bool partition_retain(struct reactor *r, uint64_t plid, bool hold_time) {
+    struct partition *p = partition_find(r, plid);
+    if (!p) return false;
+    if (!p->known || !p->created || p->gone || !p->replica.established) return true;
+    uint32_t removed;
+    enum err err = log_retain(p->log, r->now_ms, partition_bound(p), hold_time, &removed);
+    if (err != OK && err != ERR_CLOSED) trace_warn("log", "%s-%d: retention has to wait: %s", p->log->topic, p->log->partition, err_str(err));
+    if (removed > 0)
+        trace_info("log", "%s-%d: %u old segments go; the log starts at offset %lld now", p->log->topic, p->log->partition, removed,
+                   (long long)p->log->start);
+    return true;
+}
 
 static void epochs_start(struct partition_op *base) {
     struct partition_epochs *op = CONTAINER_OF(base, struct partition_epochs, op);

@@ -109,6 +109,17 @@ struct partition_epoch_end {
 };
 void partition_epoch_end(struct partition_epoch_end *op);
 
+/* Deletes records below `offset` (-1: below the high watermark); done when that is durable (DeleteRecords, KIP-107). */
+struct partition_delete_records {
+    struct partition_op op;
+    int64_t offset;                      /* in */
+    int64_t low_watermark;               /* out: the log start offset */
+};
+void partition_delete_records(struct partition_delete_records *op);
+
+/* Retention of one partition, if metadata has claimed it; false: it is not here. The owner's thread. */
+bool partition_retain(struct reactor *r, uint64_t plid, bool hold_time);
+
 /* Leader epochs of many partitions of one reactor (Metadata). */
 struct partition_epochs {
     struct partition_op op;              /* plid unused */

@@ -1,6 +1,7 @@
 /* cmd_bench_produce.c - varve bench produce: one encoded Produce request for each group of partitions,
  * sent again and again. */
 #include <stdlib.h>
+#include <time.h>
 #include "base/assert.h"
 #include "proto/kafka_messages.h"
 #include "proto/wire.h"
@@ -36,6 +37,7 @@ static void fill_value(uint8_t *out, size_t len, uint64_t *seed) {
 static bool build_batch(struct run *run, const struct options *o, struct bytes *out) {
     struct batch_builder b;
     uint64_t seed = 1;
+    int64_t now_s = (int64_t)time(NULL);
     uint8_t *value = malloc((size_t)o->record_bytes);
     ASSERT(value);
     batch_builder_init(&b, o->codec, (size_t)o->batch_bytes + (size_t)o->record_bytes + 4096);
@@ -44,7 +46,7 @@ static bool build_batch(struct run *run, const struct options *o, struct bytes *
         size_t left = run->records == 0 ? SIZE_MAX : (size_t)o->batch_bytes - batch_builder_bytes(&b), len = (size_t)o->record_bytes;
         if (len + 16 > left) len = left > 16 ? left - 16 : 1;   /* the last one fills the batch up */
         fill_value(value, len, &seed);
-        if (batch_builder_add(&b, 1700000000000, BYTES_NULL, (struct bytes){value, (int32_t)len}, NULL, 0) != OK) break;
+        if (batch_builder_add(&b, now_s * 1000, BYTES_NULL, (struct bytes){value, (int32_t)len}, NULL, 0) != OK) break;
         run->records++;
         if (left <= 32) break;
     }

@@ -254,3 +254,47 @@ int cmd_topic_describe(const struct options *o) {
     client_destroy(c);
     return code;
 }
+
+/* ---- trim ------------------------------------------------------------------------------------ */
+
+static int trim_partition(const struct options *o, struct client *c, const char *topic, int32_t partition, struct json_out *json) {
+    int64_t start;
+    char what[300];
+    snprintf(what, sizeof what, "%s-%d", topic, partition);
+    enum err err = admin_delete_records(c, topic, partition, o->before, o->timeout_ms, &start);
+    if (err != OK) return cli_failed(o, c, err, what);
+    if (json) {
+        json_object(json, NULL);
+        json_text(json, "topic", topic);
+        json_i64(json, "partition", partition);
+        json_i64(json, "start", start);
+        json_object_end(json);
+    } else {
+        printf("%s: starts at offset %lld now\n", what, (long long)start);
+    }
+    return EXIT_OK;
+}
+
+int cmd_topic_trim(const struct options *o) {
+    int code;
+    int32_t count = 0;
+    struct json_out json;
+    if (o->before == -2) {
+        fprintf(stderr, "varve topic trim: --before is missing: records below which offset?\n");
+        return EXIT_USAGE;
+    }
+    struct client *c = cli_connect(o, &code);
+    if (!c) return code;
+    json_init(&json, stdout);
+    if (o->json) json_array(&json, NULL);
+    enum err err = client_partition_count(c, o->args[0], false, o->timeout_ms, &count);
+    code = err == OK ? EXIT_OK : cli_failed(o, c, err, o->args[0]);
+    for (int32_t i = 0; code == EXIT_OK && i < (o->partition >= 0 ? 1 : count); i++)
+        code = trim_partition(o, c, o->args[0], o->partition >= 0 ? o->partition : i, o->json ? &json : NULL);
+    if (o->json) {
+        json_array_end(&json);
+        json_line(&json);
+    }
+    client_destroy(c);
+    return code;
+}

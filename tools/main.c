@@ -12,6 +12,7 @@ static const struct command commands[] = {
      cmd_topic_alter, NULL},
     {"topic delete", "NAME...", "Deletes topics with all their records", COMMAND_TOPIC_DELETE, 1, INT32_MAX,
      cmd_topic_delete, NULL},
+    {"topic trim", "NAME", "Deletes the oldest records of a topic", COMMAND_TOPIC_TRIM, 1, 1, cmd_topic_trim, NULL},
     {"produce", "TOPIC", "Sends each line of standard input as a record", COMMAND_PRODUCE, 1, 1, cmd_produce, NULL},
     {"consume", "TOPIC", "Prints the records of a topic", COMMAND_CONSUME, 1, 1, cmd_consume, NULL},
     {"cluster describe", "", "Shows the brokers", COMMAND_CLUSTER_DESCRIBE, 0, 0, cmd_cluster_describe, NULL},

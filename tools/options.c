@@ -12,7 +12,7 @@ enum option_id {
     OPTION_FORMAT = 'f', OPTION_ENVELOPE = 'J', OPTION_QUIET = 'q', OPTION_HELP = 'h',
     OPTION_JSON = 256, OPTION_PARTITIONS, OPTION_REPLICATION, OPTION_CONFIG, OPTION_DELETE_CONFIG, OPTION_ACKS, OPTION_TIMEOUT,
     OPTION_CONNECTIONS, OPTION_IN_FLIGHT, OPTION_PER_REQUEST, OPTION_RECORD_BYTES, OPTION_BATCH_BYTES, OPTION_FETCH_BYTES, OPTION_RATE,
-    OPTION_SECONDS, OPTION_SERVER_PID
+    OPTION_SECONDS, OPTION_SERVER_PID, OPTION_BEFORE
 };
 struct option_row {
     enum option_id id;
@@ -34,6 +34,8 @@ static const struct option_row rows[] = {
     {OPTION_HEADER, "header", "KEY=VALUE", COMMAND_PRODUCE, "a header for every record (without =: null); may be repeated"},
     {OPTION_PARTITION, "partition", "N", COMMAND_PRODUCE, "this partition (by key, else evenly)"},
     {OPTION_PARTITION, "partition", "N", COMMAND_CONSUME, "this partition only (all)"},
+    {OPTION_BEFORE, "before", "OFFSET", COMMAND_TOPIC_TRIM, "delete the records below this offset; end: all that there are"},
+    {OPTION_PARTITION, "partition", "N", COMMAND_TOPIC_TRIM, "this partition only (all)"},
     {OPTION_CODEC, "compression", "CODEC", COMMAND_PRODUCE, "none, gzip, snappy, lz4 or zstd (none)"},
     {OPTION_ACKS, "acks", "0|1|all", COMMAND_PRODUCE, "who must have a record before it counts (all)"},
     {OPTION_DELIMITER, "delimiter", "DELIM", COMMAND_PRODUCE, "what ends a line (\\n); escapes \\n \\t \\r \\0 \\\\ \\xHH"},
@@ -229,6 +231,10 @@ static bool option_set(struct options *o, int id, char *value) {
     case OPTION_COUNT: return number(value, 0, INT64_MAX, &o->count);
     case OPTION_EXIT: o->exit_at_end = true; break;
     case OPTION_FORMAT: o->format = value; break;
+    case OPTION_BEFORE:
+        if (strcmp(value, "end") != 0) return number(value, 0, INT64_MAX, &o->before);
+        o->before = -1;
+        break;
     case OPTION_CONNECTIONS: return number32(value, 1, 50000, &o->connections);
     case OPTION_IN_FLIGHT: return number32(value, 1, 100000, &o->in_flight);
     case OPTION_PER_REQUEST: return number32(value, 1, 10000, &o->per_request);
@@ -291,7 +297,7 @@ int options_parse(const struct command *command, int argc, char **argv, struct o
     *o = (struct options){
         .command = command, .bootstrap = "127.0.0.1:9092", .partition = -1, .partitions = -1, .replication_factor = -1,
         .timeout_ms = command->bit == COMMAND_PRODUCE ? 120000 : 30000, .delimiter = {(const uint8_t *)"\n", 1},
-        .codec = CODEC_NONE, .acks = -1, .offset = "beginning", .count = -1,
+        .codec = CODEC_NONE, .acks = -1, .offset = "beginning", .count = -1, .before = -2,
         .connections = 16, .in_flight = command->bit == COMMAND_BENCH_PRODUCE ? 4 : 1, .per_request = 1, .record_bytes = 1024,
         .batch_bytes = 16384, .fetch_bytes = 1 << 20,
     };

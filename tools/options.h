@@ -12,7 +12,7 @@ enum exit_code { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_DAMAGE = 3, 
 enum command_bit {
     COMMAND_TOPIC_CREATE = 1, COMMAND_TOPIC_LIST = 2, COMMAND_TOPIC_DESCRIBE = 4, COMMAND_TOPIC_ALTER = 8,
     COMMAND_TOPIC_DELETE = 16, COMMAND_PRODUCE = 32, COMMAND_CONSUME = 64, COMMAND_CLUSTER_DESCRIBE = 128,
-    COMMAND_BENCH_PRODUCE = 1 << 20, COMMAND_BENCH_CONSUME = 1 << 21
+    COMMAND_BENCH_PRODUCE = 1 << 20, COMMAND_BENCH_CONSUME = 1 << 21, COMMAND_TOPIC_TRIM = 1 << 22
 };
 
 struct options;
@@ -50,6 +50,7 @@ struct options {
     int16_t acks;
     bool null_empty;
 
+    int64_t before;               /* topic trim: -1 the end, -2 not given */
     const char *offset;           /* as given; consume_offset_parse() reads it */
     int64_t count;                /* -1: no limit */
     bool exit_at_end;

@@ -1,0 +1,61 @@
+/* housekeeping.c - see housekeeping.h. */
+#include "server/housekeeping.h"
+#include <stdlib.h>
+#include "base/trace.h"
+#include "log/log.h"
+#include "server/broker.h"
+#include "server/config.h"
+#include "server/partition.h"
+
+enum { PARTITIONS_PER_TURN = 64 };
+#define MS_NS INT64_C(1000000)
+#define FIRST_NS (30000 * MS_NS)
+#define SLICE_NS MS_NS
+#define INTERVAL_MAX_MS (INT64_C(365) * 24 * 3600 * 1000)
+#define JUMP_MS (INT64_C(3600) * 1000)   /* more than time services correct at once */
+
+/* A clock that was set years ahead would make every record old. Only forward: when it goes back, nothing is lost. */
+bool housekeeping_clock_jumped(struct housekeeping *h, int64_t wall_ms, int64_t mono_ns) {
+    if (h->mono_ns == 0) {
+        h->wall_ms = wall_ms;
+        h->mono_ns = mono_ns;
+    }
+    int64_t expected_ms = h->wall_ms + (mono_ns - h->mono_ns) / MS_NS;
+    bool jumped = wall_ms - expected_ms > JUMP_MS;
+    if (jumped && !h->clock_jumped)
+        trace_warn("broker", "the clock is %lld s ahead of where it was at the start: no records are deleted for their age until it is back; "
+                   "if it is right now, start the broker again", (long long)((wall_ms - expected_ms) / 1000));
+    h->clock_jumped = jumped;
+    return jumped;
+}
+
+static struct log *round_next(const struct reactor *r, uint64_t plid) {
+    if (plid == 0) return log_shard_first(r->shard);
+    struct log *l = log_shard_by_plid(r->shard, plid);
+    if (l) return l;
+    for (l = log_shard_first(r->shard); l && l->plid < plid;) l = log_shard_next(r->shard, l);
+    return l;
+}
+
+static void look(struct timer *t) {
+    struct housekeeping *h = CONTAINER_OF(t, struct housekeeping, timer);
+    struct reactor *r = CONTAINER_OF(h, struct reactor, housekeeping);
+    bool hold = housekeeping_clock_jumped(h, r->now_ms, r->now_ns);
+    struct log *l = round_next(r, h->next_plid);
+    for (int i = 0; i < PARTITIONS_PER_TURN && l; i++) {
+        struct log *next = log_shard_next(r->shard, l);
+        (void)partition_retain(r, l->plid, hold); /* false: the metadata log, which is nobody's partition */
+        l = next;
+    }
+    h->next_plid = l ? l->plid : 0;
+    timer_set(&r->timers, &h->timer, r->now_ns + (l ? SLICE_NS : h->interval_ns));
+}
+
+void housekeeping_start(struct reactor *r) {
+    struct housekeeping *h = &r->housekeeping;
+    int64_t interval_ms = strtoll(config_value(&r->broker->config, "log.retention.check.interval.ms")->text, NULL, 10);
+    *h = (struct housekeeping){.interval_ns = MIN(interval_ms, INTERVAL_MAX_MS) * MS_NS};
+    timer_init(&h->timer, look);
+    (void)housekeeping_clock_jumped(h, r->now_ms, r->now_ns);
+    timer_set(&r->timers, &h->timer, r->now_ns + MIN(FIRST_NS, h->interval_ns));
+}
