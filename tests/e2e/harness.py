@@ -27,6 +27,12 @@ class Context:
         self.quick = quick
         self.brokers = []
 
+    @property
+    def sanitized(self):
+        """Whether the broker keeps freed memory for a while: resident memory says little then."""
+        with open(os.path.join(self.bin, "varved"), "rb") as f:
+            return b"__asan_init" in f.read()
+
     def varve(self, *args, **kw):
         return run([os.path.join(self.bin, "varve"), *map(str, args)], **kw)
 
@@ -53,10 +59,26 @@ def kcat(*args, **kw):
     return run(["kcat", *map(str, args)], **kw)
 
 
+ports = iter(range(20000, 32000))
+
+
+def use_ports(counter):
+    """Gives this process ports of its own: below those that the kernel hands to outgoing connections, so that a broker
+    which was killed finds its port free again, and apart from those of the test processes beside it."""
+    global ports
+    with counter.get_lock():
+        index = counter.value % 12
+        counter.value += 1
+    first = os.getpid() % 1000
+    ports = (20000 + 1000 * index + (first + i) % 1000 for i in range(1000))
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    for port in ports:
+        with contextlib.suppress(OSError), socket.socket() as s:
+            s.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port of this process's range is free")
 
 
 def wait_for(what, predicate, seconds=30):

@@ -27,11 +27,6 @@ SLACK = 48 << 20        # of the process itself: code, heaps, helper threads, ri
 STALL_MS = 2500         # nobody healthy waits longer, whatever others do
 
 
-def sanitized(ctx):
-    with open(os.path.join(ctx.bin, "varved"), "rb") as f:
-        return b"__asan_init" in f.read()
-
-
 def scaled(n):
     return max(1, int(n * SCALE))
 
@@ -102,7 +97,7 @@ class Watch:
         assert max(busy) < STALL_MS, max(busy)
         # The attackers of this process take half of a small machine, too: a few scheduling rounds are not the broker's.
         assert statistics.median(busy) <= 2 * statistics.median(quiet) + 25, (statistics.median(busy), statistics.median(quiet))
-        if not sanitized(self.ctx):
+        if not self.ctx.sanitized:
             assert self.peak <= MEMORY + SLACK, f"{self.peak >> 20} MiB resident"
         wait_for("sockets to be given back", lambda: self.sockets() == 1, 30)
         with Client(self.b, timeout=30) as c:
@@ -176,7 +171,7 @@ def test_counts_allocate_nothing(ctx):
                     c.request(3, 1, body)
                     with contextlib.suppress(OSError, EOFError):
                         c.response()
-        assert sanitized(ctx) or w.b.rss_kb() - before < 20_000, (before, w.b.rss_kb())
+        assert ctx.sanitized or w.b.rss_kb() - before < 20_000, (before, w.b.rss_kb())
         names = b"".join(string("x%d" % i) for i in range(20_000))  # 20,000 topics that do not exist
         many = struct.pack(">i", 20_000) + names
         with w.attack():
@@ -411,4 +406,4 @@ def test_one_deep_pipeline_starves_nobody(ctx):
 
 for test in (test_structured_garbage, test_counts_allocate_nothing, test_decompression_bombs, test_ten_thousand_idle, test_storm,
              test_promised_and_withheld, test_thousands_of_topics, test_many_producer_ids):
-    test.any_io = True
+    test.any_io = test.alone = True

@@ -11,7 +11,6 @@ import time
 
 from harness import Raw, Skip, run, wait_for
 from raw import Client, batch
-from test_attack import sanitized
 from test_limits import limited, numbers, produce_until_refused, small_disk, value
 
 
@@ -20,7 +19,7 @@ class FaultyDisk:
 
     def __init__(self, ctx, **settings):
         library = os.path.join(ctx.bin, "libdisk-fault.so")
-        if not os.path.exists(library) or sanitized(ctx):
+        if not os.path.exists(library) or ctx.sanitized:
             raise Skip("the library that fails disks was not built, or cannot be preloaded under a sanitizer")
         self.b = ctx.broker(start=False, settings=settings)
         self.b.settings["io.backend"] = "blocking"
@@ -195,7 +194,7 @@ def test_descriptors_and_many_reactors(ctx):
 
 def test_address_space_ends(ctx):
     """RLIMIT_AS: connections are closed for want of memory, or the broker ends; what was acknowledged is there."""
-    if sanitized(ctx):
+    if ctx.sanitized:
         raise Skip("a sanitizer needs the whole address space")
     b = limited(ctx.broker(settings={"reactors": 2, "memory.max.bytes": 1 << 30}, start=False), **{"as": 400 << 20})
     b.start()

@@ -203,7 +203,7 @@ def test_clients_that_do_not_read(ctx):
     for _ in range(20):
         healthy(b)
         peak = max(peak, b.rss_kb())
-    assert peak - before < 300_000, (before, peak)
+    assert ctx.sanitized or peak - before < 300_000, (before, peak)
     for c in conns:
         c.close()
     healthy(b)
