@@ -15,7 +15,7 @@
 
 static const struct topic_config_key table[] = {
     ROW("cleanup.policy", CONFIG_LIST, "delete", 0, 0, "compact|delete",
-        "`delete` removes old segments, `compact` keeps the newest record of each key, both may be given. Neither is carried out yet.", "log.cleanup.policy"),
+        "`delete` removes old segments, `compact` keeps the newest record of each key, both may be given. Compaction is not carried out yet.", "log.cleanup.policy"),
     ROW("compression.gzip.level", CONFIG_INT, "-1", -1, 9, NULL,
         "Level when the broker compresses with gzip. -1: the codec's own default.", "compression.gzip.level"),
     ROW("compression.lz4.level", CONFIG_INT, "9", 1, 17, NULL, "Level when the broker compresses with lz4.", "compression.lz4.level"),
@@ -25,7 +25,7 @@ static const struct topic_config_key table[] = {
         "compression.zstd.level"),
     ROW("delete.retention.ms", CONFIG_LONG, "86400000", 0, I64, NULL, "How long tombstones of a compacted topic are kept. " NOT_YET,
         "log.cleaner.delete.retention.ms"),
-    ROW("file.delete.delay.ms", CONFIG_LONG, "60000", 0, I64, NULL, "How long files stay after they were deleted logically. " NOT_YET,
+    ROW("file.delete.delay.ms", CONFIG_LONG, "60000", 0, I64, NULL, "Kept for Kafka's tools: files go at once, and reads of them that are under way finish first.",
         "log.segment.delete.delay.ms"),
     ROW("flush.messages", CONFIG_LONG, NEVER, 1, I64, NULL,
         "Kept for Kafka's tools. Every acknowledged record is durable already.", "log.flush.interval.messages"),
@@ -59,8 +59,8 @@ static const struct topic_config_key table[] = {
     ROW("remote.log.delete.on.disable", CONFIG_BOOL, "false", 0, 0, NULL, "Kept for Kafka's tools: there is no tiered storage."),
     ROW("remote.storage.enable", CONFIG_BOOL, "false", 0, 0, NULL, "There is no tiered storage: only `false` is taken."),
     ROW("retention.bytes", CONFIG_LONG, "-1", -1, I64, NULL,
-        "Size of a partition above which its oldest segments are deleted. -1: no limit. " NOT_YET, "log.retention.bytes"),
-    ROW("retention.ms", CONFIG_LONG, "604800000", -1, I64, NULL, "Age at which records may be deleted. -1: for ever. " NOT_YET,
+        "Size of a partition above which its oldest segments are deleted. -1: no limit.", "log.retention.bytes"),
+    ROW("retention.ms", CONFIG_LONG, "604800000", -1, I64, NULL, "Age at which segments are deleted. -1: for ever.",
         "log.retention.ms", "log.retention.minutes", "log.retention.hours"),
     ROW("segment.bytes", CONFIG_INT, "1073741824", 1048576, I32, NULL, "The largest size of a segment file.", "log.segment.bytes"),
     ROW("segment.index.bytes", CONFIG_INT, "10485760", 4, I32, NULL,
