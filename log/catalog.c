@@ -143,7 +143,7 @@ enum err catalog_load(struct catalog *c, struct io *io, const char *path, struct
  * what it was when it was written. */
 static enum err assemble(const uint8_t *old, size_t old_len, struct catalog_live *live, uint32_t count, uint64_t live_bytes,
                          const struct catalog_footer *f, uint8_t **out, size_t *out_len, uint64_t *footer_at) {
-    uint8_t *buf = malloc(live_bytes + 4096);
+    uint8_t *buf = malloc(live_bytes + CATALOG_FOOTER_BYTES_MAX);
     if (buf == NULL) return ERR_NOMEM;
     size_t at = 0;
     for (uint32_t i = 0; i < count; i++) {
@@ -158,12 +158,11 @@ static enum err assemble(const uint8_t *old, size_t old_len, struct catalog_live
         at += r.bytes;
     }
     uint32_t footer_bytes = 0;
-    uint8_t *footer = catalog_footer_build(f, buf, at, count, 0, &footer_bytes);
+    uint8_t *footer = catalog_footer_build(f, buf, at, count, 0, at, &footer_bytes);
     if (footer == NULL) {
         free(buf);
         return ERR_NOMEM;
     }
-    ASSERT(footer_bytes <= 4096);
     memcpy(buf + at, footer, footer_bytes);
     free(footer);
     *footer_at = at;
@@ -327,7 +326,7 @@ static int state_order(const void *a, const void *b) {
 
 /* Encodes the states into `buf` (room for a footer behind them). */
 static enum err encode_states(struct catalog *c, struct journal_state *states, uint32_t count) {
-    size_t bytes = 4096;
+    size_t bytes = CATALOG_FOOTER_BYTES_MAX;
     for (uint32_t i = 0; i < count; i++) bytes += catalog_record_bytes(states[i].len);
     if (bytes > CATALOG_BYTES_MAX) return ERR_TOO_LARGE;
     c->buf = malloc(bytes);
@@ -375,7 +374,7 @@ void catalog_commit(struct catalog *c, struct journal_state *states, uint32_t co
     uint8_t *footer = NULL;
     if (err == OK) {
         merge(c, states, count);
-        footer = catalog_footer_build(f, c->buf, c->buf_len, count, c->last_footer, &footer_bytes);
+        footer = catalog_footer_build(f, c->buf, c->buf_len, count, c->last_footer, c->file_bytes + c->buf_len, &footer_bytes);
         if (footer == NULL) err = ERR_NOMEM;
     }
     if (err != OK) {
@@ -391,7 +390,6 @@ void catalog_commit(struct catalog *c, struct journal_state *states, uint32_t co
         else submit(c, IO_READ, c->fd, 0, rewrite_read);
         return;
     }
-    ASSERT(footer_bytes <= 4096);
     memcpy(c->buf + c->buf_len, footer, footer_bytes);
     c->buf_len += footer_bytes;
     free(footer);

@@ -9,7 +9,8 @@
  *   STATE    state of a log (opaque here; LogState of proto/storage.proto)
  *   REMOVED  the log is gone
  *   FOOTER   CatalogFooter: ends a checkpoint. Complete only when the number, length and sum of the records
- *            since the previous footer are as it says: one sync does not order the states before it.
+ *            since the previous footer are as it says: one sync does not order the states before it. Padded to a
+ *            block: a torn write of the next checkpoint's first block must not take it (files of before have shorter ones).
  *
  * What the file says is: for each plid the newest record before the last complete footer. What follows that
  * footer is an unfinished checkpoint and is dropped; a bad record before it is damage. A file that
@@ -23,7 +24,8 @@
 
 enum catalog_record_type { CATALOG_STATE = 1, CATALOG_REMOVED, CATALOG_FOOTER };
 #define CATALOG_HEAD_BYTES 40u
-#define CATALOG_REWRITE_MIN_BYTES 4096u /* a file below this is never worth rewriting */
+#define CATALOG_FOOTER_BYTES_MAX (2 * IO_BLOCK_BYTES) /* with its padding */
+#define CATALOG_REWRITE_MIN_BYTES (16u * 1024) /* a file below this is never worth rewriting */
 
 struct catalog_footer {
     uint64_t checkpoint_seq;      /* S */

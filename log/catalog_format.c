@@ -3,6 +3,7 @@
 #include <string.h>
 #define XXH_STATIC_LINKING_ONLY /* XXH3_state_t on the stack */
 #include <xxhash.h>
+#include "base/assert.h"
 #include "base/bytes.h"
 #include "log/catalog_impl.h"
 #include "proto/storage.pb-c.h"
@@ -59,8 +60,19 @@ static XXH128_canonical_t sum_of(const uint8_t *p, size_t len) {
     return out;
 }
 
+/* Bytes of padding that make a footer whose message has `len` bytes without it end at a block: the field costs two bytes
+ * for its tag and one or two for its length, and the record is 8-aligned by itself. */
+static size_t footer_padding(uint64_t at, size_t len) {
+    uint64_t end = at + catalog_record_bytes((uint32_t)len);
+    size_t gap = (size_t)(ALIGN_UP(end, (uint64_t)IO_BLOCK_BYTES) - (at + CATALOG_HEAD_BYTES + len));
+    if (gap < 8) return 0;
+    return gap <= 130 ? gap - 3 : gap - 4;
+}
+
 uint8_t *catalog_footer_build(const struct catalog_footer *f, const uint8_t *states, size_t states_len, uint32_t count,
-                              uint64_t previous, uint32_t *bytes) {
+                              uint64_t previous, uint64_t at, uint32_t *bytes) {
+    static const uint8_t zeros[IO_BLOCK_BYTES];
+    ASSERT(at % 8 == 0);
     XXH128_canonical_t sum = sum_of(states, states_len);
     Varve__Storage__CatalogFooter m = VARVE__STORAGE__CATALOG_FOOTER__INIT;
     m.checkpoint_seq = f->checkpoint_seq;
@@ -78,12 +90,15 @@ uint8_t *catalog_footer_build(const struct catalog_footer *f, const uint8_t *sta
     m.previous_footer = previous;
     m.piece_bytes = f->piece_bytes;
     m.sum_seed = f->seed;
+    m.padding.len = footer_padding(at, varve__storage__catalog_footer__get_packed_size(&m));
+    m.padding.data = (uint8_t *)(uintptr_t)zeros;
     size_t len = varve__storage__catalog_footer__get_packed_size(&m);
     uint8_t *data = malloc(len);
     uint8_t *out = malloc(catalog_record_bytes((uint32_t)len));
     if (data != NULL && out != NULL) {
         varve__storage__catalog_footer__pack(&m, data);
         *bytes = catalog_record_put(out, CATALOG_FOOTER, 0, data, (uint32_t)len);
+        ASSERT((at + *bytes) % IO_BLOCK_BYTES == 0 && *bytes <= CATALOG_FOOTER_BYTES_MAX);
     } else {
         free(out);
         out = NULL;

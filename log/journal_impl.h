@@ -39,6 +39,7 @@ struct piece {
     int fd;                        /* -1 when absent */
     enum piece_state state;
     uint64_t last_seq;             /* of a used one: its highest group */
+    uint32_t bytes;                /* of the file, as recovery found it: a smaller one was never finished, or not durably */
 };
 
 /* Who may use how much of the journal. */
@@ -208,6 +209,8 @@ int journal_piece_open(struct journal *j, uint32_t piece, bool create);  /* fd o
 MUST_CHECK enum err journal_piece_make_now(struct journal *j, uint32_t *piece); /* blocks: start only */
 uint32_t journal_piece_take(struct journal *j);         /* a free one becomes used */
 void journal_piece_use(struct journal *j, uint32_t piece);
+/* Zeros from there to where the file should end, synced. Negative errno. Blocks: start only. */
+int journal_piece_finish_now(struct journal *j, uint32_t piece, uint32_t from);
 void journal_pieces_release(struct journal *j, uint64_t seq);  /* C4: those wholly at or below `seq`, without the head's */
 void journal_pieces_keep_ahead(struct journal *j);      /* begins to make a piece when one will be needed */
 

@@ -42,8 +42,8 @@ static void piece_made(struct journal *j, uint32_t piece) {
     j->free_count++;
 }
 
-static int zero_now(struct journal *j, int fd, const struct buf *zeros) {
-    for (uint32_t at = 0; at < j->piece_bytes;) {
+static int zero_now(struct journal *j, int fd, const struct buf *zeros, uint32_t from) {
+    for (uint32_t at = from; at < j->piece_bytes;) {
         uint32_t n = MIN(zeros->cap, j->piece_bytes - at);
         int64_t rc = io_pwrite(j->io, fd, zeros->data, n, at);
         if (rc < 0) return (int)rc;
@@ -60,7 +60,7 @@ enum err journal_piece_make_now(struct journal *j, uint32_t *piece) {
     struct buf *zeros = zeros_new(j);
     if (zeros == NULL) return ERR_NOMEM;
     int fd = journal_piece_open(j, i, true);
-    int rc = fd < 0 ? fd : zero_now(j, fd, zeros);
+    int rc = fd < 0 ? fd : zero_now(j, fd, zeros, 0);
     buf_unref(zeros);
     if (rc < 0) {
         if (fd >= 0) io_close(j->io, fd);
@@ -70,6 +70,14 @@ enum err journal_piece_make_now(struct journal *j, uint32_t *piece) {
     piece_made(j, i);
     *piece = i;
     return OK;
+}
+
+int journal_piece_finish_now(struct journal *j, uint32_t piece, uint32_t from) {
+    struct buf *zeros = zeros_new(j);
+    if (zeros == NULL) return -ENOMEM;
+    int rc = zero_now(j, j->pieces[piece].fd, zeros, from);
+    buf_unref(zeros);
+    return rc;
 }
 
 void journal_piece_use(struct journal *j, uint32_t piece) {

@@ -160,19 +160,20 @@ static enum err open_piece(struct recovery *r, uint32_t i) {
     if (fd < 0) return refuse(r, err_from_errno(fd), "piece %u cannot be opened: %s", i, strerror(-fd));
     struct io_stat st;
     int rc = io_fstat(j->io, fd, &st);
-    if (rc == 0 && st.size_bytes != j->piece_bytes) {
-        /* Not finished when the process died; it is made again when it is needed. If it was in use once, the walk will
-         * find out that groups are missing. */
+    /* A smaller one was not finished when the process died. Or it was finished, with a sync that failed, another process
+     * found it whole and used it, and then the power went: so it may hold groups all the same. */
+    bool sized = rc == 0 && st.size_bytes <= j->piece_bytes;
+    if (rc == 0 && !sized) {
         io_close(j->io, fd);
-        return OK;
+        return refuse(r, ERR_CORRUPT, "piece %u has %llu bytes instead of %u", i, (unsigned long long)st.size_bytes, j->piece_bytes);
     }
     /* File systems let this wait for direct writes that a killed process left in flight: none may land behind our reads. */
-    if (rc == 0) rc = io_reserve(j->io, fd, 0, j->piece_bytes);
+    if (rc == 0 && st.size_bytes > 0) rc = io_reserve(j->io, fd, 0, st.size_bytes);
     if (rc < 0 && rc != -EOPNOTSUPP && rc != -ENOSPC) {
         io_close(j->io, fd);
         return refuse(r, ERR_IO, "piece %u cannot be used: %s", i, strerror(-rc));
     }
-    j->pieces[i] = (struct piece){.fd = fd, .state = PIECE_FREE};
+    j->pieces[i] = (struct piece){.fd = fd, .state = PIECE_FREE, .bytes = (uint32_t)st.size_bytes};
     j->piece_count++;
     j->free_count++;
     return OK;
@@ -202,18 +203,21 @@ static enum err collect_claims(struct recovery *r, uint32_t piece) {
     return OK;
 }
 
-/* Reads a whole piece; its size was checked when it was opened. */
+/* Reads a whole piece; what the file lacks is zeros. */
 static enum err load_piece(struct recovery *r, uint32_t piece) {
     if (r->loaded == piece) return OK;
     struct journal *j = r->j;
     uint32_t at = 0;
     r->loaded = UINT32_MAX;
-    while (at < j->piece_bytes) {
+    uint32_t bytes = j->pieces[piece].bytes;
+    memset(r->image + bytes, 0, j->piece_bytes - bytes);
+    while (at < bytes) {
         int64_t n = io_pread(j->io, j->pieces[piece].fd, r->image + at, j->piece_bytes - at, at);
-        if (n < IO_BLOCK_BYTES)
+        bool last = n > 0 && at + (uint32_t)n >= bytes;
+        if (n < IO_BLOCK_BYTES && !last)
             return refuse(r, ERR_IO, "piece %u cannot be read at %u: %s", piece, at,
                           n < 0 ? strerror((int)-n) : "short read");
-        at += ALIGN_DOWN((uint32_t)n, IO_BLOCK_BYTES); /* O_DIRECT goes on at a block boundary only */
+        at += last ? (uint32_t)n : ALIGN_DOWN((uint32_t)n, IO_BLOCK_BYTES); /* O_DIRECT goes on at a block boundary only */
     }
     r->loaded = piece;
     return r->scanned[piece] ? OK : collect_claims(r, piece);
@@ -332,6 +336,26 @@ static enum err verdict(struct recovery *r) {
 
 /* ---- R4 ------------------------------------------------------------------------------------------- */
 
+/* Pieces that were never finished: of use only for what was found in them. */
+static enum err settle_pieces(struct recovery *r) {
+    struct journal *j = r->j;
+    for (uint32_t i = 0; i < j->piece_slots; i++) {
+        struct piece *p = &j->pieces[i];
+        if (p->fd < 0 || p->bytes == j->piece_bytes) continue;
+        if (p->state == PIECE_USED) {
+            uint32_t from = i == j->head.piece ? j->head.offset : ALIGN_UP(p->bytes, IO_BLOCK_BYTES);
+            int rc = journal_piece_finish_now(j, i, from);
+            if (rc < 0) return refuse(r, err_from_errno(rc), "piece %u cannot be finished: %s", i, strerror(-rc));
+            continue;
+        }
+        io_close(j->io, p->fd);
+        *p = (struct piece){.fd = -1};
+        j->piece_count--;
+        j->free_count--;
+    }
+    return OK;
+}
+
 /* What was readable becomes durable. The sync of a clean file still flushes the device's cache on ext4 and XFS, which is
  * what counts for groups that a killed process had written through it. */
 static enum err make_durable(struct recovery *r) {
@@ -408,6 +432,7 @@ static enum err recover(struct recovery *r) {
     err = walk_chain(r);
     if (err == OK) err = verdict(r);
     buf_unref(image);
+    if (err == OK) err = settle_pieces(r);
     if (err == OK) err = make_durable(r);
     return err == OK ? write_start(r) : err;
 }

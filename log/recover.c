@@ -275,6 +275,14 @@ static enum err fix_log_file(struct fixing *f, struct segment *s) {
     return err != OK || rc >= 0 ? err : refuse(f, rc, "close a segment");
 }
 
+static void index_again(struct fixing *f, struct segment *s, enum file_kind kind, const char *why, uint32_t *expected) {
+    trace_warn("log", "%s: the %s of segment %lld %s; the index is made again", f->l->folder, file_suffix(kind), (long long)s->base, why);
+    s->reindex = true;
+    s->reindex_end = s->base;
+    s->reindex_position = 0;
+    *expected = 0;
+}
+
 /* Fewer entries than the catalogue counts on. That is so after a truncation whose recovery was cut short: what is needed
  * then is there. Otherwise the index is damaged, and is made again from the batches. */
 static void index_short(struct fixing *f, struct segment *s, enum file_kind kind, uint64_t size, uint32_t *expected) {
@@ -283,11 +291,46 @@ static void index_short(struct fixing *f, struct segment *s, enum file_kind kind
         *expected = (uint32_t)size / entry * entry;
         return;
     }
-    trace_warn("log", "%s: the %s of segment %lld is too short; the index is made again", f->l->folder, file_suffix(kind), (long long)s->base);
-    s->reindex = true;
-    s->reindex_end = s->base;
-    s->reindex_position = 0;
-    *expected = 0;
+    index_again(f, s, kind, "is too short", expected);
+}
+
+/* Whether the `n` entries at `p`, the last ones that the catalogue counts on, ascend and end with the one that it names. */
+static bool index_end_sound(const struct segment *s, enum file_kind kind, const uint8_t *p, uint32_t n) {
+    struct index_entry last = {0}, next = {0};
+    struct time_entry last_time = {0}, next_time = {0};
+    for (uint32_t i = 0; i < n; i++) {
+        const char *wrong;
+        if (kind == FILE_INDEX) {
+            next = index_entry_get(p + i * INDEX_ENTRY_BYTES);
+            wrong = index_entry_wrong(i > 0 ? &last : NULL, &next, s->size_bytes);
+            last = next;
+        } else {
+            next_time = time_entry_get(p + i * TIME_ENTRY_BYTES);
+            wrong = time_entry_wrong(i > 0 ? &last_time : NULL, &next_time);
+            last_time = next_time;
+        }
+        if (wrong) return false;
+    }
+    if (kind == FILE_INDEX) return next.relative == s->last_index.relative && next.position == s->last_index.position;
+    return next_time.timestamp == s->last_time.timestamp && next_time.relative == s->last_time.relative;
+}
+
+/* Entries are added to a block that holds older ones: a power cut may have torn all of it. No IMAGE protects an index, for
+ * the batches can tell. */
+static enum err check_index_end(struct fixing *f, struct segment *s, enum file_kind kind, uint32_t *expected) {
+    uint32_t entry = kind == FILE_INDEX ? INDEX_ENTRY_BYTES : TIME_ENTRY_BYTES, count = *expected / entry;
+    if (s->reindex || *expected % IO_BLOCK_BYTES == 0) return OK;
+    uint32_t first = ALIGN_DOWN(*expected, IO_BLOCK_BYTES) / entry; /* perhaps it began in the block before */
+    uint8_t entries[IO_BLOCK_BYTES + TIME_ENTRY_BYTES];
+    uint64_t size;
+    int fd = open_kind(f, s, kind, &size);
+    if (fd < 0) return refuse(f, fd, "open an index");
+    uint32_t bytes = (count - first) * entry;
+    int64_t n = io_pread(f->s->io, fd, entries, bytes, (uint64_t)first * entry);
+    int closed = io_close(f->s->io, fd);
+    if (n < 0 || closed < 0) return refuse(f, n < 0 ? (int)n : closed, "read an index");
+    if (n < (int64_t)bytes || !index_end_sound(s, kind, entries, count - first)) index_again(f, s, kind, "is torn", expected);
+    return OK;
 }
 
 /* An index file is cut to what the catalogue counts on: what lies behind comes from the journal. */
@@ -342,6 +385,8 @@ static enum err fix_files(struct fixing *f) {
         if (fix_log_file(f, s) != OK) break;
         if (fix_index_file(f, s, FILE_INDEX, &s->index_bytes) != OK) break;
         if (fix_index_file(f, s, FILE_TIMEINDEX, &s->time_index_bytes) != OK) break;
+        if (check_index_end(f, s, FILE_INDEX, &s->index_bytes) != OK) break;
+        if (check_index_end(f, s, FILE_TIMEINDEX, &s->time_index_bytes) != OK) break;
     }
     reindex_all(f);
     return f->err;

@@ -89,7 +89,7 @@ static void write_catalog(struct io *io, int mode, const uint8_t *p, size_t len)
     struct catalog_footer f = footer_of(p, len);
     uint8_t *states = malloc(len + 64);
     uint32_t bytes = 0, n = catalog_record_put(states, CATALOG_STATE, 7, p, (uint32_t)len);
-    uint8_t *footer = catalog_footer_build(&f, states, n, 1, 0, &bytes);
+    uint8_t *footer = catalog_footer_build(&f, states, n, 1, 0, n, &bytes);
     uint8_t *file = malloc(n + bytes);
     memcpy(file, states, n);
     memcpy(file + n, footer, bytes);

@@ -75,6 +75,8 @@ enum sim_crash_policy {
     SIM_LOSE_ALL,  /* only what was synced is kept */
     SIM_RANDOM,    /* each change is kept or lost: any subset, so any order of writing back */
     SIM_TORN,      /* as SIM_RANDOM, and each sector of a write is kept, lost or garbled */
+    SIM_TORN_BLOCK, /* as SIM_RANDOM, and each block of IO_BLOCK_BYTES that a write touches, or a truncation cuts, is kept, lost
+                      or torn: then its other sectors, durable ones too, may be garbage */
     SIM_KILLED     /* the process dies, the machine stays up: all is readable, writes in flight included, and what
                       was not synced still is not: the next crash may lose it */
 };

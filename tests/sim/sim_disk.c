@@ -388,20 +388,44 @@ static bool keeps(enum sim_crash_policy policy, struct prng *prng) {
     return prng_below(prng, 2) == 0;
 }
 
+static void garble(struct sim_image *m, uint64_t at, uint64_t end, struct prng *prng) {
+    uint8_t garbage[SIM_SECTOR_BYTES];
+    for (size_t i = 0; i < sizeof garbage; i++) garbage[i] = (uint8_t)prng_next(prng);
+    image_write(m, at, garbage, (size_t)(end - at));
+}
+
 /* Each sector by itself: of eight, four are kept, three lost and one garbled. */
 static void tear(struct sim_image *m, const struct sim_change *c, struct prng *prng) {
     for (uint64_t at = c->offset; at < c->offset + c->len;) {
         uint64_t end = MIN(ALIGN_DOWN(at, (uint64_t)SIM_SECTOR_BYTES) + SIM_SECTOR_BYTES, c->offset + c->len);
         uint64_t fate = prng_below(prng, 8);
-        if (fate < 4) {
-            image_write(m, at, c->bytes + (at - c->offset), (size_t)(end - at));
-        } else if (fate == 4) {
-            uint8_t garbage[SIM_SECTOR_BYTES];
-            for (size_t i = 0; i < sizeof garbage; i++) garbage[i] = (uint8_t)prng_next(prng);
-            image_write(m, at, garbage, (size_t)(end - at));
-        }
+        if (fate < 4) image_write(m, at, c->bytes + (at - c->offset), (size_t)(end - at));
+        else if (fate == 4) garble(m, at, end, prng);
         at = end;
     }
+}
+
+/* Every block that the change touches by itself: a third is as before, a third as it was to be, and of a third that was
+ * being written each sector is as before, as it was to be, or garbage: also those that the change did not mean, for
+ * file systems write whole blocks. */
+static void tear_blocks(struct sim_image *m, const struct sim_change *c, struct prng *prng) {
+    uint64_t change_end = c->offset + c->len;
+    for (uint64_t block = ALIGN_DOWN(c->offset, (uint64_t)IO_BLOCK_BYTES); block < change_end; block += IO_BLOCK_BYTES) {
+        uint64_t fate = prng_below(prng, 3);
+        for (uint64_t at = block; fate > 0 && at < block + IO_BLOCK_BYTES; at += SIM_SECTOR_BYTES) {
+            uint64_t sector = fate == 1 ? 1 : prng_below(prng, 3);
+            uint64_t from = MAX(at, c->offset), to = MIN(at + SIM_SECTOR_BYTES, change_end);
+            if (sector == 2) garble(m, at, at + SIM_SECTOR_BYTES, prng);
+            else if (sector == 1 && from < to) image_write(m, from, c->bytes + (from - c->offset), (size_t)(to - from));
+        }
+    }
+}
+
+/* A cut inside a block: the file system zeroes the rest of it and writes it again. */
+static void tear_at_cut(struct sim_image *m, uint64_t size, struct prng *prng) {
+    if (size % IO_BLOCK_BYTES == 0 || prng_below(prng, 3) > 0) return;
+    for (uint64_t at = ALIGN_DOWN(size, (uint64_t)IO_BLOCK_BYTES); at < size; at += SIM_SECTOR_BYTES)
+        if (prng_below(prng, 2)) garble(m, at, MIN(at + SIM_SECTOR_BYTES, size), prng);
 }
 
 static void crash_content(struct sim_inode *n, enum sim_crash_policy policy, struct prng *prng) {
@@ -409,15 +433,19 @@ static void crash_content(struct sim_inode *n, enum sim_crash_policy policy, str
         struct sim_change *c = LIST_ENTRY(it, struct sim_change, link);
         bool kept = c->synced || keeps(policy, prng);
         if (c->is_truncate) {
+            bool torn = !c->synced && policy == SIM_TORN_BLOCK && c->offset < n->durable.size;
             if (kept) image_resize(&n->durable, c->offset);
+            if (torn) tear_at_cut(&n->durable, c->offset, prng);
             continue;
         }
         uint64_t end = c->offset + c->len;
         bool size_kept = kept;
         if (!c->synced && end > n->durable.size && policy >= SIM_RANDOM) size_kept = keeps(policy, prng);
         if (size_kept) n->durable.size = MAX(n->durable.size, end);
-        if (c->synced || (kept && policy != SIM_TORN)) image_write(&n->durable, c->offset, c->bytes, c->len);
+        bool whole = c->synced || (policy != SIM_TORN && policy != SIM_TORN_BLOCK);
+        if (whole && kept) image_write(&n->durable, c->offset, c->bytes, c->len);
         else if (policy == SIM_TORN) tear(&n->durable, c, prng);
+        else if (policy == SIM_TORN_BLOCK) tear_blocks(&n->durable, c, prng);
         image_resize(&n->durable, n->durable.size); /* drops what lies behind the size */
     }
     changes_drop(n);

@@ -16,6 +16,7 @@
 #include <string.h>
 #include "base/bytes.h"
 #include "base/trace.h"
+#include "log/catalog_impl.h"
 #include "log/journal_impl.h"
 #include "log/meta.h"
 #include "tests/sim/io_sim.h"

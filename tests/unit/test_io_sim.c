@@ -207,6 +207,35 @@ START_TEST(write_in_flight_may_be_lost_or_torn) {
     ck_assert(kept > 0 && lost > 0 && garbled > 0);
 } END_TEST
 
+START_TEST(a_torn_block_may_take_what_shares_it) {
+    static uint8_t old_bytes[4096 + 600];
+    memset(old_bytes, 'o', sizeof old_bytes);
+    unsigned whole = 0, taken = 0, cut_taken = 0;
+    for (int round = 0; round < 60; round++) {
+        int fd = create("/d/a");
+        ck_assert_int_eq(io_pwrite(io, fd, old_bytes, sizeof old_bytes, 0), (int64_t)sizeof old_bytes);
+        ck_assert_int_eq(io_sync(io, fd), 0);
+        ck_assert_int_eq(io_sync_dir(io, "/d"), 0);
+        bool cut = round % 2;
+        if (cut) ck_assert_int_eq(io_truncate(io, fd, 4096 + 550), 0);
+        else write_at(fd, sizeof old_bytes, "appended");
+        crash(SIM_TORN_BLOCK);
+        uint8_t *data;
+        size_t len;
+        ck_assert_int_eq(io_read_file(io, "/d/a", 8192, &data, &len), 0);
+        ck_assert_uint_ge(len, 4096 + 550);
+        ck_assert_mem_eq(data, old_bytes, 4096); /* the block before is another one */
+        bool same = memcmp(data + 4096, old_bytes + 4096, 550) == 0;
+        whole += same;
+        taken += !same && !cut;
+        cut_taken += !same && cut;
+        free(data);
+        ck_assert_int_eq(io_unlink(io, "/d/a"), 0);
+        ck_assert_int_eq(io_sync_dir(io, "/d"), 0);
+    }
+    ck_assert(whole > 10 && taken > 3 && cut_taken > 3);
+} END_TEST
+
 START_TEST(failed_sync_loses_the_data_for_good) {
     int fd = create_durable("/d/a", "old");
     write_at(fd, 0, "new");
@@ -511,6 +540,7 @@ int main(void) {
     tcase_add_test(tc, replaced_file_survives_every_crash_point);
     tcase_add_test(tc, dsync_write_is_durable_when_done);
     tcase_add_test(tc, write_in_flight_may_be_lost_or_torn);
+    tcase_add_test(tc, a_torn_block_may_take_what_shares_it);
     tcase_add_test(tc, failed_sync_loses_the_data_for_good);
     tcase_add_test(tc, failed_directory_sync_loses_the_names);
     tcase_add_test(tc, failed_write_may_leave_whole_sectors);

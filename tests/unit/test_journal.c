@@ -284,6 +284,42 @@ START_TEST(test_flipped_bytes_are_reported) {
 }
 END_TEST
 
+/* Whatever is appended to the catalogue, the last footer lies in blocks that are not written again. */
+START_TEST(test_footers_end_at_blocks) {
+    struct model *m = model_fixed(11, 1, 16384, 4, 2);
+    ck_assert_int_eq(model_open(m), OK);
+    model_attach(m);
+    uint64_t before = m->j->catalog.file_bytes;
+    unsigned appended = 0;
+    for (uint32_t round = 0; round < 60; round++) {
+        append(&m->shard[0], 0, ENTRY_RECORDS, 1);
+        journal_checkpoint(m->j, false, waiter_done, m);
+        ck_assert(quiet(m));
+        ck_assert_uint_eq(m->j->catalog.file_bytes % 4096, 0);
+        appended += m->j->catalog.file_bytes > before;
+        before = m->j->catalog.file_bytes;
+    }
+    ck_assert_uint_gt(appended, 30);
+    ck_assert_uint_lt(before, 64 * 1024);
+    /* Every length of what lies before a footer, and every length of its message. */
+    struct catalog_footer f = {.next_plid = 1};
+    static const uint8_t states[2 * 4096];
+    for (uint32_t at = 0; at < sizeof states; at += 8) {
+        uint32_t bytes;
+        f.checkpoint_seq = (UINT64_C(1) << (at / 8 % 60)) - 1;
+        uint8_t *footer = catalog_footer_build(&f, states, at, 1, at * 3, at, &bytes);
+        ck_assert_uint_eq((at + bytes) % 4096, 0);
+        struct catalog_record r;
+        ck_assert_int_eq(catalog_record_parse(footer, bytes, 0, &r), OK);
+        ck_assert_uint_eq(r.bytes, bytes);
+        free(footer);
+    }
+    sim_crash(m->w, 0, SIM_LOSE_ALL);
+    model_detach(m);
+    model_free(m);
+}
+END_TEST
+
 START_TEST(test_missing_files_are_reported) {
     struct model *m = small_journal(6, 16384, true);
     sim_crash(m->w, 0, SIM_LOSE_ALL);
@@ -635,6 +671,7 @@ static Suite *suite(void) {
     tcase_add_test(t, test_random_crashes);
     tcase_add_test(t, test_every_crash_point);
     tcase_add_test(t, test_flipped_bytes_are_reported);
+    tcase_add_test(t, test_footers_end_at_blocks);
     tcase_add_test(t, test_missing_files_are_reported);
     tcase_add_test(t, test_salt_parts_the_lives);
     tcase_add_test(t, test_failures_latch);
