@@ -8,7 +8,8 @@
 
 api_handler api_alter_configs, api_api_versions, api_create_partitions, api_create_topics, api_delete_records, api_delete_topics,
     api_describe_cluster, api_describe_configs, api_fetch, api_find_coordinator, api_incremental_alter_configs,
-    api_init_producer_id, api_list_offsets, api_metadata, api_offset_for_leader_epoch, api_produce;
+    api_init_producer_id, api_list_offsets, api_metadata, api_offset_commit, api_offset_fetch, api_offset_for_leader_epoch,
+    api_produce;
 
 static inline struct broker *request_broker(const struct request *rq) { return rq->reactor->broker; }
 static inline int16_t request_version(const struct request *rq) { return rq->header.api_version; }

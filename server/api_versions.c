@@ -1,4 +1,4 @@
-/* api_versions.c - ApiVersions (KIP-35, KIP-511, KIP-584), DescribeCluster, FindCoordinator: who we are. */
+/* api_versions.c - ApiVersions (KIP-35, KIP-511, KIP-584), DescribeCluster: who we are. */
 #include "proto/kafka_messages.h"
 #include "server/api.h"
 
@@ -77,41 +77,5 @@ void api_describe_cluster(struct request *rq) {
     }
     struct wire_writer *w = request_reply_begin(rq);
     k_describe_cluster_response_encode(&out, w, request_version(rq));
-    request_reply(rq);
-}
-
-/* ---- FindCoordinator --------------------------------------------------------------------------------- */
-
-void api_find_coordinator(struct request *rq) {
-    int16_t version = request_version(rq);
-    struct k_find_coordinator_request m;
-    if (!request_decoded(rq, k_find_coordinator_request_decode(&m, &rq->body, version))) return;
-    bool known = m.key_type >= 0 && m.key_type <= (version >= 6 ? 2 : 1);
-    int16_t error = known ? KERR_COORDINATOR_NOT_AVAILABLE : KERR_INVALID_REQUEST;
-    struct str message = known ? STR_LIT("The coordinator is not available.") : STR_LIT("Unknown key type");
-    struct k_find_coordinator_response out;
-    k_find_coordinator_response_init(&out);
-    if (version < 4) {
-        out.error_code = error;
-        out.error_message = message;
-        out.node_id = -1;
-        out.port = -1;
-    } else {
-        int32_t n = MAX(m.coordinator_keys_n, 0);
-        out.coordinators = request_alloc(rq, (size_t)n, sizeof *out.coordinators);
-        if (!out.coordinators) return;
-        out.coordinators_n = n;
-        for (int32_t i = 0; i < n; i++) {
-            struct k_find_coordinator_response_coordinators *c = &out.coordinators[i];
-            k_find_coordinator_response_coordinators_init(c);
-            c->key = m.coordinator_keys[i];
-            c->node_id = -1;
-            c->port = -1;
-            c->error_code = error;
-            c->error_message = message;
-        }
-    }
-    struct wire_writer *w = request_reply_begin(rq);
-    k_find_coordinator_response_encode(&out, w, version);
     request_reply(rq);
 }

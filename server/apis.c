@@ -1,9 +1,8 @@
 /* apis.c - what is served: the one list behind ApiVersions, dispatch and docs/protocol.md.
  *
  * Ranges are those of Apache Kafka 4.3, because some clients guess the broker's release from them.
- * Nothing is listed that is not served, but for two ranges that old clients look at to decide
- * whether they may compress: Produce from 0 (KAFKA-18659; below 3 the connection is closed) and
- * FindCoordinator (answered with COORDINATOR_NOT_AVAILABLE while there are no groups). */
+ * Nothing is listed that is not served, but for a range that old clients look at to decide
+ * whether they may compress: Produce from 0 (KAFKA-18659; below 3 the connection is closed). */
 #include "server/api.h"
 
 static const struct api table[] = {
@@ -11,6 +10,8 @@ static const struct api table[] = {
     {1, 4, 18, 4, api_fetch},
     {2, 1, 11, 1, api_list_offsets},
     {3, 0, 13, 0, api_metadata},
+    {8, 2, 10, 2, api_offset_commit},
+    {9, 1, 10, 1, api_offset_fetch},
     {10, 0, 6, 0, api_find_coordinator},
     {18, 0, 4, 0, api_api_versions},
     {19, 2, 7, 2, api_create_topics},

@@ -7,6 +7,7 @@
 #include "server/api_errors.h"
 #include "server/broker_run.h"
 #include "server/controller.h"
+#include "server/group_coordinator.h"
 #include "server/memory.h"
 #include "server/partition.h"
 #include "server/reactor.h"
@@ -120,7 +121,8 @@ enum err broker_open(struct broker *b, struct log_recovery *rec, char *why, size
         struct reactor *r = &b->reactors[i];
         r->shard = log_store_attach(b->store, i, r->io, &r->mailbox, &r->timers);
         r->partitions = partition_map_new(r);
-        if (!r->partitions) return ERR_NOMEM;
+        r->groups = group_set_new(r);
+        if (!r->partitions || !r->groups) return ERR_NOMEM;
         conn_set_on_closed(r->conns, acceptor_ticket_closed);
     }
     b->controller = controller_new(b);
@@ -173,6 +175,7 @@ static struct reactor_run *run_of(struct reactor *r) { return &r->broker->run->r
 
 static void drain_delivered(struct mail *m) {
     struct reactor_run *run = CONTAINER_OF(m, struct reactor_run, mail);
+    group_set_stop(run->reactor->groups); /* who waits for a group is sent away */
     conn_set_drain(run->reactor->conns);
     atomic_store(&run->stage, REACTOR_DRAINING);
 }

@@ -28,6 +28,7 @@ struct broker {
     _Atomic(struct image *) image;       /* newest published; readers use reactor_image() */
     struct broker_run *run;              /* listeners and the stages of stopping: server/broker.c */
     struct uuid cluster_id;
+    _Atomic(int64_t) group_bytes;        /* what consumer groups hold, all reactors together */
     atomic_bool stopping;
     atomic_bool failed;                  /* the data directory is latched */
 };
@@ -41,6 +42,7 @@ struct reactor {
     struct timers timers;
     struct log_shard *shard;
     struct partition_map *partitions;    /* of this reactor: server/partition.h */
+    struct group_set *groups;            /* coordinators of its partitions: server/group_coordinator.h */
     struct housekeeping housekeeping;
     struct image *image;                 /* the one this reactor works with; see server/image.h */
     struct conn_set *conns;              /* server/conn.h */

@@ -80,6 +80,10 @@ struct config {
     int32_t fetch_max_bytes;
     int32_t producer_id_expiration_ms;
     int32_t transaction_max_timeout_ms;
+    /* groups */
+    int32_t group_initial_rebalance_delay_ms, group_min_session_timeout_ms, group_max_session_timeout_ms, group_max_size;
+    int32_t offset_metadata_max_bytes, offsets_topic_num_partitions, offsets_topic_segment_bytes, offsets_retention_minutes;
+    int64_t offsets_retention_check_interval_ms;
     /* defaults of topic configs: read through topic_config_resolve() */
     /* diagnostics */
     const char *log_format;       /* text, logfmt, json */

@@ -6,6 +6,7 @@
 #include "proto/metadata.pb-c.h"
 #include "server/api_errors.h"
 #include "server/controller_impl.h"
+#include "server/group_coordinator.h"
 
 /* ---- publishing ---------------------------------------------------------------------------------- */
 
@@ -159,6 +160,7 @@ static void part_arrive(struct mail *m) {
     } else {
         for (uint32_t i = 0; i < im->change_count; i++) follow_change(part, &im->changes[i]);
     }
+    group_set_image(part->reactor->groups);
     /* What is said to be assigned and is not there after a restart would count as lost. */
     bool *behind = &part->publish->controller->behind[part->reactor->index];
     if (part->unmade > 0 || part->publish->compare) *behind = part->unmade > 0;

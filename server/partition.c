@@ -58,6 +58,12 @@ bool partition_exists(const struct reactor *r, uint64_t plid) {
     return p != NULL;
 }
 
+struct log *partition_log(struct reactor *r, uint64_t plid, int64_t *end) {
+    struct partition *p = partition_find(r, plid);
+    *end = p ? partition_bound(p) : 0;
+    return p ? p->log : NULL;
+}
+
 uint32_t partition_map_count(const struct partition_map *m) { return HASH_COUNT(m->by_plid); }
 
 uint64_t *partition_map_unknown(const struct partition_map *m, uint32_t *count) {

@@ -4,6 +4,7 @@
 #include "base/trace.h"
 #include "server/broker_run.h"
 #include "server/conn.h"
+#include "server/group_coordinator.h"
 #include "server/partition.h"
 
 enum err reactor_init(struct reactor *r, struct io *io) {
@@ -44,9 +45,11 @@ void reactor_close(struct reactor *r) {
         r->now_ns = io_mono_ns(r->io);
         conn_set_turn(r->conns);
     }
+    group_set_free(r->groups);
     partition_map_free(r->partitions);
     conn_set_free(r->conns);
     timers_free(&r->timers);
+    r->groups = NULL;
     r->partitions = NULL;
     r->conns = NULL;
 }

@@ -116,12 +116,13 @@ START_TEST(describe_cluster) {
 }
 END_TEST
 
-START_TEST(there_is_no_coordinator_yet) {
-    for (int16_t v = 0; v <= 6; v++) {
+START_TEST(transactions_have_no_coordinator_yet) {
+    for (int16_t v = 1; v <= 6; v++) {
         struct k_find_coordinator_request q;
         struct k_find_coordinator_response a;
         struct str keys[2] = {STR_LIT("g1"), STR_LIT("g2")};
         k_find_coordinator_request_init(&q);
+        q.key_type = 1;
         if (v < 4) q.key = keys[0];
         q.coordinator_keys = v < 4 ? NULL : keys;
         q.coordinator_keys_n = v < 4 ? 0 : 2;
@@ -740,7 +741,7 @@ int main(void) {
     tcase_add_test(t, client_software_names_have_a_grammar);
     tcase_add_test(t, versions_that_are_not_served_close_the_connection);
     tcase_add_test(t, describe_cluster);
-    tcase_add_test(t, there_is_no_coordinator_yet);
+    tcase_add_test(t, transactions_have_no_coordinator_yet);
     tcase_add_test(t, every_version_of_metadata);
     tcase_add_test(t, unknown_topics_in_metadata);
     tcase_add_test(t, topics_are_created_on_first_use);

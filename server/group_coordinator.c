@@ -1,0 +1,436 @@
+/* group_coordinator.c - operations on groups: there, through the lock, into the log, and back. */
+#include <stdlib.h>
+#include "base/assert.h"
+#include "base/trace.h"
+#include "server/api.h"
+#include "server/group_coordinator_impl.h"
+
+enum {
+    BATCH_BYTES_MAX = 8 << 20,      /* records of one operation */
+    BATCH_RECORDS_MAX = 100000,
+    REPLAY_ARENA_BYTES = 64 << 20,
+    WORK_SLICE_NS = 400000
+};
+
+/* Java's String.hashCode() over UTF-16, as far as the bytes are UTF-8; then Kafka's Utils.abs(). */
+int32_t group_partition_of(struct str group, int32_t partitions) {
+    uint32_t hash = 0;
+    for (int32_t i = 0; i < group.len;) {
+        uint8_t c = (uint8_t)group.p[i];
+        int32_t more = c < 0x80 ? 0 : c >= 0xf0 && c < 0xf8 ? 3 : c >= 0xe0 ? 2 : c >= 0xc0 ? 1 : -1;
+        uint32_t code = more == 0 ? c : more == 3 ? c & 7u : more == 2 ? c & 15u : c & 31u;
+        if (c >= 0xf8 || more > group.len - i - 1) more = -1;
+        for (int32_t k = 1; k <= more; k++) {
+            uint8_t next = (uint8_t)group.p[i + k];
+            if ((next & 0xc0) != 0x80) more = -1;
+            else code = code << 6 | (next & 0x3fu);
+        }
+        if (more < 0) code = 0xfffd;
+        i += MAX(more, 0) + 1;
+        if (code >= 0x10000) {
+            hash = hash * 31 + (0xd800 + ((code - 0x10000) >> 10 & 0x3ff));
+            code = 0xdc00 + (code & 0x3ff);
+        }
+        hash = hash * 31 + code;
+    }
+    int32_t n = (int32_t)hash;
+    return (n == INT32_MIN ? 0 : n < 0 ? -n : n) % partitions;
+}
+
+struct reactor *group_reactor(const struct group *g) { return g->coordinator->set->reactor; }
+
+bool group_memory_full(const struct reactor *r) {
+    return atomic_load_explicit(&r->broker->group_bytes, memory_order_relaxed) > r->broker->config.memory_max_bytes / 16;
+}
+
+void group_records_begin(struct group_records *records) { group_records_init(records, BATCH_BYTES_MAX, BATCH_RECORDS_MAX); }
+
+/* ---- groups ---------------------------------------------------------------------------------------- */
+
+static struct group *group_find(struct coordinator *c, struct str id) {
+    struct group *g = NULL;
+    HASH_FIND(hh, c->groups, id.p, (unsigned)id.len, g);
+    return g;
+}
+
+static struct group *group_get(struct coordinator *c, struct str id) {
+    struct group *g = group_find(c, id);
+    if (g) return g;
+    g = calloc(1, sizeof *g + (size_t)id.len);
+    if (!g) return NULL;
+    g->coordinator = c;
+    list_init(&g->queue);
+    if (id.len > 0) memcpy(g->id, id.p, (size_t)id.len);
+    g->id_len = id.len;
+    HASH_ADD(hh, c->groups, id, (unsigned)id.len, g);
+    return g;
+}
+
+static void charge(struct group *g, int64_t bytes) {
+    atomic_fetch_add_explicit(&group_reactor(g)->broker->group_bytes, bytes - g->charged_bytes, memory_order_relaxed);
+    g->charged_bytes = bytes;
+}
+
+static void group_free(struct group *g) {
+    ASSERT(list_empty(&g->queue));
+    charge(g, 0);
+    group_offsets_free(&g->offsets);
+    HASH_DEL(g->coordinator->groups, g);
+    free(g);
+}
+
+static bool may_run(const struct group *g, enum group_lock lock) {
+    return lock == GROUP_READ || (!g->exclusive && (lock == GROUP_SHARED || g->shared == 0));
+}
+
+static void run(struct group_op *op, struct group *g) { op->run(op, g); }
+
+void group_settle(struct group *g) {
+    g->pins++;
+    while (!list_empty(&g->queue)) {
+        struct group_op *op = LIST_ENTRY(g->queue.next, struct group_op, link);
+        if (!may_run(g, op->lock)) break;
+        list_remove(&op->link);
+        run(op, g);
+    }
+    g->pins--;
+    bool busy = g->pins > 0 || g->shared > 0 || g->exclusive || !list_empty(&g->queue);
+    if (!busy && g->offsets.count == 0) group_free(g);
+    else charge(g, (int64_t)sizeof *g + g->id_len + g->offsets.bytes);
+}
+
+/* ---- operations -------------------------------------------------------------------------------------- */
+
+static void op_home(struct mail *m) {
+    struct group_op *op = CONTAINER_OF(m, struct group_op, mail);
+    op->done(op);
+}
+
+void group_op_finish(struct group_op *op, int16_t error) {
+    op->error = error;
+    list_remove(&op->link);
+    op->mail.deliver = op_home;
+    mailbox_post(&op->caller->mailbox, &op->mail);
+}
+
+static int16_t state_error(const struct coordinator *c) {
+    switch (c->state) {
+    case COORDINATOR_ACTIVE: return KERR_NONE;
+    case COORDINATOR_LOADING: return KERR_COORDINATOR_LOAD_IN_PROGRESS;
+    case COORDINATOR_FAILED: return KERR_COORDINATOR_NOT_AVAILABLE;
+    case COORDINATOR_GONE: break;
+    }
+    return KERR_NOT_COORDINATOR;
+}
+
+static void op_arrive(struct mail *m) {
+    struct group_op *op = CONTAINER_OF(m, struct group_op, mail);
+    struct group_set *s = op->reactor->groups;
+    struct coordinator *c = !s->stopped && op->partition < s->count ? s->coordinators[op->partition] : NULL;
+    int16_t error = c ? state_error(c) : KERR_NOT_COORDINATOR;
+    struct group *g = error ? NULL : group_get(c, op->group);
+    if (!error && !g) error = KERR_COORDINATOR_NOT_AVAILABLE;
+    if (error) {
+        group_op_finish(op, error);
+        return;
+    }
+    if (op->lock == GROUP_READ) {
+        g->pins++;
+        run(op, g);
+        g->pins--;
+    } else {
+        list_push_back(&g->queue, &op->link);
+    }
+    group_settle(g);
+}
+
+void group_op_send(struct group_op *op) {
+    struct reactor *r = op->rq->reactor;
+    const struct image_topic *t = image_topic_by_name(reactor_image(r), STR_LIT(GROUP_TOPIC));
+    list_init(&op->link);
+    op->caller = r;
+    op->error = KERR_NONE;
+    if (!t || t->partition_count == 0) {
+        group_op_finish(op, KERR_NOT_COORDINATOR);
+        return;
+    }
+    op->partition = group_partition_of(op->group, t->partition_count);
+    op->reactor = &r->broker->reactors[t->partitions[op->partition].owner];
+    op->mail.deliver = op_arrive;
+    mailbox_post(&op->reactor->mailbox, &op->mail);
+}
+
+/* ---- visits ------------------------------------------------------------------------------------------- */
+
+static void visit_home(struct mail *m) {
+    struct group_visit *v = CONTAINER_OF(m, struct group_visit, mail);
+    v->done(v);
+}
+
+static void visit_arrive(struct mail *m) {
+    struct group_visit *v = CONTAINER_OF(m, struct group_visit, mail);
+    struct group_set *s = v->owner->groups;
+    v->error = s->stopped ? KERR_NOT_COORDINATOR : KERR_NONE;
+    for (int32_t i = 0; i < s->count && !s->stopped; i++) {
+        struct coordinator *c = s->coordinators[i];
+        if (!c) continue;
+        if (c->state != COORDINATOR_ACTIVE) v->error = state_error(c);
+        else
+            for (struct group *g = c->groups; g; g = g->hh.next) v->visit(v, g);
+    }
+    v->mail.deliver = visit_home;
+    mailbox_post(&v->caller->mailbox, &v->mail);
+}
+
+void group_visit_send(struct group_visit *v) {
+    v->mail.deliver = visit_arrive;
+    mailbox_post(&v->owner->mailbox, &v->mail);
+}
+
+/* ---- appends -------------------------------------------------------------------------------------------- */
+
+struct group_commit {
+    struct partition_produce append;
+    struct list link;               /* in coordinator.commits */
+    struct group *group;
+    enum group_lock lock;
+    struct group_records records;
+    uint8_t *batch;
+    group_then *then;
+    void *ctx;
+};
+
+/* What a client is told so that it finds the coordinator again and tries once more; a batch that is too large it
+ * cannot help. */
+static int16_t append_error(int16_t error) {
+    switch (error) {
+    case KERR_NONE: return KERR_NONE;
+    case KERR_NOT_LEADER_OR_FOLLOWER:
+    case KERR_UNKNOWN_TOPIC_OR_PARTITION: return KERR_NOT_COORDINATOR;
+    case KERR_MESSAGE_TOO_LARGE:
+    case KERR_RECORD_LIST_TOO_LARGE: return KERR_UNKNOWN_SERVER_ERROR;
+    default: return KERR_COORDINATOR_NOT_AVAILABLE;
+    }
+}
+
+static void commit_free(struct group_commit *k) {
+    list_remove(&k->link);
+    group_records_free(&k->records);
+    free(k->batch);
+    free(k);
+}
+
+static void commit_end(struct group_commit *k, int16_t error) {
+    struct group *g = k->group;
+    struct coordinator *c = g->coordinator;
+    if (c->state == COORDINATOR_GONE) error = KERR_NOT_COORDINATOR;
+    for (uint32_t i = 0; !error && i < k->records.count; i++) {
+        enum err err = coordinator_replay(c, group_records_key(&k->records, i), group_records_value(&k->records, i));
+        ASSERT(err == OK); /* we wrote it; the state may not fall behind the log for want of memory */
+    }
+    if (k->lock == GROUP_EXCLUSIVE) g->exclusive = false;
+    else g->shared--;
+    k->then(g, k->ctx, error);
+    commit_free(k);
+    g->pins--;
+    group_settle(g);
+    coordinator_free_if_gone(c);
+}
+
+static void append_done(struct partition_op *op) {
+    commit_end(CONTAINER_OF(op, struct group_commit, append.op), append_error(op->error));
+}
+
+static enum err make_batch(struct group_commit *k, int64_t now_ms, size_t *len) {
+    struct batch_builder b;
+    batch_builder_init(&b, CODEC_NONE, 2 * BATCH_BYTES_MAX);
+    enum err err = OK;
+    for (uint32_t i = 0; err == OK && i < k->records.count; i++)
+        err = batch_builder_add(&b, now_ms, group_records_key(&k->records, i), group_records_value(&k->records, i), NULL, 0);
+    if (!err) err = batch_builder_finish(&b, &k->batch, len);
+    batch_builder_free(&b);
+    return err;
+}
+
+void group_append(struct group *g, enum group_lock lock, struct group_records *records, group_then *then, void *ctx) {
+    struct coordinator *c = g->coordinator;
+    struct reactor *r = group_reactor(g);
+    size_t len = 0;
+    ASSERT(records->count > 0 && records->err == OK && may_run(g, lock) && lock != GROUP_READ);
+    struct group_commit *k = calloc(1, sizeof *k);
+    if (!k) {
+        group_records_free(records);
+        then(g, ctx, KERR_COORDINATOR_NOT_AVAILABLE);
+        return;
+    }
+    k->group = g;
+    k->lock = lock;
+    k->records = *records;
+    *records = (struct group_records){0};
+    k->then = then;
+    k->ctx = ctx;
+    g->pins++;
+    list_push_back(&c->commits, &k->link);
+    if (lock == GROUP_EXCLUSIVE) g->exclusive = true;
+    else g->shared++;
+    if (make_batch(k, r->now_ms, &len) != OK) {
+        commit_end(k, KERR_COORDINATOR_NOT_AVAILABLE);
+        return;
+    }
+    k->append = (struct partition_produce){
+        .op = {.caller = r, .owner = r, .plid = c->plid, .done = append_done},
+        .records = {k->batch, (int32_t)len}, .acks = -1, .trusted = true,
+    };
+    partition_produce(&k->append);
+}
+
+/* ---- replay ---------------------------------------------------------------------------------------------- */
+
+static enum err replay_into(struct group *g, const struct group_key *key, const struct group_value *value) {
+    switch (key->type) {
+    case K_LEGACY_OFFSET_COMMIT_KEY_TYPE:
+    case K_OFFSET_COMMIT_KEY_TYPE:
+        return group_offsets_replay(&g->offsets, key->topic, key->partition, value ? &value->offset_commit : NULL);
+    default: return ERR_UNSUPPORTED;
+    }
+}
+
+enum err coordinator_replay(struct coordinator *c, struct bytes key_bytes, struct bytes value_bytes) {
+    struct group_key key;
+    struct group_value value;
+    enum err err = key_bytes.p ? group_key_parse(key_bytes, &key) : ERR_CORRUPT;
+    if (!err && value_bytes.p) err = group_value_parse(key.type, value_bytes, &c->set->arena, &value);
+    struct group *g = NULL;
+    if (!err && !(g = group_get(c, key.group))) err = ERR_NOMEM;
+    if (!err) err = replay_into(g, &key, value_bytes.p ? &value : NULL);
+    arena_reset(&c->set->arena);
+    if (g) group_settle(g);
+    return err;
+}
+
+/* ---- slices ------------------------------------------------------------------------------------------------ */
+
+static void work_post(struct group_set *s);
+
+/* One coordinator after the other, a slice each turn. */
+static void work(struct mail *m) {
+    struct group_set *s = CONTAINER_OF(m, struct group_set, work_mail);
+    s->work_posted = false;
+    struct list *node = s->stopped ? NULL : list_pop_front(&s->work);
+    if (!node) return;
+    struct coordinator *c = LIST_ENTRY(node, struct coordinator, work);
+    if (group_load_step(c, io_mono_ns(s->reactor->io) + WORK_SLICE_NS)) list_push_back(&s->work, &c->work);
+    if (!list_empty(&s->work)) work_post(s);
+}
+
+static void work_post(struct group_set *s) {
+    if (s->work_posted) return;
+    s->work_posted = true;
+    s->work_mail.deliver = work;
+    mailbox_post(&s->reactor->mailbox, &s->work_mail);
+}
+
+void coordinator_work(struct coordinator *c) {
+    if (c->set->stopped) return;
+    if (list_empty(&c->work)) list_push_back(&c->set->work, &c->work);
+    work_post(c->set);
+}
+
+/* ---- coordinators come and go --------------------------------------------------------------------------------- */
+
+struct group_set *group_set_new(struct reactor *r) {
+    struct group_set *s = calloc(1, sizeof *s);
+    if (!s) return NULL;
+    s->reactor = r;
+    list_init(&s->work);
+    arena_init(&s->arena, REPLAY_ARENA_BYTES);
+    return s;
+}
+
+static void groups_drop(struct coordinator *c, int16_t error) {
+    struct group *g, *next;
+    HASH_ITER(hh, c->groups, g, next) {
+        g->pins++;
+        struct list *node;
+        while ((node = list_pop_front(&g->queue))) group_op_finish(LIST_ENTRY(node, struct group_op, link), error);
+        g->pins--;
+        if (g->pins == 0) group_free(g);
+    }
+}
+
+static void coordinator_free(struct coordinator *c) {
+    while (!list_empty(&c->commits)) { /* the process ends under them */
+        struct group_commit *k = LIST_ENTRY(c->commits.next, struct group_commit, link);
+        k->group->pins--;
+        commit_free(k);
+    }
+    groups_drop(c, KERR_NOT_COORDINATOR);
+    group_load_end(c);
+    list_remove(&c->work);
+    free(c);
+}
+
+void coordinator_free_if_gone(struct coordinator *c) {
+    if (c->state == COORDINATOR_GONE && list_empty(&c->commits) && !c->load.reading) coordinator_free(c);
+}
+
+static void coordinator_leave(struct coordinator *c) {
+    c->set->coordinators[c->partition] = NULL;
+    c->state = COORDINATOR_GONE;
+    list_remove(&c->work);
+    groups_drop(c, KERR_NOT_COORDINATOR);
+    coordinator_free_if_gone(c);
+}
+
+static void coordinator_begin(struct group_set *s, int32_t partition, uint64_t plid) {
+    struct coordinator *c = calloc(1, sizeof *c);
+    ASSERT(c != NULL);
+    c->set = s;
+    c->partition = partition;
+    c->plid = plid;
+    list_init(&c->work);
+    list_init(&c->commits);
+    s->coordinators[partition] = c;
+    group_load_begin(c);
+}
+
+static bool owns(const struct group_set *s, const struct image_topic *t, int32_t partition, uint64_t *plid) {
+    if (!t || partition >= t->partition_count || t->partitions[partition].owner != s->reactor->index) return false;
+    *plid = t->partitions[partition].plid;
+    return partition_exists(s->reactor, *plid);
+}
+
+static void grow(struct group_set *s, int32_t count) {
+    if (count <= s->count) return;
+    s->coordinators = realloc(s->coordinators, (size_t)count * sizeof *s->coordinators);
+    ASSERT(s->coordinators != NULL);
+    memset(s->coordinators + s->count, 0, (size_t)(count - s->count) * sizeof *s->coordinators);
+    s->count = count;
+}
+
+void group_set_image(struct group_set *s) {
+    if (s->stopped) return;
+    const struct image_topic *t = image_topic_by_name(reactor_image(s->reactor), STR_LIT(GROUP_TOPIC));
+    if (t) grow(s, t->partition_count);
+    for (int32_t i = 0; i < s->count; i++) {
+        uint64_t plid = 0;
+        bool mine = owns(s, t, i, &plid);
+        if (s->coordinators[i] && (!mine || s->coordinators[i]->plid != plid)) coordinator_leave(s->coordinators[i]);
+        if (mine && !s->coordinators[i]) coordinator_begin(s, i, plid);
+    }
+}
+
+void group_set_stop(struct group_set *s) {
+    s->stopped = true;
+    for (int32_t i = 0; i < s->count; i++)
+        if (s->coordinators[i]) groups_drop(s->coordinators[i], KERR_NOT_COORDINATOR);
+}
+
+void group_set_free(struct group_set *s) {
+    if (!s) return;
+    for (int32_t i = 0; i < s->count; i++)
+        if (s->coordinators[i]) coordinator_free(s->coordinators[i]);
+    free(s->coordinators);
+    arena_free(&s->arena);
+    free(s);
+}

@@ -1,0 +1,57 @@
+/* group_coordinator_impl.h - a coordinator from the inside; for server/group_*.c only. */
+#ifndef SERVER_GROUP_COORDINATOR_IMPL_H
+#define SERVER_GROUP_COORDINATOR_IMPL_H
+#include "proto/record_batch.h"
+#include "server/group_coordinator.h"
+#include "server/partition.h"
+
+/* Where loading is: a read of the log, a batch in it, a record in that. */
+struct group_load {
+    struct log_read read;
+    bool reading;                         /* the log has not answered yet */
+    bool in_batch;
+    struct record_iter iter;
+    int64_t next_offset;                  /* the next record that is wanted */
+    uint32_t slice, position;             /* the next batch within `read` */
+    uint64_t records, unknown, malformed;
+    uint32_t range_errors;                /* the log start moved past what was to be read */
+    int64_t begun_ns;
+};
+
+enum coordinator_state { COORDINATOR_LOADING, COORDINATOR_ACTIVE, COORDINATOR_FAILED, COORDINATOR_GONE };
+
+struct coordinator {
+    struct group_set *set;
+    int32_t partition;
+    uint64_t plid;
+    enum coordinator_state state;
+    struct group *groups;
+    struct list work;                     /* in set->work: has something to do in slices */
+    struct group_load load;
+    struct list commits;                  /* group_commit.link: on their way */
+};
+
+struct group_set {
+    struct reactor *reactor;
+    struct coordinator **coordinators;    /* by partition; NULL: not here */
+    int32_t count;
+    struct list work;                     /* coordinator.work */
+    struct mail work_mail;
+    bool work_posted, stopped;
+    struct arena arena;                   /* of one replay */
+};
+
+/* One record into the state. ERR_UNSUPPORTED: not ours. ERR_TRUNCATED, ERR_CORRUPT: does not parse. ERR_NOMEM. */
+MUST_CHECK enum err coordinator_replay(struct coordinator *c, struct bytes key, struct bytes value);
+/* Has work for slices now. */
+void coordinator_work(struct coordinator *c);
+void coordinator_free_if_gone(struct coordinator *c);
+/* After anything that may have changed `g`: accounts for it, lets the queue go on, frees it when it is empty. */
+void group_settle(struct group *g);
+
+/* group_load.c */
+void group_load_begin(struct coordinator *c);
+/* Goes on until `deadline_ns`. True: there is more to do now. */
+bool group_load_step(struct coordinator *c, int64_t deadline_ns);
+void group_load_end(struct coordinator *c); /* lets go of what is held */
+#endif
