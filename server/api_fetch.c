@@ -1,48 +1,22 @@
-/* api_fetch.c - Fetch: plan, perhaps wait, deal out the budget in request order, read, answer.
+/* api_fetch.c - Fetch: plan, perhaps wait, deal out the budget in order, read, answer.
  *
- *   PLAN --enough, an error, or no time--> READ --> answer
- *     \--too little--> WATCH --something came, or time is up--> PLAN
+ *   session -> PLAN --enough, an error, or no time--> READ --> session --> answer
+ *                \--too little--> WATCH --something came, or time is up--> PLAN
  *
- * The partitions of a request are grouped by the reactor that owns them. Limits: the first batch of
- * the first partition with data is returned whole even if it is larger than every limit (KIP-74);
- * everything else fits max_bytes. Sessions are never made: the answer's session id is 0, which a
- * client must accept (KIP-227). */
+ * The partitions are those of the request or, when it continues a session (KIP-227), those of the session, in its order
+ * (api_fetch_session.c); the answer lists all of them, or those with news. They are grouped by the reactor that owns
+ * them. Limits: the first batch of the first partition with data is returned whole even if it is larger than every
+ * limit (KIP-74); everything else fits max_bytes. */
 #include <stdlib.h>
-#include "proto/kafka_messages.h"
-#include "server/api.h"
-#include "server/partition.h"
+#include "base/assert.h"
+#include "server/api_fetch_impl.h"
 
 /* A waiting fetch looks from time to time whether its connection still exists. */
 enum { WAIT_CHECK_MS = 1000, SMALL_RECORDS_BYTES = 4096 };
 /* How often a fetch asks again for memory, and how long beyond its time before it is answered without records. */
 enum { MEMORY_CHECK_MS = 20, MEMORY_WAIT_MS = 5000 };
-enum { SESSION_EPOCH_FINAL = -1, SESSION_EPOCH_INITIAL = 0 };
 
 typedef struct k_fetch_response_responses_partitions fetch_result;
-
-struct fetch_item {
-    struct fetch_part part;
-    fetch_result *result;
-    struct reactor *owner;           /* NULL: refused at once, `result` is final */
-};
-struct fetch_state {
-    struct request *rq;
-    struct k_fetch_request in;
-    struct k_fetch_response out;
-    struct fetch_item *items;        /* in request order */
-    uint32_t item_count;
-    struct fetch_group *groups;      /* those with partitions */
-    uint32_t group_count, away;
-    void (*next)(struct fetch_state *s); /* when all groups are home */
-    uint64_t min_bytes;
-    bool woken;                      /* somebody came home from waiting */
-    bool refused;                    /* some partition has its error already */
-    bool timer_used;
-    struct timer timer;
-    int64_t deadline_ns;
-    uint32_t granted_bytes;          /* of the memory for responses */
-    struct k_fetch_response_node_endpoints self;
-};
 
 static void plan(struct fetch_state *s);
 
@@ -86,6 +60,11 @@ static void result_error(struct fetch_state *s, fetch_result *r, int16_t error, 
 static void fill_result(struct fetch_state *s, struct fetch_item *item) {
     const struct fetch_part *part = &item->part;
     fetch_result *r = item->result;
+    k_fetch_response_responses_partitions_init(r);
+    r->partition_index = item->partition;
+    r->aborted_transactions_n = s->in.isolation_level == 0 ? -1 : 0;
+    r->preferred_read_replica = -1;
+    r->records = (struct bytes){(const uint8_t *)"", 0}; /* never null: librdkafka takes that for an error */
     if (part->error) {
         result_error(s, r, part->error, part->leader_epoch);
         return;
@@ -127,7 +106,7 @@ static enum err split_refs(struct fetch_state *s, struct wire_writer *w) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < s->item_count && from < w->ref_count; i++) {
         const struct log_read *read = s->items[i].part.read;
-        if (!read || s->items[i].result->records.p != w->refs[from].b.p || read->slice_count == 0) continue;
+        if (!read || !s->items[i].told || s->items[i].result->records.p != w->refs[from].b.p || read->slice_count == 0) continue;
         for (uint32_t k = 0; k < read->slice_count; k++)
             refs[n++] = (struct wire_ref){w->refs[from].at,
                                           {slice_data(&read->slices[k]), (int32_t)read->slices[k].len}};
@@ -140,29 +119,79 @@ static enum err split_refs(struct fetch_state *s, struct wire_writer *w) {
     return OK;
 }
 
-static void encode(struct fetch_state *s) {
-    struct request *rq = s->rq;
-    struct wire_writer *w = request_reply_begin(rq);
-    w->ref_min_bytes = SMALL_RECORDS_BYTES + 1;
-    for (uint32_t i = 0; i < s->item_count; i++)
-        if (s->items[i].owner) {
-            fill_result(s, &s->items[i]);
-            gather_small(s, &s->items[i]);
+/* Those that follow each other and are of one topic are listed together. */
+static bool same_topic(const struct fetch_item *a, const struct fetch_item *b) {
+    return uuid_eq(&a->topic_id, &b->topic_id) && (a->topic.p == b->topic.p || str_eq(a->topic, b->topic));
+}
+
+static void list_result(struct fetch_state *s, struct fetch_item *item, fetch_result *result) {
+    struct k_fetch_response_responses *t = &s->out.responses[s->out.responses_n - 1];
+    item->result = result;
+    t->partitions_n++;
+    fill_result(s, item);
+    gather_small(s, item);
+}
+
+/* False: the connection is being closed. */
+static bool list_results(struct fetch_state *s) {
+    const struct fetch_item *last = NULL;
+    size_t told = 0, topics = 0;
+    for (uint32_t i = 0; i < s->item_count; i++) {
+        const struct fetch_item *item = &s->items[i];
+        if (!item->told) continue;
+        told++;
+        topics += !last || !same_topic(last, item);
+        last = item;
+    }
+    fetch_result *results = request_alloc(s->rq, told, sizeof *results);
+    if (!results) return false;
+    s->out.responses = request_alloc(s->rq, topics, sizeof *s->out.responses);
+    if (!s->out.responses) return false;
+    last = NULL;
+    for (uint32_t i = 0; i < s->item_count; i++) {
+        struct fetch_item *item = &s->items[i];
+        if (!item->told) continue;
+        if (!last || !same_topic(last, item)) {
+            struct k_fetch_response_responses *t = &s->out.responses[s->out.responses_n++];
+            k_fetch_response_responses_init(t);
+            t->topic = item->topic;
+            t->topic_id = item->topic_id;
+            t->partitions = results;
         }
-    k_fetch_response_encode(&s->out, w, request_version(rq));
+        list_result(s, item, results++);
+        last = item;
+    }
+    return true;
+}
+
+/* What was read is lent to the answer, or given back with it. */
+static enum err lend_all(struct fetch_state *s) {
+    enum err err = OK;
+    for (uint32_t i = 0; i < s->group_count; i++) {
+        struct buf *loan = s->groups[i].loan ? fetch_loan_buf(s->groups[i].loan) : NULL;
+        if (loan && request_lend(s->rq, (struct slice){loan, 0, 0}) != OK) err = ERR_NOMEM;
+    }
+    return err;
 }
 
 static void answer(struct fetch_state *s) {
     struct request *rq = s->rq;
-    if (s->timer_used) timer_cancel(&rq->reactor->timers, &s->timer);
-    encode(s);
-    enum err err = split_refs(s, &rq->out);
-    for (uint32_t i = 0; i < s->group_count; i++) {
-        struct buf *loan = s->groups[i].loan ? fetch_loan_buf(s->groups[i].loan) : NULL;
-        if (loan && request_lend(rq, (struct slice){loan, 0, 0}) != OK) err = ERR_NOMEM;
+    if (s->no_memory) {
+        request_close(rq, "the request needs more memory than request.arena.max.bytes");
+        return;
     }
-    if (err) request_close(rq, "not enough memory for the answer");
+    if (!list_results(s)) return;
+    struct wire_writer *w = request_reply_begin(rq);
+    w->ref_min_bytes = SMALL_RECORDS_BYTES + 1;
+    k_fetch_response_encode(&s->out, w, request_version(rq));
+    if (split_refs(s, &rq->out) != OK) request_close(rq, "not enough memory for the answer");
     else request_reply(rq);
+}
+
+static void finished(struct fetch_state *s) {
+    if (s->timer_used) timer_cancel(&s->rq->reactor->timers, &s->timer);
+    if (lend_all(s) != OK) request_close(s->rq, "not enough memory for the answer");
+    else fetch_session_close(s, answer);
 }
 
 /* ---- budget ----------------------------------------------------------------------------------------- */
@@ -212,7 +241,7 @@ static void read_all(struct fetch_state *s) {
         return;
     }
     deal(s);
-    all_groups(s, fetch_group_read, answer);
+    all_groups(s, fetch_group_read, finished);
 }
 
 /* ---- waiting ------------------------------------------------------------------------------------------- */
@@ -280,27 +309,20 @@ static void plan(struct fetch_state *s) { all_groups(s, fetch_group_plan, planne
 /* ---- arrival --------------------------------------------------------------------------------------------- */
 
 static void add_item(struct fetch_state *s, const struct k_fetch_request_topics *t,
-                     const struct k_fetch_request_topics_partitions *p, fetch_result *r) {
+                     const struct k_fetch_request_topics_partitions *p) {
     struct fetch_item *item = &s->items[s->item_count++];
-    k_fetch_response_responses_partitions_init(r);
-    r->partition_index = p->partition;
-    r->aborted_transactions_n = s->in.isolation_level == 0 ? -1 : 0;
-    r->preferred_read_replica = -1;
-    r->records = (struct bytes){(const uint8_t *)"", 0}; /* never null: librdkafka takes that for an error */
-    item->result = r;
-    struct api_partition where = request_find_partition(s->rq, request_version(s->rq) >= 13, t->topic, &t->topic_id,
-                                                        p->partition);
-    if (where.error) {
-        result_error(s, r, where.error, -1);
-        s->refused = true;
-        return;
-    }
-    item->owner = where.owner;
+    bool by_id = request_version(s->rq) >= 13;
+    struct api_partition where = request_find_partition(s->rq, by_id, t->topic, &t->topic_id, p->partition);
+    item->topic = t->topic;
+    item->topic_id = t->topic_id;
+    item->partition = p->partition;
+    item->owner = where.error ? NULL : where.owner;
     item->part = (struct fetch_part){
         .plid = where.plid, .offset = p->fetch_offset, .max_bytes = p->partition_max_bytes,
         .current_leader_epoch = p->current_leader_epoch, .last_fetched_epoch = p->last_fetched_epoch,
-        .diverging_epoch = -1,
+        .diverging_epoch = -1, .leader_epoch = -1, .error = where.error,
     };
+    if (where.error) s->refused = true;
 }
 
 static bool add_items(struct fetch_state *s) {
@@ -308,49 +330,44 @@ static bool add_items(struct fetch_state *s) {
     for (int32_t i = 0; i < topics; i++) total += s->in.topics[i].partitions_n;
     s->items = request_alloc(s->rq, (size_t)total, sizeof *s->items);
     if (!s->items) return false;
-    s->out.responses = request_alloc(s->rq, (size_t)topics, sizeof *s->out.responses);
-    if (!s->out.responses) return false;
-    s->out.responses_n = topics;
-    for (int32_t i = 0; i < topics; i++) {
-        const struct k_fetch_request_topics *t = &s->in.topics[i];
-        struct k_fetch_response_responses *r = &s->out.responses[i];
-        k_fetch_response_responses_init(r);
-        r->topic = t->topic;
-        r->topic_id = t->topic_id;
-        r->partitions = request_alloc(s->rq, (size_t)t->partitions_n, sizeof *r->partitions);
-        if (!r->partitions) return false;
-        r->partitions_n = t->partitions_n;
-        for (int32_t k = 0; k < t->partitions_n; k++) add_item(s, t, &t->partitions[k], &r->partitions[k]);
-    }
+    for (int32_t i = 0; i < topics; i++)
+        for (int32_t k = 0; k < s->in.topics[i].partitions_n; k++)
+            add_item(s, &s->in.topics[i], &s->in.topics[i].partitions[k]);
     return true;
 }
 
 static bool make_groups(struct fetch_state *s) {
     struct broker *b = request_broker(s->rq);
     uint32_t *counts = request_alloc(s->rq, b->reactor_count, sizeof *counts);
-    if (!counts) return false;
+    struct fetch_group **of = counts ? request_alloc(s->rq, b->reactor_count, sizeof *of) : NULL;
+    s->groups = of ? request_alloc(s->rq, b->reactor_count, sizeof *s->groups) : NULL;
+    if (!s->groups) return false;
     for (uint32_t i = 0; i < s->item_count; i++)
         if (s->items[i].owner) counts[s->items[i].owner->index]++;
-    s->groups = request_alloc(s->rq, b->reactor_count, sizeof *s->groups);
-    if (!s->groups) return false;
     for (uint32_t i = 0; i < b->reactor_count; i++) {
         if (counts[i] == 0) continue;
-        struct fetch_group *g = &s->groups[s->group_count++];
+        struct fetch_group *g = of[i] = &s->groups[s->group_count++];
         *g = (struct fetch_group){.caller = s->rq->reactor, .owner = &b->reactors[i], .home = group_home, .request = s};
         g->parts = request_alloc(s->rq, counts[i], sizeof(struct fetch_part *));
         if (!g->parts) return false;
-        for (uint32_t k = 0; k < s->item_count; k++)
-            if (s->items[k].owner == g->owner) g->parts[g->part_count++] = &s->items[k].part;
+    }
+    for (uint32_t i = 0; i < s->item_count; i++) {
+        if (!s->items[i].owner) continue;
+        struct fetch_group *g = of[s->items[i].owner->index];
+        g->parts[g->part_count++] = &s->items[i].part;
     }
     return true;
 }
 
-/* No session was ever made, so none can be continued. */
-static bool refuse_session(struct fetch_state *s) {
-    bool full = s->in.session_epoch == SESSION_EPOCH_FINAL || s->in.session_epoch == SESSION_EPOCH_INITIAL;
-    if (full || request_version(s->rq) < 7) return false;
-    s->out.error_code = s->in.session_id == 0 ? KERR_INVALID_FETCH_SESSION_EPOCH : KERR_FETCH_SESSION_ID_NOT_FOUND;
-    return true;
+static void session_open(struct fetch_state *s) {
+    if (s->out.error_code || s->no_memory) {
+        answer(s);
+        return;
+    }
+    if (s->kind != FETCH_CONTINUED && !add_items(s)) return;
+    if (!make_groups(s)) return;
+    request_charge(s->rq);
+    plan(s);
 }
 
 void api_fetch(struct request *rq) {
@@ -362,10 +379,5 @@ void api_fetch(struct request *rq) {
     request_refresh_time(rq);
     s->min_bytes = (uint64_t)MIN((int64_t)MAX(s->in.min_bytes, 0), response_bytes_max(s));
     s->deadline_ns = rq->reactor->now_ns + MAX(s->in.max_wait_ms, 0) * 1000000LL;
-    if (refuse_session(s)) {
-        answer(s);
-        return;
-    }
-    if (!add_items(s) || !make_groups(s)) return;
-    plan(s);
+    fetch_session_open(s, session_open);
 }

@@ -17,6 +17,7 @@
 struct broker_run;
 struct image;
 struct controller;
+struct fetch_session_cache;
 struct reactor;
 
 struct broker {
@@ -46,6 +47,7 @@ struct reactor {
     struct housekeeping housekeeping;
     struct image *image;                 /* the one this reactor works with; see server/image.h */
     struct conn_set *conns;              /* server/conn.h */
+    struct fetch_session_cache *fetch_sessions; /* made by this reactor: server/fetch_session.h */
     bool busy;                           /* there is work for another turn: do not wait */
     int64_t now_ns;                      /* refreshed once a turn */
     int64_t now_ms;                      /* wall clock, once a turn */

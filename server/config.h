@@ -77,7 +77,7 @@ struct config {
     int64_t connections_max_idle_ms;
     int32_t receive_timeout_ms, send_timeout_ms, shutdown_timeout_ms;
     /* requests */
-    int32_t fetch_max_bytes;
+    int32_t fetch_max_bytes, fetch_session_slots;
     int32_t producer_id_expiration_ms;
     int32_t transaction_max_timeout_ms;
     /* groups */

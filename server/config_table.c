@@ -126,8 +126,9 @@ static const struct config_key table[] = {
     LONG("max.decompressed.batch.bytes", "67108864", 1048576, 268435456, max_decompressed_batch_bytes,
          "The largest size that a compressed batch may have when the broker must look into it. The default is lower where an eighth of "
          "memory.max.bytes, shared out over the reactors, is less."),
-    BARE("max.incremental.fetch.session.cache.slots", CONFIG_INT, "1000", 0, I32, NULL,
-         "Fetch sessions kept. " NOT_YET " Every Fetch names its partitions."),
+    INT("max.incremental.fetch.session.cache.slots", "1000", 0, I32, fetch_session_slots,
+        "Fetch sessions (KIP-227) kept, shared out over the reactors, at most 10,000 for each. Their memory is bounded, too: a 32nd of "
+        "memory.max.bytes."),
     BARE("max.request.partition.size.limit", CONFIG_INT, "2000", 1, I32, NULL,
          "Partitions that one DescribeTopicPartitions answer holds. " NOT_YET),
     INT("max.topic.partitions", "100000", 1, 10000000, max_topic_partitions, "Partitions of all topics together."),

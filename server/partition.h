@@ -152,6 +152,7 @@ struct fetch_part {
     struct log_read *read;               /* NULL: nothing; slices are lent until fetch_group_release() */
     /* private */
     struct fetch_group *group;
+    struct partition *partition;         /* as of the plan */
     struct list watch;
 };
 /* The partitions of one fetch that live on one reactor. Lives in the request until it is home. */
@@ -170,9 +171,12 @@ struct fetch_group {
     uint32_t reads_left;
     uint8_t command;
     bool away, cancel_away, watching;
+    bool planned;
+    uint64_t planned_moves;              /* of the owner's partitions, at the plan */
 };
 void fetch_group_plan(struct fetch_group *g);
-/* Comes home when enough bytes are there, a partition has an error, or after fetch_group_cancel(). */
+/* Comes home when enough bytes are there, a partition has an error, or after fetch_group_cancel(). What a plan says is
+ * up to date then, but for log starts. */
 void fetch_group_watch(struct fetch_group *g);
 /* Makes a watching group come home soon; harmless when it is on its way. */
 void fetch_group_cancel(struct fetch_group *g);

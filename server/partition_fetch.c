@@ -60,6 +60,7 @@ static void plan_part(struct fetch_group *g, struct fetch_part *part) {
     part->available_bytes = 0;
     part->leader_epoch = -1;
     part->error = find_readable(g, part, &p);
+    part->partition = p;
     if (p) part->leader_epoch = p->replica.epoch;
     if (part->error) return;
     part->error = check_divergence(p, part);
@@ -86,6 +87,13 @@ static void sum_up(struct fetch_group *g) {
 static void plan(struct fetch_group *g) {
     for (uint32_t i = 0; i < g->part_count; i++) plan_part(g, g->parts[i]);
     sum_up(g);
+    g->planned_moves = g->owner->partitions->moves;
+    g->planned = true;
+}
+
+/* Nothing that a plan depends on has changed since: no partition moved or went away. */
+static bool plan_is_fresh(const struct fetch_group *g) {
+    return g->planned && g->planned_moves == g->owner->partitions->moves;
 }
 
 /* ---- watch ---------------------------------------------------------------------------------------- */
@@ -102,14 +110,14 @@ static void watch(struct fetch_group *g) {
         list_init(&g->parts[i]->watch);
         g->parts[i]->group = g;
     }
-    plan(g);
+    if (!plan_is_fresh(g)) plan(g);
     if (satisfied(g)) {
         send_home(g);
         return;
     }
     g->watching = true;
     for (uint32_t i = 0; i < g->part_count; i++) {
-        struct partition *p = partition_find(g->owner, g->parts[i]->plid);
+        struct partition *p = g->parts[i]->partition;
         if (p) list_push_back(&p->watchers, &g->parts[i]->watch);
     }
 }
@@ -118,6 +126,7 @@ void partition_wake_watchers(struct partition *p) {
     struct list woken;
     list_init(&woken);
     struct list *node;
+    p->map->moves++;
     while ((node = list_pop_front(&p->watchers))) list_push_back(&woken, node);
     while ((node = list_pop_front(&woken))) {
         struct fetch_part *part = LIST_ENTRY(node, struct fetch_part, watch);
@@ -229,7 +238,7 @@ static void read_parts(struct fetch_group *g) {
 static void execute(struct fetch_group *g) {
     switch ((enum command)g->command) {
     case COMMAND_PLAN:
-        plan(g);
+        if (!plan_is_fresh(g)) plan(g);
         send_home(g);
         break;
     case COMMAND_WATCH: watch(g); break;

@@ -37,6 +37,7 @@ struct partition_map {
     bool wake_posted;
     struct mail wake_mail;
     bool failed_seen;
+    uint64_t moves;               /* counts what watchers are woken for, whether there are any or not */
 };
 
 struct partition *partition_find(struct reactor *r, uint64_t plid);

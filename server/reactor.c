@@ -4,6 +4,7 @@
 #include "base/trace.h"
 #include "server/broker_run.h"
 #include "server/conn.h"
+#include "server/fetch_session.h"
 #include "server/group_coordinator.h"
 #include "server/partition.h"
 
@@ -14,7 +15,8 @@ enum err reactor_init(struct reactor *r, struct io *io) {
     r->now_ns = io_mono_ns(io);
     r->now_ms = io_wall_ms(io);
     r->conns = conn_set_new(r);
-    return r->conns ? OK : ERR_NOMEM;
+    if (r->conns) r->fetch_sessions = fetch_sessions_new(r);
+    return r->fetch_sessions ? OK : ERR_NOMEM;
 }
 
 /* The order matters twice: whatever completes or arrives is handled before the appends of this turn go to
@@ -48,8 +50,10 @@ void reactor_close(struct reactor *r) {
     group_set_free(r->groups);
     partition_map_free(r->partitions);
     conn_set_free(r->conns);
+    fetch_session_cache_free(r->fetch_sessions);
     timers_free(&r->timers);
     r->groups = NULL;
     r->partitions = NULL;
     r->conns = NULL;
+    r->fetch_sessions = NULL;
 }

@@ -27,8 +27,8 @@ void request_slim(struct request *rq) {
     rq->frame = NULL;
 }
 
-/* Counts what the decoded form takes by now. */
-static void charge(struct request *rq) {
+void request_charge(struct request *rq) {
+    if (rq->arena_away) return;
     int64_t used = (int64_t)rq->frame->cap + (int64_t)rq->arena.used_bytes;
     rq->reactor->conns->used_bytes += used - rq->used_bytes;
     rq->used_bytes = used;
@@ -98,7 +98,7 @@ bool request_start(struct conn *c, struct buf *frame, uint32_t len) {
     set->request_count++;
     set->stats.requests++;
     handle(rq);
-    charge(rq);
+    request_charge(rq);
     return !c->closing;
 }
 

@@ -39,6 +39,7 @@ struct request {
     int64_t small_bytes;                 /* of them, what was given although the budget was used up */
     int64_t used_bytes;                  /* of its budget for requests: the frame and the decoded form */
     int64_t held_bytes;                  /* what it counts for in its connection */
+    bool arena_away;                     /* another reactor fills the arena: it is counted when it is back */
     void *state;                         /* the handler's, for asynchronous work; in the arena or freed by the handler */
 };
 
@@ -57,6 +58,9 @@ MUST_CHECK enum err request_lend(struct request *rq, struct slice s);
 /* A large response takes memory that its client may be slow to fetch: how many of the `wanted` bytes it may hold
  * now. Less when many are waiting to be sent; 0: try again later. The share goes back when the response is gone. */
 uint32_t request_reserve(struct request *rq, uint64_t wanted);
+
+/* Counts what the decoded form takes by now. Called after the handler, and by who makes much of it later. */
+void request_charge(struct request *rq);
 
 typedef void api_handler(struct request *rq);
 /* What is served: one row for each API in server/apis.c, the single list that ApiVersions shows,

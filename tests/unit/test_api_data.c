@@ -416,15 +416,6 @@ START_TEST(leader_epochs_are_checked) {
 }
 END_TEST
 
-START_TEST(sessions_are_not_made) {
-    struct k_fetch_response a = fetch_epochs(12, -1, -1, 0, 0, 0); /* asks for one */
-    ck_assert_int_eq(a.error_code, 0);
-    ck_assert_int_eq(a.session_id, 0);
-    ck_assert_int_eq(fetch_epochs(12, -1, -1, 0, 77, 5).error_code, KERR_FETCH_SESSION_ID_NOT_FOUND);
-    ck_assert_int_eq(fetch_epochs(12, -1, -1, 0, 77, -1).error_code, 0);
-}
-END_TEST
-
 START_TEST(a_waiting_fetch_learns_that_the_topic_is_gone) {
     struct client other;
     struct k_delete_topics_request q;
@@ -741,7 +732,6 @@ int main(void) {
     tcase_add_test(t, the_first_batch_comes_whole_and_the_rest_within_the_budget);
     tcase_add_test(t, offsets_out_of_range);
     tcase_add_test(t, leader_epochs_are_checked);
-    tcase_add_test(t, sessions_are_not_made);
     tcase_add_test(t, a_waiting_fetch_learns_that_the_topic_is_gone);
     tcase_add_test(t, a_client_that_leaves_while_it_waits_costs_nothing);
     tcase_add_test(t, sequences);
