@@ -190,6 +190,14 @@ void producers_expire(struct producers *p, int64_t now_ms, int64_t expiration_ms
     p->count = keep;
 }
 
+const struct producer *producers_next(const struct producers *p, uint32_t *at) {
+    while (*at < p->cap) {
+        const struct producer *e = &p->table[(*at)++];
+        if (e->id != -1) return e;
+    }
+    return NULL;
+}
+
 int64_t *producers_sorted_ids(const struct producers *p, uint32_t *count) {
     *count = 0;
     int64_t *ids = p->count ? malloc(p->count * sizeof *ids) : NULL;

@@ -46,6 +46,8 @@ bool producers_full(const struct producers *p);
 /* Forgets those whose last offset is below the median, but none with an open transaction. ERR_NOMEM: none. */
 MUST_CHECK enum err producers_halve(struct producers *p);
 const struct producer *producers_find(const struct producers *p, int64_t id);
+/* The next one at or behind position `*at` (begin with 0), in no order, while nothing changes; NULL: no more. */
+const struct producer *producers_next(const struct producers *p, uint32_t *at);
 /* Iteration in ascending id, for snapshots (deterministic). `ids` is malloc'ed; NULL when empty or memory is out. */
 int64_t *producers_sorted_ids(const struct producers *p, uint32_t *count);
 MUST_CHECK enum err producers_put(struct producers *p, const struct producer *entry); /* restoring */

@@ -6,10 +6,13 @@
 #include "server/image.h"
 #include "server/request.h"
 
-api_handler api_alter_configs, api_api_versions, api_create_partitions, api_create_topics, api_delete_records, api_delete_topics,
-    api_describe_cluster, api_describe_configs, api_fetch, api_find_coordinator, api_incremental_alter_configs,
-    api_init_producer_id, api_list_offsets, api_metadata, api_offset_commit, api_offset_fetch, api_offset_for_leader_epoch,
-    api_produce;
+api_handler api_alter_configs, api_alter_partition_reassignments, api_api_versions, api_create_acls,
+    api_create_partitions, api_create_topics, api_delete_acls, api_delete_records, api_delete_topics,
+    api_describe_acls, api_describe_cluster, api_describe_configs, api_describe_log_dirs, api_describe_producers,
+    api_describe_quorum, api_describe_topic_partitions, api_describe_user_scram_credentials, api_elect_leaders,
+    api_fetch, api_find_coordinator, api_incremental_alter_configs, api_init_producer_id, api_list_config_resources,
+    api_list_offsets, api_list_partition_reassignments, api_metadata, api_offset_commit, api_offset_fetch,
+    api_offset_for_leader_epoch, api_produce, api_unregister_broker, api_update_features;
 
 static inline struct broker *request_broker(const struct request *rq) { return rq->reactor->broker; }
 static inline int16_t request_version(const struct request *rq) { return rq->header.api_version; }
@@ -34,7 +37,10 @@ static inline void request_refresh_time(struct request *rq) {
 
 /* Without an authorizer everybody may do everything: bit n is operation n of Kafka's AclOperation. */
 enum { API_TOPIC_OPERATIONS = 3576, API_CLUSTER_OPERATIONS = 8096 };
-enum { API_RESOURCE_TOPIC = 2, API_RESOURCE_BROKER = 4 };
+enum {
+    API_RESOURCE_TOPIC = 2, API_RESOURCE_BROKER = 4, API_RESOURCE_BROKER_LOGGER = 8, API_RESOURCE_CLIENT_METRICS = 16,
+    API_RESOURCE_GROUP = 32,
+};
 
 /* The text form of ids: base64url, 22 characters and NUL. */
 enum { UUID_TEXT_BYTES = 23 };

@@ -3,50 +3,19 @@
  * Leader epochs are real: they are asked from the reactors that own the partitions, so the answer
  * is put together in two steps; everything from the image is copied in the first. */
 #include "proto/kafka_messages.h"
-#include "server/api.h"
-#include "server/partition.h"
+#include "server/api_partitions.h"
 
 enum { AUTO_CREATE_MAX = 100 };  /* names that one request may have created */
 
-struct metadata_state;
-struct metadata_op {                     /* what one reactor is asked */
-    struct partition_epochs ask;
-    struct metadata_state *state;
-    uint64_t *plids;
-    struct k_metadata_response_topics_partitions **targets;  /* beside the plids */
-    uint32_t count, cap;
-};
 struct metadata_state {
     struct request *rq;
     struct k_metadata_request in;
     struct k_metadata_response out;
     struct k_metadata_response_brokers self;
-    struct metadata_op *ops;             /* one for each reactor */
-    uint32_t waiting;
+    struct partition_questions questions;
     struct str create[AUTO_CREATE_MAX];
     uint32_t create_count;
 };
-
-static bool ask_epoch(struct metadata_state *s, struct metadata_op *op, uint64_t plid,
-                      struct k_metadata_response_topics_partitions *target) {
-    if (op->count == op->cap) {
-        uint32_t cap = op->cap ? op->cap * 2 : 16;
-        uint64_t *plids = request_alloc(s->rq, cap, sizeof *plids);
-        if (!plids) return false;
-        struct k_metadata_response_topics_partitions **targets = request_alloc(s->rq, cap, sizeof *targets);
-        if (!targets) return false;
-        if (op->count > 0) {
-            memcpy(plids, op->plids, op->count * sizeof *plids);
-            memcpy(targets, op->targets, op->count * sizeof *targets);
-        }
-        op->plids = plids;
-        op->targets = targets;
-        op->cap = cap;
-    }
-    op->plids[op->count] = plid;
-    op->targets[op->count++] = target;
-    return true;
-}
 
 /* What the image says about one topic. False: closing. */
 static bool fill_topic(struct metadata_state *s, struct k_metadata_response_topics *out, const struct image_topic *t) {
@@ -69,7 +38,7 @@ static bool fill_topic(struct metadata_state *s, struct k_metadata_response_topi
         memcpy(p->replica_nodes, from->replicas, (size_t)from->replica_count * sizeof *p->replica_nodes);
         p->isr_nodes = p->replica_nodes;
         p->replica_nodes_n = p->isr_nodes_n = from->replica_count;
-        if (!ask_epoch(s, &s->ops[from->owner], from->plid, p)) return false;
+        if (!partition_questions_add(&s->questions, from->owner, from->plid, p)) return false;
     }
     return true;
 }
@@ -151,7 +120,8 @@ static void fill_self(struct metadata_state *s) {
     if (s->in.include_cluster_authorized_operations) s->out.cluster_authorized_operations = API_CLUSTER_OPERATIONS;
 }
 
-static void finish(struct metadata_state *s) {
+static void finish(struct partition_questions *q) {
+    struct metadata_state *s = CONTAINER_OF(q, struct metadata_state, questions);
     struct request *rq = s->rq;
     struct wire_writer *w = request_reply_begin(rq);
     k_metadata_response_encode(&s->out, w, request_version(rq));
@@ -160,39 +130,12 @@ static void finish(struct metadata_state *s) {
 }
 
 /* "No leader: partition error 5, leader -1." So it is while the log is being made. */
-static void take_epochs(struct metadata_op *op) {
-    for (uint32_t i = 0; i < op->count; i++) {
-        struct k_metadata_response_topics_partitions *p = op->targets[i];
-        p->leader_epoch = op->ask.epochs[i];
-        if (p->leader_epoch >= 0) continue;
-        p->error_code = KERR_LEADER_NOT_AVAILABLE;
-        p->leader_id = -1;
-    }
-}
-
-static void epochs_done(struct partition_op *base) {
-    struct metadata_op *op = CONTAINER_OF(base, struct metadata_op, ask.op);
-    take_epochs(op);
-    if (--op->state->waiting == 0) finish(op->state);
-}
-
-static bool ask_epochs(struct metadata_state *s) {
-    struct broker *b = request_broker(s->rq);
-    for (uint32_t i = 0; i < b->reactor_count; i++) {
-        struct metadata_op *op = &s->ops[i];
-        if (op->count == 0) continue;
-        op->state = s;
-        op->ask = (struct partition_epochs){
-            .op = {.caller = s->rq->reactor, .owner = &b->reactors[i], .done = epochs_done}, .count = op->count,
-            .plids = op->plids,
-        };
-        op->ask.epochs = request_alloc(s->rq, op->count, sizeof *op->ask.epochs);
-        if (!op->ask.epochs) return false;
-        s->waiting++;
-    }
-    for (uint32_t i = 0; i < b->reactor_count; i++)
-        if (s->ops[i].count > 0) partition_epochs(&s->ops[i].ask);
-    return true;
+static void take_epoch(void *target, const struct partition_fact *fact) {
+    struct k_metadata_response_topics_partitions *p = target;
+    p->leader_epoch = fact->leader_epoch;
+    if (p->leader_epoch >= 0) return;
+    p->error_code = KERR_LEADER_NOT_AVAILABLE;
+    p->leader_id = -1;
 }
 
 void api_metadata(struct request *rq) {
@@ -201,9 +144,8 @@ void api_metadata(struct request *rq) {
     s->rq = rq;
     if (!request_decoded(rq, k_metadata_request_decode(&s->in, &rq->body, request_version(rq)))) return;
     k_metadata_response_init(&s->out);
-    s->ops = request_alloc(rq, request_broker(rq)->reactor_count, sizeof *s->ops);
-    if (!s->ops) return;
+    s->questions = (struct partition_questions){.answer = take_epoch, .done = finish};
+    if (!partition_questions_init(&s->questions, rq)) return;
     fill_self(s);
-    if (!fill_topics(s) || !ask_epochs(s)) return;
-    if (s->waiting == 0) finish(s);
+    if (fill_topics(s)) partition_questions_send(&s->questions);
 }

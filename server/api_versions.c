@@ -13,6 +13,28 @@ static bool software_name_ok(struct str s) {
     return s.len > 0;
 }
 
+/* Levels come with an epoch that grows: the metadata offset. Before version 4 a feature that can be off may not be listed. */
+static bool fill_features(struct request *rq, struct k_api_versions_response *m, int16_t version) {
+    uint32_t count;
+    const struct feature *features = features_table(&count);
+    const struct image *im = request_image(rq);
+    m->supported_features = request_alloc(rq, count, sizeof *m->supported_features);
+    if (!m->supported_features) return false;
+    m->finalized_features = request_alloc(rq, count, sizeof *m->finalized_features);
+    if (!m->finalized_features) return false;
+    for (uint32_t i = 0; i < count; i++) {
+        struct str name = str_from(features[i].name);
+        int16_t level = im->feature_levels[i];
+        if (version >= 4 || features[i].min > 0)
+            m->supported_features[m->supported_features_n++] =
+                (struct k_api_versions_response_supported_features){name, features[i].min, features[i].max};
+        if (level > 0)
+            m->finalized_features[m->finalized_features_n++] = (struct k_api_versions_response_finalized_features){name, level, level};
+    }
+    m->finalized_features_epoch = (int64_t)im->metadata_end;
+    return true;
+}
+
 static void reply(struct request *rq, int16_t error, bool keys, int16_t version) {
     struct k_api_versions_response m;
     k_api_versions_response_init(&m);
@@ -30,6 +52,7 @@ static void reply(struct request *rq, int16_t error, bool keys, int16_t version)
             };
         }
     }
+    if (!error && version >= 3 && !fill_features(rq, &m, version)) return;
     struct wire_writer *w = request_reply_begin(rq);
     k_api_versions_response_encode(&m, w, version);
     request_reply(rq);

@@ -293,6 +293,16 @@ static const char *origin_of(const struct config_builder *b, const char *name) {
     return b->origins[i] ? b->origins[i] : "default";
 }
 
+/* malloc'ed; NULL: errno. */
+static char *absolute_path(const char *dir) {
+    if (dir[0] == '/') return strdup(dir);
+    while (dir[0] == '.' && dir[1] == '/') dir += 2;
+    char *here = getcwd(NULL, 0), *path = NULL;
+    if (here && asprintf(&path, "%s/%s", here[1] ? here : "", dir) < 0) path = NULL;
+    free(here);
+    return path;
+}
+
 static enum err data_dir_fill(const struct config_builder *b, struct config *c, char *why, size_t why_len) {
     const char *dirs = config_value(c, "log.dirs")->text, *dir = config_value(c, "log.dir")->text;
     c->data_dir = dirs ? dirs : dir ? dir : "./varve-data";
@@ -300,7 +310,8 @@ static enum err data_dir_fill(const struct config_builder *b, struct config *c, 
     if (strchr(c->data_dir, ',')) return refuse(why, why_len, "%s: log.dirs: only one data directory is supported", origin);
     if (!c->data_dir[0]) return refuse(why, why_len, "%s: the data directory is empty", origin);
     if (strlen(c->data_dir) > 3000) return refuse(why, why_len, "%s: the data directory's name is too long", origin);
-    return OK;
+    c->data_path = absolute_path(c->data_dir);
+    return c->data_path ? OK : refuse(why, why_len, "%s: the path of the data directory cannot be told: %s", origin, strerrordesc_np(errno));
 }
 
 void config_machine_memory(struct config_builder *b, int64_t bytes) { b->machine_bytes = bytes; }
@@ -350,5 +361,6 @@ void config_free(struct config *c) {
         if (c->values[i].source != CONFIG_DEFAULT) free((char *)c->values[i].text);
     free(c->values);
     free(c->derived);
+    free(c->data_path);
     memset(c, 0, sizeof *c);
 }

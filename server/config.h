@@ -60,6 +60,7 @@ struct config {
     uint32_t listener_count;
     bool allow_insecure;
     const char *data_dir;
+    char *data_path;              /* the same as an absolute path, for clients; owned */
     /* topics */
     bool auto_create_topics, delete_topic;
     int32_t num_partitions, default_replication_factor;
@@ -78,6 +79,7 @@ struct config {
     int32_t receive_timeout_ms, send_timeout_ms, shutdown_timeout_ms;
     /* requests */
     int32_t fetch_max_bytes, fetch_session_slots;
+    int32_t describe_partitions_max;
     int32_t producer_id_expiration_ms;
     int32_t transaction_max_timeout_ms;
     /* groups */

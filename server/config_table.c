@@ -129,8 +129,8 @@ static const struct config_key table[] = {
     INT("max.incremental.fetch.session.cache.slots", "1000", 0, I32, fetch_session_slots,
         "Fetch sessions (KIP-227) kept, shared out over the reactors, at most 10,000 for each. Their memory is bounded, too: a 32nd of "
         "memory.max.bytes."),
-    BARE("max.request.partition.size.limit", CONFIG_INT, "2000", 1, I32, NULL,
-         "Partitions that one DescribeTopicPartitions answer holds. " NOT_YET),
+    INT("max.request.partition.size.limit", "2000", 1, I32, describe_partitions_max,
+        "The most partitions that one DescribeTopicPartitions answer holds; clients ask for the rest."),
     INT("max.topic.partitions", "100000", 1, 10000000, max_topic_partitions, "Partitions of all topics together."),
     LONG("memory.max.bytes", "0", 0, I64, memory_max_bytes,
          "The memory that the broker plans with; the defaults of the budgets below are parts of it, and settings whose sum is larger are "

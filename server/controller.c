@@ -446,7 +446,22 @@ enum err controller_set_next_producer_id(struct controller_edit *e, int64_t next
     return add(e, &r);
 }
 
+enum err controller_set_feature(struct controller_edit *e, const struct feature *feature, int16_t level) {
+    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
+    Varve__Metadata__Feature m = VARVE__METADATA__FEATURE__INIT;
+    m.name = (char *)feature->name;
+    m.level = level;
+    r.kind_case = VARVE__METADATA__RECORD__KIND_FEATURE;
+    r.feature = &m;
+    return add(e, &r);
+}
+
 /* ---- coming and going -------------------------------------------------------------------------------- */
+
+uint64_t controller_metadata_plid(const struct controller *c, uint32_t *owner) {
+    *owner = c->partition.owner;
+    return c->partition.plid;
+}
 
 static void find_metadata_log(struct controller *c) {
     for (uint32_t i = 0; i < c->broker->reactor_count; i++) {

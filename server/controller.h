@@ -19,6 +19,7 @@
 #define METADATA_TOPIC "__cluster_metadata"
 
 struct controller;
+struct feature;
 struct image;
 
 /* Made on the thread that opens the broker: after log_store_attach() and partition_map_new() of
@@ -35,6 +36,9 @@ void controller_stop(struct controller *c);
 /* After all reactors have stopped: frees the controller and the images. */
 void controller_free(struct controller *c);
 
+/* Where the metadata log is (DescribeQuorum). Once the broker is ready: any thread. */
+uint64_t controller_metadata_plid(const struct controller *c, uint32_t *owner);
+
 /* The records of one change while it is being made. */
 struct controller_edit;
 const struct image *controller_edit_image(const struct controller_edit *e); /* the newest, all durable */
@@ -50,6 +54,8 @@ enum err controller_remove_topic(struct controller_edit *e, const struct uuid *t
 enum err controller_set_config(struct controller_edit *e, int8_t resource_type, struct str resource_name,
                                struct str key, struct str value); /* a null value removes */
 enum err controller_set_next_producer_id(struct controller_edit *e, int64_t next);
+
+enum err controller_set_feature(struct controller_edit *e, const struct feature *feature, int16_t level);
 
 enum { CONTROLLER_CHANGE_RECORDS_MAX = 20000, CONTROLLER_QUEUE_MAX = 4096 };
 

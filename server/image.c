@@ -218,7 +218,13 @@ static bool grow(void *list, uint32_t count, uint32_t *cap, size_t size) {
     return true;
 }
 
-struct image *image_new_empty(void) { return calloc(1, sizeof(struct image)); }
+struct image *image_new_empty(void) {
+    struct image *im = calloc(1, sizeof *im);
+    uint32_t count;
+    const struct feature *features = features_table(&count);
+    for (uint32_t i = 0; im && i < count; i++) im->feature_levels[i] = features[i].initial;
+    return im;
+}
 
 static void image_free_arrays(struct image *im) {
     free(im->by_name);
@@ -242,6 +248,7 @@ struct image_edit *image_edit_begin(const struct broker *b, const struct image *
     im->metadata_end = base->metadata_end;
     im->topic_count = base->topic_count;
     im->next_producer_id = base->next_producer_id;
+    memcpy(im->feature_levels, base->feature_levels, sizeof im->feature_levels);
     im->partition_count = base->partition_count;
     im->by_name = malloc(e->topic_cap * sizeof(void *));
     im->by_id = malloc(e->topic_cap * sizeof(void *));
@@ -447,6 +454,14 @@ static enum err apply_config(struct image_edit *e, const Varve__Metadata__Config
     return add_change(e, IMAGE_TOPIC_CONFIGURED, t, -1);
 }
 
+/* A level that is not known here was set by a later version. */
+static enum err apply_feature(struct image_edit *e, const Varve__Metadata__Feature *m) {
+    const struct feature *f = feature_find(str_from(m->name));
+    if (!f || m->level < 0 || m->level > f->max || (m->level != 0 && m->level < f->min)) return ERR_UNSUPPORTED;
+    e->next->feature_levels[feature_index(f)] = (int16_t)m->level;
+    return OK;
+}
+
 static enum err apply(struct image_edit *e, uint64_t metadata_offset, const Varve__Metadata__Record *r) {
     switch (r->kind_case) {
     case VARVE__METADATA__RECORD__KIND_TOPIC: return apply_topic(e, r->topic);
@@ -457,6 +472,7 @@ static enum err apply(struct image_edit *e, uint64_t metadata_offset, const Varv
         if (r->producer_ids->next < e->next->next_producer_id) return ERR_CORRUPT;
         e->next->next_producer_id = r->producer_ids->next;
         return OK;
+    case VARVE__METADATA__RECORD__KIND_FEATURE: return apply_feature(e, r->feature);
     default: return ERR_UNSUPPORTED;
     }
 }

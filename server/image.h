@@ -12,6 +12,7 @@
 #include "base/bytes.h"
 #include "base/err.h"
 #include "server/broker.h"
+#include "server/features.h"
 #include "server/topic_config.h"
 
 struct image_config { char *name, *value; };       /* one override; NUL-terminated */
@@ -45,6 +46,7 @@ struct image_change {
 };
 
 struct image {
+    int16_t feature_levels[FEATURES_MAX];          /* in the order of features_table() */
     uint64_t metadata_end;                         /* metadata offsets below it are applied */
     uint64_t edition;                              /* counts images of this process */
     uint32_t topic_count;

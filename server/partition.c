@@ -484,12 +484,38 @@ bool partition_retain(struct reactor *r, uint64_t plid, bool hold_time) {
     return true;
 }
 
-static void epochs_start(struct partition_op *base) {
-    struct partition_epochs *op = CONTAINER_OF(base, struct partition_epochs, op);
+static void facts_start(struct partition_op *base) {
+    struct partition_facts *op = CONTAINER_OF(base, struct partition_facts, op);
     for (uint32_t i = 0; i < op->count; i++) {
-        struct partition *p = partition_find(base->owner, op->plids[i]);
-        op->epochs[i] = p ? p->replica.epoch : -1;
+        const struct partition *p = partition_find(base->owner, op->plids[i]);
+        op->facts[i] = (struct partition_fact){.leader_epoch = -1};
+        if (p) op->facts[i] = (struct partition_fact){p->replica.epoch, p->log->end, partition_bound(p), p->log->size_bytes};
     }
     partition_op_finish(base, KERR_NONE);
 }
-void partition_epochs(struct partition_epochs *op) { partition_op_send(&op->op, epochs_start); }
+void partition_facts(struct partition_facts *op) { partition_op_send(&op->op, facts_start); }
+
+static void producers_start(struct partition_op *base) {
+    struct partition_producers *op = CONTAINER_OF(base, struct partition_producers, op);
+    const struct partition *p = partition_find(base->owner, base->plid);
+    op->list = NULL;
+    op->count = 0;
+    if (!p || p->log->producers.count == 0) {
+        partition_op_finish(base, p ? KERR_NONE : KERR_NOT_LEADER_OR_FOLLOWER);
+        return;
+    }
+    op->list = malloc(p->log->producers.count * sizeof *op->list);
+    if (!op->list) {
+        partition_op_finish(base, KERR_KAFKA_STORAGE_ERROR);
+        return;
+    }
+    uint32_t at = 0;
+    const struct producer *e;
+    while ((e = producers_next(&p->log->producers, &at)))
+        op->list[op->count++] = (struct partition_producer){
+            e->id, e->last_timestamp_ms, e->txn_first_offset, e->epoch,
+            e->count > 0 ? e->window[e->count - 1].last_sequence : -1, e->coordinator_epoch,
+        };
+    partition_op_finish(base, KERR_NONE);
+}
+void partition_producers(struct partition_producers *op) { partition_op_send(&op->op, producers_start); }

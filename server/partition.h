@@ -123,14 +123,28 @@ void partition_delete_records(struct partition_delete_records *op);
 /* Retention of one partition, if metadata has claimed it; false: it is not here. The owner's thread. */
 bool partition_retain(struct reactor *r, uint64_t plid, bool hold_time);
 
-/* Leader epochs of many partitions of one reactor (Metadata). */
-struct partition_epochs {
+/* What is known of many partitions of one reactor (Metadata, DescribeLogDirs, DescribeQuorum; server/api_partitions.h). */
+struct partition_fact {
+    int32_t leader_epoch;                /* -1: the log is not here; the rest is 0 then */
+    int64_t end, high_watermark;
+    uint64_t size_bytes;                 /* of all batches */
+};
+struct partition_facts {
     struct partition_op op;              /* plid unused */
     uint32_t count;
     const uint64_t *plids;
-    int32_t *epochs;                     /* out: -1 unknown */
+    struct partition_fact *facts;        /* out, one for each plid */
 };
-void partition_epochs(struct partition_epochs *op);
+void partition_facts(struct partition_facts *op);
+
+/* The idempotent producers that one partition remembers (DescribeProducers). */
+struct partition_producer { int64_t id, last_timestamp_ms, txn_first_offset; int32_t epoch, last_sequence, coordinator_epoch; };
+struct partition_producers {
+    struct partition_op op;
+    struct partition_producer *list;     /* out: malloc'ed, the caller frees it; NULL when there are none */
+    uint32_t count;
+};
+void partition_producers(struct partition_producers *op);
 
 /* ---- fetch ---- */
 /* One partition of a fetch. Planned first; the caller deals out `budget`, then it is read. */

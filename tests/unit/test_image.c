@@ -68,6 +68,16 @@ static enum err set_next_id(struct image_edit *e, int64_t next) {
     return apply(e, &r);
 }
 
+static enum err set_feature(struct image_edit *e, const char *name, int32_t level) {
+    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
+    Varve__Metadata__Feature m = VARVE__METADATA__FEATURE__INIT;
+    m.name = (char *)name;
+    m.level = level;
+    r.kind_case = VARVE__METADATA__RECORD__KIND_FEATURE;
+    r.feature = &m;
+    return apply(e, &r);
+}
+
 static struct image_edit *begin(void) {
     struct image_edit *e = image_edit_begin(&broker, im);
     ck_assert_ptr_nonnull(e);
@@ -104,6 +114,23 @@ START_TEST(topics_are_found_by_name_and_id) {
     ck_assert_ptr_null(image_topic_by_id(im, &unknown));
     for (uint32_t i = 1; i < im->topic_count; i++)
         ck_assert_int_lt(strcmp(im->by_name[i - 1]->name, im->by_name[i]->name), 0);
+}
+END_TEST
+
+START_TEST(levels_of_features_are_those_that_are_known) {
+    uint32_t count;
+    const struct feature *features = features_table(&count);
+    struct image_edit *e = begin();
+    for (uint32_t i = 0; i < count; i++) {
+        ck_assert_int_eq(im->feature_levels[i], features[i].initial);
+        ck_assert_int_eq(set_feature(e, features[i].name, features[i].max + 1), ERR_UNSUPPORTED); /* a later version wrote it */
+        ck_assert_int_eq(set_feature(e, features[i].name, -1), ERR_UNSUPPORTED);
+        ck_assert_int_eq(set_feature(e, features[i].name, features[i].min), OK);
+    }
+    ck_assert_int_eq(set_feature(e, "from.the.future", 1), ERR_UNSUPPORTED);
+    end(e);
+    end(begin()); /* the next image has them too */
+    for (uint32_t i = 0; i < count; i++) ck_assert_int_eq(im->feature_levels[i], features[i].min);
 }
 END_TEST
 
@@ -231,6 +258,7 @@ int main(void) {
     TCase *t = tcase_create("all");
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_test(t, topics_are_found_by_name_and_id);
+    tcase_add_test(t, levels_of_features_are_those_that_are_known);
     tcase_add_test(t, names_that_differ_in_dots_only_collide);
     tcase_add_test(t, records_that_contradict_are_refused);
     tcase_add_test(t, an_edit_shares_what_it_leaves_alone);

@@ -1,0 +1,183 @@
+/* api_cluster.c - the cluster seen by its administrator: DescribeQuorum (KIP-595), UnregisterBroker (KIP-500),
+ * ListConfigResources (KIP-1142). */
+#include "proto/kafka_messages.h"
+#include "server/api.h"
+#include "server/controller.h"
+#include "server/partition.h"
+
+/* ---- DescribeQuorum: the metadata log has one voter ------------------------------------------------------- */
+
+struct quorum_state {
+    struct request *rq;
+    struct k_describe_quorum_response out;
+    struct k_describe_quorum_response_topics topic;
+    struct k_describe_quorum_response_topics_partitions partition;
+    struct k_describe_quorum_response_replica_state voter;
+    struct k_describe_quorum_response_nodes node;
+    struct k_describe_quorum_response_nodes_listeners listener;
+    struct partition_facts ask;
+    struct partition_fact fact;
+    uint64_t plid;
+};
+
+static void quorum_reply(struct request *rq, const struct k_describe_quorum_response *out) {
+    struct wire_writer *w = request_reply_begin(rq);
+    k_describe_quorum_response_encode(out, w, request_version(rq));
+    request_reply(rq);
+}
+
+static void quorum_done(struct partition_op *base) {
+    struct quorum_state *s = CONTAINER_OF(base, struct quorum_state, ask.op);
+    s->partition.leader_epoch = s->fact.leader_epoch;
+    s->partition.high_watermark = s->fact.high_watermark;
+    s->voter.log_end_offset = s->fact.end;
+    quorum_reply(s->rq, &s->out);
+}
+
+static void quorum_fill(struct quorum_state *s) {
+    struct broker *b = request_broker(s->rq);
+    int16_t version = request_version(s->rq);
+    int32_t port = 0;
+    k_describe_quorum_response_topics_init(&s->topic);
+    k_describe_quorum_response_topics_partitions_init(&s->partition);
+    k_describe_quorum_response_replica_state_init(&s->voter);
+    s->voter.replica_id = s->partition.leader_id = b->config.node_id;
+    if (version >= 2) s->voter.replica_directory_id = *log_store_incarnation(b->store);
+    s->voter.last_fetch_timestamp = s->voter.last_caught_up_timestamp = s->rq->reactor->now_ms; /* the leader itself */
+    s->partition.error_message = STR_NULL;
+    s->partition.current_voters = &s->voter;
+    s->partition.current_voters_n = 1;
+    s->topic.topic_name = STR_LIT(METADATA_TOPIC);
+    s->topic.partitions = &s->partition;
+    s->topic.partitions_n = 1;
+    s->out.error_message = STR_NULL;
+    s->out.topics = &s->topic;
+    s->out.topics_n = 1;
+    if (version < 2) return;
+    request_advertised(s->rq, &s->listener.host, &port);
+    s->listener.name = str_from(b->config.listeners[0].name);
+    s->listener.port = (uint16_t)port;
+    s->node.node_id = b->config.node_id;
+    s->node.listeners = &s->listener;
+    s->node.listeners_n = 1;
+    s->out.nodes = &s->node;
+    s->out.nodes_n = 1;
+}
+
+/* Anything but the one partition of the metadata log: each gets the error. */
+static bool quorum_refuse(struct quorum_state *s, const struct k_describe_quorum_request *m) {
+    int32_t n = MAX(m->topics_n, 0);
+    s->out.error_message = STR_NULL;
+    s->out.topics = request_alloc(s->rq, (size_t)n, sizeof *s->out.topics);
+    if (!s->out.topics) return false;
+    s->out.topics_n = n;
+    for (int32_t i = 0; i < n; i++) {
+        struct k_describe_quorum_response_topics *t = &s->out.topics[i];
+        k_describe_quorum_response_topics_init(t);
+        t->topic_name = m->topics[i].topic_name;
+        int32_t count = MAX(m->topics[i].partitions_n, 0);
+        t->partitions = request_alloc(s->rq, (size_t)count, sizeof *t->partitions);
+        if (!t->partitions) return false;
+        t->partitions_n = count;
+        for (int32_t k = 0; k < count; k++) {
+            k_describe_quorum_response_topics_partitions_init(&t->partitions[k]);
+            t->partitions[k].partition_index = m->topics[i].partitions[k].partition_index;
+            t->partitions[k].error_code = KERR_UNKNOWN_TOPIC_OR_PARTITION;
+            t->partitions[k].error_message = STR_LIT("This server does not host this topic-partition.");
+        }
+    }
+    return true;
+}
+
+void api_describe_quorum(struct request *rq) {
+    struct k_describe_quorum_request m;
+    struct quorum_state *s = request_alloc(rq, 1, sizeof *s);
+    if (!s) return;
+    s->rq = rq;
+    if (!request_decoded(rq, k_describe_quorum_request_decode(&m, &rq->body, request_version(rq)))) return;
+    k_describe_quorum_response_init(&s->out);
+    bool valid = m.topics_n == 1 && str_is(m.topics[0].topic_name, METADATA_TOPIC) && m.topics[0].partitions_n == 1 &&
+                 m.topics[0].partitions[0].partition_index == 0;
+    if (!valid) {
+        if (quorum_refuse(s, &m)) quorum_reply(rq, &s->out);
+        return;
+    }
+    uint32_t owner;
+    quorum_fill(s);
+    s->plid = controller_metadata_plid(request_broker(rq)->controller, &owner);
+    s->ask = (struct partition_facts){
+        .op = {.caller = rq->reactor, .owner = &request_broker(rq)->reactors[owner], .done = quorum_done}, .count = 1, .plids = &s->plid,
+        .facts = &s->fact,
+    };
+    partition_facts(&s->ask);
+}
+
+/* ---- UnregisterBroker -------------------------------------------------------------------------------------- */
+
+void api_unregister_broker(struct request *rq) {
+    struct k_unregister_broker_request m;
+    struct k_unregister_broker_response out;
+    if (!request_decoded(rq, k_unregister_broker_request_decode(&m, &rq->body, request_version(rq)))) return;
+    k_unregister_broker_response_init(&out);
+    bool self = m.broker_id == request_broker(rq)->config.node_id;
+    out.error_code = self ? KERR_INVALID_REQUEST : KERR_BROKER_ID_NOT_REGISTERED;
+    out.error_message = self ? request_printf(rq, "Broker ID %d is this broker, the only one of its cluster", m.broker_id)
+                             : request_printf(rq, "Broker ID %d is not currently registered", m.broker_id);
+    struct wire_writer *w = request_reply_begin(rq);
+    k_unregister_broker_response_encode(&out, w, request_version(rq));
+    request_reply(rq);
+}
+
+/* ---- ListConfigResources ------------------------------------------------------------------------------------ */
+
+typedef struct k_list_config_resources_response_config_resources resource;
+
+static const int8_t resource_types[] = {
+    API_RESOURCE_TOPIC, API_RESOURCE_BROKER, API_RESOURCE_BROKER_LOGGER, API_RESOURCE_CLIENT_METRICS, API_RESOURCE_GROUP,
+};
+
+static bool type_known(int8_t type) {
+    for (size_t i = 0; i < ARRAY_LEN(resource_types); i++)
+        if (resource_types[i] == type) return true;
+    return false;
+}
+
+static bool type_asked(const struct k_list_config_resources_request *m, int8_t type) {
+    if (m->resource_types_n <= 0) return true;
+    for (int32_t i = 0; i < m->resource_types_n; i++)
+        if (m->resource_types[i] == type) return true;
+    return false;
+}
+
+/* Version 0 lists client metrics only, of which there are none; nor are there configs of groups. */
+static bool resources_list(struct request *rq, const struct k_list_config_resources_request *m,
+                           struct k_list_config_resources_response *out) {
+    const struct image *im = request_image(rq);
+    out->config_resources = request_alloc(rq, im->topic_count + ARRAY_LEN(resource_types), sizeof *out->config_resources);
+    if (!out->config_resources) return false;
+    if (request_version(rq) == 0) return true;
+    struct str self = request_printf(rq, "%d", request_broker(rq)->config.node_id);
+    for (size_t i = 0; i < ARRAY_LEN(resource_types); i++) {
+        int8_t type = resource_types[i];
+        if (!type_asked(m, type)) continue;
+        if (type == API_RESOURCE_BROKER || type == API_RESOURCE_BROKER_LOGGER)
+            out->config_resources[out->config_resources_n++] = (resource){self, type};
+        for (uint32_t k = 0; type == API_RESOURCE_TOPIC && k < im->topic_count; k++)
+            out->config_resources[out->config_resources_n++] =
+                (resource){{im->by_name[k]->name, im->by_name[k]->name_len}, type}; /* encoded in this turn */
+    }
+    return true;
+}
+
+void api_list_config_resources(struct request *rq) {
+    struct k_list_config_resources_request m;
+    struct k_list_config_resources_response out;
+    if (!request_decoded(rq, k_list_config_resources_request_decode(&m, &rq->body, request_version(rq)))) return;
+    k_list_config_resources_response_init(&out);
+    for (int32_t i = 0; i < m.resource_types_n; i++)
+        if (!type_known(m.resource_types[i])) out.error_code = KERR_UNSUPPORTED_VERSION;
+    if (!out.error_code && !resources_list(rq, &m, &out)) return;
+    struct wire_writer *w = request_reply_begin(rq);
+    k_list_config_resources_response_encode(&out, w, request_version(rq));
+    request_reply(rq);
+}
