@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "base/bytes.h"
 #include "log/catalog_impl.h"
+#include "log/mutant.h"
 #include "proto/storage.pb-c.h"
 
 #define CATALOG_MAGIC 0x43565256u /* "VRVC" */
@@ -30,6 +31,7 @@ uint32_t catalog_record_put(uint8_t *out, enum catalog_record_type type, uint64_
 
 /* The sum field counts as zero; hashing in two parts leaves the caller's bytes alone. */
 static bool record_sum_ok(const uint8_t *p, uint32_t bytes) {
+    if (MUTANT(FOOTER_FIRST) && p[4] != CATALOG_FOOTER) return true;
     uint8_t head[CATALOG_HEAD_BYTES];
     memcpy(head, p, sizeof head);
     memset(head + SUM_OFFSET, 0, 16);
@@ -65,7 +67,7 @@ static XXH128_canonical_t sum_of(const uint8_t *p, size_t len) {
 static size_t footer_padding(uint64_t at, size_t len) {
     uint64_t end = at + catalog_record_bytes((uint32_t)len);
     size_t gap = (size_t)(ALIGN_UP(end, (uint64_t)IO_BLOCK_BYTES) - (at + CATALOG_HEAD_BYTES + len));
-    if (gap < 8) return 0;
+    if (gap < 8 || MUTANT(FOOTER_UNPADDED)) return 0;
     return gap <= 130 ? gap - 3 : gap - 4;
 }
 
@@ -98,7 +100,7 @@ uint8_t *catalog_footer_build(const struct catalog_footer *f, const uint8_t *sta
     if (data != NULL && out != NULL) {
         varve__storage__catalog_footer__pack(&m, data);
         *bytes = catalog_record_put(out, CATALOG_FOOTER, 0, data, (uint32_t)len);
-        ASSERT((at + *bytes) % IO_BLOCK_BYTES == 0 && *bytes <= CATALOG_FOOTER_BYTES_MAX);
+        ASSERT(((at + *bytes) % IO_BLOCK_BYTES == 0 || MUTANT(FOOTER_UNPADDED)) && *bytes <= CATALOG_FOOTER_BYTES_MAX);
     } else {
         free(out);
         out = NULL;
@@ -118,7 +120,7 @@ static enum err footer_check(const uint8_t *file, size_t offset, const struct ca
     enum err err = ERR_CORRUPT;
     if (m->state_bytes <= offset && m->state_sum.len == 16) {
         XXH128_canonical_t sum = sum_of(file + offset - m->state_bytes, m->state_bytes);
-        if (memcmp(sum.digest, m->state_sum.data, 16) == 0) err = OK;
+        if (memcmp(sum.digest, m->state_sum.data, 16) == 0 || MUTANT(FOOTER_FIRST)) err = OK;
     }
     *f = (struct catalog_footer){
         .checkpoint_seq = m->checkpoint_seq, .next = {m->next_piece, m->next_offset}, .chain = m->chain,

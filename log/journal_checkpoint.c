@@ -10,6 +10,7 @@
 #include "base/assert.h"
 #include "base/trace.h"
 #include "log/journal_impl.h"
+#include "log/mutant.h"
 
 static void cut_deliver(struct mail *m) {
     struct shard_port *p = CONTAINER_OF(m, struct shard_port, cut_mail);
@@ -27,7 +28,7 @@ static void done_deliver(struct mail *m) {
 }
 
 void journal_checkpoint_begin(struct journal *j) {
-    struct checkpoint *ck = &j->ck;
+    struct journal_ck *ck = &j->ck;
     if (ck->phase != CHECKPOINT_NONE || j->shards_attached < j->cfg.shards || j->mailbox == NULL || j->err != OK) return;
     ck->phase = CHECKPOINT_CUTTING;
     ck->cuts_missing = j->cfg.shards;
@@ -92,7 +93,7 @@ void journal_checkpoint_took_cut(struct journal *j) {
 }
 
 void journal_checkpoint_seal_if_cut(struct journal *j) {
-    struct checkpoint *ck = &j->ck;
+    struct journal_ck *ck = &j->ck;
     if (ck->phase != CHECKPOINT_CUTTING || ck->cuts_missing > 0) return;
     ck->phase = CHECKPOINT_SEALED;
     ck->seq = j->next_seq - 1;
@@ -106,7 +107,7 @@ void journal_checkpoint_seal_if_cut(struct journal *j) {
 /* ---- C2 is the shards' ------------------------------------------------------------------------- */
 
 void journal_checkpoint_durable(struct journal *j) {
-    struct checkpoint *ck = &j->ck;
+    struct journal_ck *ck = &j->ck;
     if (ck->phase != CHECKPOINT_SEALED || j->durable_seq < ck->seq || j->err != OK) return;
     if (j->done.head != NULL) return; /* shards learn first that their slices are durable */
     ck->phase = CHECKPOINT_FLUSHING;
@@ -125,7 +126,7 @@ static void states_free(struct journal_state *v, uint32_t count) {
 }
 
 /* Moves the shard's states to the end of the checkpoint's. */
-static enum err gather(struct checkpoint *ck, struct journal_states *states) {
+static enum err gather(struct journal_ck *ck, struct journal_states *states) {
     if (ck->states == NULL) {
         ck->states = states->v;
         ck->state_count = states->count;
@@ -147,7 +148,7 @@ static void commit(struct journal *j);
 static void flushed_deliver(struct mail *m) {
     struct journal_states *states = CONTAINER_OF(m, struct journal_states, mail);
     struct journal *j = states->journal;
-    struct checkpoint *ck = &j->ck;
+    struct journal_ck *ck = &j->ck;
     if (j->err != OK || states->err != OK) {
         states_free(states->v, states->count);
         states->v = NULL;
@@ -173,7 +174,7 @@ void journal_checkpoint_flushed(struct journal *j, struct journal_states *states
 /* ---- C3, C4 --------------------------------------------------------------------------------- */
 
 static void complete(struct journal *j) {
-    struct checkpoint *ck = &j->ck;
+    struct journal_ck *ck = &j->ck;
     struct checkpoint_waiter *waiters = ck->waiters;
     ck->waiters = NULL;
     states_free(ck->states, ck->state_count);
@@ -217,8 +218,9 @@ static void committed(void *ctx, enum err err) {
 }
 
 static void commit(struct journal *j) {
-    struct checkpoint *ck = &j->ck;
+    struct journal_ck *ck = &j->ck;
     ck->phase = CHECKPOINT_COMMITTING;
+    if (MUTANT(FREE_EARLY)) journal_pieces_release(j, ck->seq);
     struct catalog_footer f = {
         .checkpoint_seq = ck->seq, .next = ck->next, .chain = ck->chain,
         .durable_seq = j->cfg.fsync_never ? ck->seq : j->durable_seq,
@@ -239,7 +241,7 @@ void journal_retry_timer(struct timer *t) {
 /* ---- failure ----------------------------------------------------------------------------------- */
 
 void journal_checkpoint_fail(struct journal *j) {
-    struct checkpoint *ck = &j->ck;
+    struct journal_ck *ck = &j->ck;
     struct checkpoint_waiter *now = ck->waiters, *next = ck->next_waiters;
     ck->waiters = ck->next_waiters = NULL;
     call_waiters(now, j->err);
@@ -247,7 +249,7 @@ void journal_checkpoint_fail(struct journal *j) {
 }
 
 void journal_checkpoint_free(struct journal *j) {
-    struct checkpoint *ck = &j->ck;
+    struct journal_ck *ck = &j->ck;
     while (ck->waiters != NULL || ck->next_waiters != NULL) {
         struct checkpoint_waiter **list = ck->waiters != NULL ? &ck->waiters : &ck->next_waiters;
         struct checkpoint_waiter *w = *list;

@@ -101,7 +101,7 @@ enum checkpoint_phase {
     CHECKPOINT_FLUSHING,           /* S is durable; shards write files; C2 */
     CHECKPOINT_COMMITTING          /* states and footer go to the catalogue; C3 */
 };
-struct checkpoint {
+struct journal_ck {
     enum checkpoint_phase phase;
     uint32_t cuts_missing;         /* cut slices that are in no group yet */
     uint32_t flushes_missing;
@@ -152,7 +152,7 @@ struct journal {
 
     struct shard_port *shards;
     uint32_t shards_attached;
-    struct checkpoint ck;
+    struct journal_ck ck;
     struct catalog catalog;
     _Atomic uint64_t next_plid;
 

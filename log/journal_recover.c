@@ -17,6 +17,7 @@
 #include "base/assert.h"
 #include "base/trace.h"
 #include "log/journal_impl.h"
+#include "log/mutant.h"
 
 /* A header in some block that claims to be a later group. */
 struct claim { uint32_t piece, offset; uint64_t seq, durable_seq; };
@@ -257,7 +258,7 @@ static enum err next_group(struct recovery *r, struct journal_group *g, bool *fo
     if (err != OK) return err;
     uint8_t *p = r->image + j->head.offset;
     if (journal_group_parse(p, j->piece_bytes - j->head.offset, g) != OK || !is_ours(r, g)) return OK;
-    *found = g->seq == j->next_seq && g->prev == j->chain && journal_group_sum_ok(p, g, j->seed);
+    *found = g->seq == j->next_seq && (g->prev == j->chain || MUTANT(NO_CHAIN)) && journal_group_sum_ok(p, g, j->seed);
     return OK;
 }
 
@@ -309,6 +310,7 @@ static enum err walk_chain(struct recovery *r) {
 static enum err verdict(struct recovery *r) {
     struct journal *j = r->j;
     uint64_t g = j->next_seq;
+    if (MUTANT(CUT_AT_DAMAGE)) return OK;
     const char *what = "was durable and is damaged or missing: the disk has lost acknowledged data";
     if (r->durable_seq >= g)
         return refuse(r, ERR_CORRUPT, "group %llu, piece %u at %u, %s", (unsigned long long)g, j->head.piece,
@@ -364,7 +366,7 @@ static enum err make_durable(struct recovery *r) {
     if (err != OK) return refuse(r, err, "the catalogue cannot be renewed: %s", err_str(err));
     int rc = io_sync_dir(j->io, j->folder);
     if (rc == 0) rc = io_sync_dir(j->io, j->cfg.dir);
-    for (uint32_t i = 0; i < j->piece_slots && rc == 0; i++)
+    for (uint32_t i = 0; i < j->piece_slots && rc == 0 && !MUTANT(READABLE_IS_DURABLE); i++)
         if (j->pieces[i].fd >= 0) rc = io_sync(j->io, j->pieces[i].fd);
     return rc < 0 ? refuse(r, ERR_IO, "cannot be synced: %s", strerror(-rc)) : OK;
 }
@@ -409,6 +411,7 @@ static enum err write_start(struct recovery *r) {
     struct buf *b = buf_new(IO_BLOCK_BYTES, IO_BLOCK_BYTES);
     if (b == NULL) return refuse(r, ERR_NOMEM, "out of memory");
     io_entropy(j->io, &j->salt, sizeof j->salt);
+    if (MUTANT(NO_SALT)) j->salt = 0;
     j->durable_seq = j->next_seq - 1;
     struct journal_group g = {.flags = JOURNAL_START, .bytes = JOURNAL_GROUP_HEADER_BYTES};
     struct journal_pos at = j->head;

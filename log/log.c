@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/trace.h"
 #include "log/entries.h"
+#include "log/mutant.h"
 #include "log/names.h"
 #include "log/shard.h"
 #include "log/state.h"
@@ -392,6 +393,10 @@ enum err log_set_start(struct log *pub, int64_t offset, void (*done)(struct log 
     if (err == OK) err = shard_message(sh, ENTRY_LOGSTART, pub->plid, &m.base);
     if (err != OK) return err;
     impl_set_start(l, offset);
+    if (MUTANT(UNLINK_EARLY)) {
+        l->droppable_total = l->dropped_total;
+        writer_want(l);
+    }
     struct effect *e = shard_effect(sh, EFFECT_START, l);
     e->offset = offset;
     e->bytes = l->dropped_total;

@@ -13,6 +13,7 @@
 #include "base/assert.h"
 #include "base/trace.h"
 #include "log/entries.h"
+#include "log/mutant.h"
 #include "log/names.h"
 #include "log/state.h"
 #include "log/store.h"
@@ -221,7 +222,7 @@ static int open_kind(struct fixing *f, const struct segment *s, enum file_kind k
 static enum err image_now(struct fixing *f, int fd, const struct segment *s) {
     struct log_impl *l = f->l;
     uint32_t from, to;
-    if (!need_image(l, s, MIN(s->size_bytes, s->written_bytes), &from, &to)) return OK;
+    if (MUTANT(NO_IMAGE_RECOVERY) || !need_image(l, s, MIN(s->size_bytes, s->written_bytes), &from, &to)) return OK;
     if (l->image && l->image->base == s->base && l->image->from == from && l->image->to >= to) return OK;
     struct journal_slice slice = {0};
     enum err err = journal_slice_init(&slice, f->s->journal, l->pub.shard->index);
@@ -263,7 +264,7 @@ static enum err fix_log_file(struct fixing *f, struct segment *s) {
     if (fd < 0) return refuse(f, fd, "open a segment");
     s->file_made = s->unsynced = true;
     enum err err = OK;
-    bool imaged = l->image && l->image->base == s->base;
+    bool imaged = l->image && l->image->base == s->base && !MUTANT(IMAGE_UNUSED);
     if (size < s->written_bytes && !(imaged && size >= l->image->from)) damage(f, s, size);
     else if (imaged) err = put_image_back(f, fd);
     if (err == OK && size > s->size_bytes) {
@@ -319,7 +320,7 @@ static bool index_end_sound(const struct segment *s, enum file_kind kind, const 
  * the batches can tell. */
 static enum err check_index_end(struct fixing *f, struct segment *s, enum file_kind kind, uint32_t *expected) {
     uint32_t entry = kind == FILE_INDEX ? INDEX_ENTRY_BYTES : TIME_ENTRY_BYTES, count = *expected / entry;
-    if (s->reindex || *expected % IO_BLOCK_BYTES == 0) return OK;
+    if (s->reindex || *expected % IO_BLOCK_BYTES == 0 || MUTANT(TORN_INDEX)) return OK;
     uint32_t first = ALIGN_DOWN(*expected, IO_BLOCK_BYTES) / entry; /* perhaps it began in the block before */
     uint8_t entries[IO_BLOCK_BYTES + TIME_ENTRY_BYTES];
     uint64_t size;
@@ -429,7 +430,7 @@ static enum err fix_created_folder(struct fixing *f) {
     manifest_free(&m);
     const struct log_impl *owner = plid ? shard_find(&f->s->shards[log_store_shard_of(f->s, plid)], plid) : NULL;
     if (owner && owner->delete_durable) return OK; /* fix_folders moves it */
-    l->folder_made = l->folder_unsynced = l->manifest_unsynced = plid == l->pub.plid;
+    l->folder_made = l->folder_unsynced = l->manifest_unsynced = plid == l->pub.plid || MUTANT(BY_NAME);
     return l->folder_made ? OK : folder_aside(f, l->folder, plid);
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "base/assert.h"
 #include "base/trace.h"
+#include "log/mutant.h"
 #include "log/store.h"
 
 /* Slices that the journal has not written yet hold memory: appends wait above this. */
@@ -355,7 +356,8 @@ static void truncate_durable(struct log_impl *l, const struct effect *e) {
     }
     l->droppable_total = e->bytes;
     /* Of those behind S only: what came before is in the state already. */
-    if (l->in_checkpoint && e->cuts == l->pub.shard->cuts && place_less(e->place, l->flush_to)) l->flush_to = e->place;
+    if (l->in_checkpoint && e->cuts == l->pub.shard->cuts && place_less(e->place, l->flush_to) && !MUTANT(W_KEPT))
+        l->flush_to = e->place;
     writer_want(l);
     notify(l);
 }

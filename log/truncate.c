@@ -11,6 +11,7 @@
 #include "base/assert.h"
 #include "base/trace.h"
 #include "log/entries.h"
+#include "log/mutant.h"
 #include "log/store.h"
 
 /* ---- walking the headers of a segment ----------------------------------------------------------------- */
@@ -302,7 +303,7 @@ enum err impl_cut(struct log_impl *l, int64_t end, struct place place, int32_t e
     s->reindex_position = s->reindex ? MIN(s->reindex_position, place.position) : place.position;
     s->reindex = true;
     pub->durable_end = MIN(pub->durable_end, end);
-    if (place_less(place, l->synced)) l->synced = place;
+    if (place_less(place, l->synced) && !MUTANT(W_KEPT)) l->synced = place;
     image_cut(l);
     LIST_FOREACH(it, &pub->shard->submitted) effects_cut(LIST_ENTRY(it, struct shard_slice, link), l, end);
     effects_cut(pub->shard->open, l, end);

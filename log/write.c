@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "base/trace.h"
 #include "log/entries.h"
+#include "log/mutant.h"
 #include "log/store.h"
 #include "log/writer.h"
 
@@ -14,6 +15,7 @@ enum { DIRECT_BYTES_MIN = 64 * 1024 }; /* below this the page cache is cheaper t
 /* Position up to which the segment's bytes are durable in the journal. */
 static uint32_t durable_bytes(const struct log_impl *l, const struct segment *s) {
     int64_t next = segment_next_base(l, s);
+    if (MUTANT(FILE_FIRST)) return s->size_bytes;
     if (l->pub.durable_end >= s->end && next != INT64_MAX) return s->size_bytes;
     uint32_t i = tail_find(&l->tail, l->pub.durable_end);
     if (i == l->tail.count) return s->size_bytes;
@@ -45,7 +47,7 @@ static uint32_t write_goal(const struct log_impl *l, const struct segment *s) {
 bool need_image(const struct log_impl *l, const struct segment *s, uint32_t position, uint32_t *from, uint32_t *to) {
     *from = ALIGN_DOWN(position, IO_BLOCK_BYTES);
     uint32_t protected = l->synced.base == s->base ? l->synced.position : l->synced.base > s->base ? position : 0;
-    if (l->in_checkpoint && l->flush_to.base >= s->base)
+    if (l->in_checkpoint && l->flush_to.base >= s->base && !MUTANT(NO_IMAGE_CHECKPOINT))
         protected = MAX(protected, l->flush_to.base == s->base ? l->flush_to.position : position);
     *to = MIN(protected, position);
     return *to > *from;
@@ -95,10 +97,10 @@ static void image_read(struct seg_writer *w, int64_t result) {
 
 bool image_step(struct seg_writer *w, const struct segment *s, uint32_t position) {
     uint32_t from, to;
-    if (!need_image(w->log, s, position, &from, &to)) return false;
+    if (MUTANT(NO_IMAGE) || !need_image(w->log, s, position, &from, &to)) return false;
     bool same = w->image_to > 0 && w->image_base == s->base && w->image_from == from && w->image_to >= to;
     /* "An IMAGE counts only if its group is later than S of the checkpoint in progress." */
-    if (same && w->image_cuts == w->sh->cuts) {
+    if (same && (w->image_cuts == w->sh->cuts || MUTANT(OLD_IMAGE))) {
         if (w->image_durable) return false;
         return true; /* in the journal, on its way */
     }
@@ -233,6 +235,7 @@ static void gather(struct seg_writer *w) {
         }
         w->at += n;
     }
+    if (image_step(w, s, s->written_bytes)) return; /* a checkpoint has begun while the journal was read */
     w->at = s->written_bytes;
     write_next(w);
 }

@@ -2,29 +2,31 @@
 # The whole test suite, set-up included. Debian packages only; --clients adds the clients that come
 # from other registries (PyPI, npm, Maven).
 #
-#   tests/run.sh [--clients] [--resume] [--stage NAME]...
+#   tests/run.sh [--clients] [--mutants] [--resume] [--stage NAME]...
 #
-# Stages: unit, guards, e2e, e2e-blocking, seeds, asan, e2e-asan, fuzz, clients. --stage runs only those
-# named. --resume skips stages that passed before with exactly these sources and this machine.
+# Stages: unit, guards, e2e, e2e-blocking, seeds, asan, e2e-asan, fuzz, clients, mutants. --stage runs only those
+# named. --mutants adds the stage mutants: each rule of the journal broken, against random lives from fresh seeds. --resume skips stages that passed before with exactly these sources and this machine.
 # Prints one line for each test, and at the end "N passed, N failed, N skipped"; exits 1 on a
 # failure, and, with CI set, on a skip that tests/expected_skips does not name.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 
-clients=no resume=no stages=()
+clients=no mutants=no resume=no stages=()
 while [ $# -gt 0 ]; do
   case $1 in
     --clients) clients=yes ;;
+    --mutants) mutants=yes ;;
     --resume) resume=yes ;;
     --stage) shift; stages+=("${1:?--stage needs a name}") ;;
-    *) echo "usage: tests/run.sh [--clients] [--resume] [--stage NAME]..." >&2; exit 2 ;;
+    *) echo "usage: tests/run.sh [--clients] [--mutants] [--resume] [--stage NAME]..." >&2; exit 2 ;;
   esac
   shift
 done
 if [ ${#stages[@]} -eq 0 ]; then
   stages=(unit guards e2e e2e-blocking seeds asan e2e-asan fuzz)
   [ $clients = yes ] && stages+=(clients)
+  [ $mutants = yes ] && stages+=(mutants)
 fi
 
 deps=(--tests)
@@ -89,6 +91,17 @@ seeds() { # the crash tests over the simulated disk: more of the fixed seeds, th
   done
 }
 
+mutants() { # every rule of the journal broken: the quick test and random lives must both notice
+  build dev || return
+  if VARVE_MUTANTS=all build-dev/bin/test_mutants >"$scratch/mutants.log" 2>&1; then
+    cat "$scratch/mutants.log"
+    echo "pass mutants" | tee -a "$results"
+  else
+    cat "$scratch/mutants.log"
+    echo "fail mutants" | tee -a "$results"
+  fi
+}
+
 guards() { # what a request costs in calls, bytes and instructions: tests/bench/guards.tsv
   build dev || return
   if /usr/bin/python3 tests/bench/guard.py build-dev >"$scratch/guards.log" 2>&1; then
@@ -127,6 +140,7 @@ run_stage() {
     e2e-blocking) build dev && e2e e2e-blocking build-dev/bin --io blocking ;;
     guards) guards ;;
     seeds) seeds ;;
+    mutants) mutants ;;
     asan) unit_tests asan build-asan asan ;;
     e2e-asan) build asan && e2e e2e-asan build-asan/bin --quick ;;
     fuzz) fuzz ;;

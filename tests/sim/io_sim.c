@@ -105,6 +105,16 @@ static struct gate gate(struct sim_io *s, enum sim_call call, const char *path, 
     return g;
 }
 
+static void watch(struct sim_io *s, const struct sim_request *r) {
+    struct sim_node *n = node_of(s);
+    if (n->watch && !is_dead(s)) n->watch(n->watch_ctx, r);
+}
+
+void sim_watch(struct sim_world *w, unsigned node, sim_watch_fn *fn, void *ctx) {
+    w->nodes[node].watch = fn;
+    w->nodes[node].watch_ctx = ctx;
+}
+
 static int die(struct sim_io *s) {
     sim_node_down(s->world, s->node_id);
     return -ESHUTDOWN;
@@ -194,6 +204,7 @@ static int64_t sim_pwrite(struct io *io, int fd, const void *buf, size_t len, ui
     struct sim_handle *h = file_of(s, fd);
     if (!h || !(h->flags & IO_OPEN_WRITE)) return -EBADF;
     if (is_misaligned(h, buf, len, offset)) return -EINVAL;
+    watch(s, &(struct sim_request){SIM_WRITE, h->path, offset, buf, len, h->inode->now.size});
     return write_bytes(s, h, buf, len, offset, false);
 }
 
@@ -235,6 +246,7 @@ static int sim_truncate(struct io *io, int fd, uint64_t size_bytes) {
     if (is_dead(s)) return -ESHUTDOWN;
     struct sim_handle *h = file_of(s, fd);
     if (!h || !(h->flags & IO_OPEN_WRITE)) return -EBADF;
+    watch(s, &(struct sim_request){.call = SIM_TRUNCATE, .path = h->path, .offset = size_bytes, .size_bytes = h->inode->now.size});
     struct gate g = gate(s, SIM_TRUNCATE, h->path, true);
     if (g.error && !g.dying) return g.error;
     disk_truncate(h->inode, size_bytes, wall_of(s));
@@ -256,6 +268,7 @@ static int sim_reserve(struct io *io, int fd, uint64_t offset, uint64_t len) {
 
 static int sim_rename(struct io *io, const char *from, const char *to) {
     struct sim_io *s = self(io);
+    watch(s, &(struct sim_request){.call = SIM_RENAME, .path = from});
     struct gate g = gate(s, SIM_RENAME, from, true);
     if (g.error && !g.dying) return g.error;
     int result = disk_rename(&node_of(s)->disk, from, to);
@@ -269,7 +282,10 @@ static int remove_name(struct sim_io *s, enum sim_call call, const char *path) {
     return g.dying ? die(s) : result;
 }
 
-static int sim_unlink(struct io *io, const char *path) { return remove_name(self(io), SIM_UNLINK, path); }
+static int sim_unlink(struct io *io, const char *path) {
+    watch(self(io), &(struct sim_request){.call = SIM_UNLINK, .path = path});
+    return remove_name(self(io), SIM_UNLINK, path);
+}
 static int sim_rmdir(struct io *io, const char *path) { return remove_name(self(io), SIM_RMDIR, path); }
 
 static int sim_mkdir(struct io *io, const char *path) {
@@ -400,21 +416,37 @@ static void sim_recv_release(struct io *io, void *buf) {
 
 /* ---- operations ------------------------------------------------------------------------------- */
 
-static int64_t run_write(struct sim_io *s, struct io_op *op) {
-    struct sim_handle *h = file_of(s, op->fd);
-    if (!h || !(h->flags & IO_OPEN_WRITE)) return -EBADF;
-    size_t total = 0;
-    for (uint32_t i = 0; i < op->iov_count; i++) {
-        if (is_misaligned(h, op->iov[i].iov_base, op->iov[i].iov_len, op->offset)) return -EINVAL;
-        total += op->iov[i].iov_len;
-    }
-    uint8_t *bytes = malloc(total + 1);
+/* All of an op's bytes in one piece, malloc'ed. */
+static uint8_t *gather_bytes(const struct io_op *op, size_t *total) {
+    *total = 0;
+    for (uint32_t i = 0; i < op->iov_count; i++) *total += op->iov[i].iov_len;
+    uint8_t *bytes = malloc(*total + 1);
     ASSERT(bytes);
     size_t at = 0;
     for (uint32_t i = 0; i < op->iov_count; i++) {
         memcpy(bytes + at, op->iov[i].iov_base, op->iov[i].iov_len);
         at += op->iov[i].iov_len;
     }
+    return bytes;
+}
+
+static void watch_op(struct sim_io *s, const struct io_op *op, const struct sim_handle *h) {
+    if (!node_of(s)->watch) return;
+    if (op->kind == IO_UNLINK) watch(s, &(struct sim_request){.call = SIM_UNLINK, .path = op->path});
+    if (op->kind != IO_WRITE || !h->inode) return;
+    size_t total;
+    uint8_t *bytes = gather_bytes(op, &total);
+    watch(s, &(struct sim_request){SIM_WRITE, h->path, op->offset, bytes, total, h->inode->now.size});
+    free(bytes);
+}
+
+static int64_t run_write(struct sim_io *s, struct io_op *op) {
+    struct sim_handle *h = file_of(s, op->fd);
+    if (!h || !(h->flags & IO_OPEN_WRITE)) return -EBADF;
+    for (uint32_t i = 0; i < op->iov_count; i++)
+        if (is_misaligned(h, op->iov[i].iov_base, op->iov[i].iov_len, op->offset)) return -EINVAL;
+    size_t total;
+    uint8_t *bytes = gather_bytes(op, &total);
     sim_note(s->world, 'w', op->offset, total, crc32c(0, bytes, total));
     int64_t result = write_bytes(s, h, bytes, total, op->offset, op->flags & IO_DSYNC);
     free(bytes);
@@ -432,7 +464,7 @@ static void fire_op(struct sim_world *w, struct sim_event *e) {
     case IO_WRITE: result = run_write(s, op); break;
     case IO_SYNC: result = sim_sync(&s->io, op->fd); break;
     case IO_SYNC_ALL: result = sim_sync_all(s, op->fd); break;
-    case IO_UNLINK: result = sim_unlink(&s->io, op->path); break;
+    case IO_UNLINK: result = remove_name(s, SIM_UNLINK, op->path); break;
     case IO_WORK:
         op->result = 0;
         op->work(op);
@@ -473,6 +505,7 @@ static void sim_submit(struct io *io, struct io_op *op) {
     } else {
         if (h) h->busy++;
         progress_of(op)->counted = h != NULL;
+        if (!wants_socket) watch_op(s, op, h);
         if (wants_socket) net_submit(s, op, h->socket);
         else schedule_op(s, op);
     }

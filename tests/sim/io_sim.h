@@ -111,6 +111,18 @@ void sim_fault(struct sim_world *w, unsigned node, const struct sim_fault *fault
 void sim_faults_clear(struct sim_world *w, unsigned node);
 void sim_disk_capacity(struct sim_world *w, unsigned node, uint64_t bytes); /* default: 1 TiB */
 
+/* What is asked of the disk, seen when it is asked for, before anything of it happens. */
+struct sim_request {
+    enum sim_call call;     /* SIM_WRITE, SIM_TRUNCATE, SIM_UNLINK, SIM_RENAME */
+    const char *path;
+    uint64_t offset;        /* TRUNCATE: the new size */
+    const uint8_t *bytes;   /* WRITE */
+    size_t len;
+    uint64_t size_bytes;    /* of the file now */
+};
+typedef void sim_watch_fn(void *ctx, const struct sim_request *r);
+void sim_watch(struct sim_world *w, unsigned node, sim_watch_fn *fn, void *ctx); /* NULL: no more */
+
 /* ---- looking at and damaging files ------------------------------------------------------------ */
 
 enum sim_image_kind { SIM_DURABLE, SIM_CURRENT };

@@ -44,6 +44,8 @@ struct sim_node {
     bool down;
     uint64_t disk_ops, crash_at;
     int64_t wall_jump_ms;
+    sim_watch_fn *watch;
+    void *watch_ctx;
 };
 
 struct sim_world {

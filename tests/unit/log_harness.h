@@ -212,6 +212,7 @@ struct model {
     int64_t starts[STARTS_MAX];          /* asked for, not yet durable */
     uint32_t starts_asked, starts_done;
     bool created, delete_asked, deleted;
+    bool unsure;                         /* being compared with what was found: not the log's content yet */
     int64_t next_sequence;
 };
 

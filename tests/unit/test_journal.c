@@ -5,6 +5,7 @@
  *   J10  a flipped byte is reported, or changes nothing that the disk knew to be durable
  * VARVE_SEEDS sets how many random runs there are, VARVE_SEED_FROM the first seed. */
 #include "tests/unit/journal_model.h"
+#include "tests/unit/mutants.h"
 
 /* ---- tests ----------------------------------------------------------------------------------------------- */
 
@@ -664,28 +665,34 @@ START_TEST(test_meta) {
 }
 END_TEST
 
+/* By themselves, so that CK_RUN_CASE can choose. */
+static void case_add(Suite *s, const char *name, const TTest *test) {
+    TCase *t = tcase_create(name);
+    tcase_set_timeout(t, 0);
+    tcase_add_test(t, test);
+    suite_add_tcase(s, t);
+}
+
 static Suite *suite(void) {
     Suite *s = suite_create("journal");
-    TCase *t = tcase_create("journal");
-    tcase_set_timeout(t, 0);
-    tcase_add_test(t, test_random_crashes);
-    tcase_add_test(t, test_every_crash_point);
-    tcase_add_test(t, test_flipped_bytes_are_reported);
-    tcase_add_test(t, test_footers_end_at_blocks);
-    tcase_add_test(t, test_missing_files_are_reported);
-    tcase_add_test(t, test_salt_parts_the_lives);
-    tcase_add_test(t, test_failures_latch);
-    tcase_add_test(t, test_full_disk_passes);
-    tcase_add_test(t, test_levels);
-    tcase_add_test(t, test_large_groups_are_written_in_parts);
-    tcase_add_test(t, test_clean_stop_and_plids);
-    tcase_add_test(t, test_write_now);
-    tcase_add_test(t, test_meta);
-    suite_add_tcase(s, t);
+    case_add(s, "random", test_random_crashes);
+    case_add(s, "every", test_every_crash_point);
+    case_add(s, "flip", test_flipped_bytes_are_reported);
+    case_add(s, "footers", test_footers_end_at_blocks);
+    case_add(s, "missing", test_missing_files_are_reported);
+    case_add(s, "salt", test_salt_parts_the_lives);
+    case_add(s, "failures", test_failures_latch);
+    case_add(s, "full", test_full_disk_passes);
+    case_add(s, "levels", test_levels);
+    case_add(s, "large", test_large_groups_are_written_in_parts);
+    case_add(s, "clean", test_clean_stop_and_plids);
+    case_add(s, "now", test_write_now);
+    case_add(s, "meta", test_meta);
     return s;
 }
 
 int main(void) {
+    mutant_choose();
     trace_setup(TRACE_INFO, TRACE_TEXT, getenv("VARVE_TRACE") != NULL ? 2 : -1);
     SRunner *r = srunner_create(suite());
     srunner_run_all(r, CK_NORMAL);

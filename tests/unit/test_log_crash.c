@@ -1,10 +1,11 @@
 /* test_log_crash.c - random workloads over the simulated disk, crashes anywhere, recovery, and then:
- * what was reported durable is there, byte for byte and in order; nothing else is; files are prefixes
- * of their logs. The seeds are 1..VARVE_SEEDS, from VARVE_SEED_FROM when that is set. */
+ * what was reported durable is there, byte for byte and in order; nothing else is (J2); files are prefixes of their logs.
+ * log_watch.h looks at every request on its way to the disk. The seeds are 1..VARVE_SEEDS, from VARVE_SEED_FROM when that is set. */
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
-#include "tests/unit/log_harness.h"
+#include "tests/unit/log_watch.h"
+#include "tests/unit/mutants.h"
 
 enum { MODELS_MAX = 6 };
 
@@ -13,6 +14,7 @@ struct run {
     struct prng rng;
     uint64_t seed;
     struct model models[MODELS_MAX];
+    struct log_watch watch;
     uint32_t created_count;
     bool down;
     bool faulted, names_lost;
@@ -220,6 +222,7 @@ static void check_log(struct run *x, struct model *mo, struct log *l) {
     /* The log is what some prefix of the operations made, one that holds all that were durable. */
     const char *wrong = "no prefix of what was done ends where the log does";
     uint32_t least = mo->ops_durable, most = mo->op_count;
+    mo->unsure = true;
     for (uint32_t n = most + 1; n-- > least && wrong;) {
         model_as_of(mo, n);
         if (mo->end == l->end) wrong = model_check(&x->m, mo, 1 + (uint32_t)pick(x, 200000));
@@ -228,6 +231,7 @@ static void check_log(struct run *x, struct model *mo, struct log *l) {
             return;
         }
     }
+    mo->unsure = false;
     if (wrong)
         RUN_FAIL(x, "partition %d [%lld, %lld): %s; %u to %u operations", mo->partition, (long long)l->start, (long long)l->end, wrong, least, most);
     model_opened(mo);
@@ -312,12 +316,14 @@ static void one_life(struct run *x, uint64_t crash_in, uint32_t steps, bool stop
     check_all(x);
     for (uint32_t i = 0; i < steps && !x->down && !x->message[0]; i++) {
         step(x);
+        (void)watch_durable(&x->watch);
         x->down |= sim_crashed(x->m.world, 0);
     }
     if (!x->down && x->m.failed != OK && !x->message[0] && !x->faulted) snprintf(x->message, sizeof x->message, "latched: %s", err_str(x->m.failed));
     bool stopped = !x->down && !x->message[0] && stop && x->m.failed == OK && machine_stop(&x->m);
     if (stopped) check_files_exact(x);
     else crash(x);
+    if (x->watch.wrong[0] && !x->message[0]) snprintf(x->message, sizeof x->message, "%s", x->watch.wrong);
     forget_logs(x);
     machine_close(&x->m);
 }
@@ -332,10 +338,13 @@ static void run_begin(struct run *x, uint64_t seed) {
     x->m.config.tail_bytes = pick(x, 2) ? 64u << 10 : 4u << 20;
     x->m.config.open_files_max = 16;
     x->m.config.direct = pick(x, 4) != 0;
+    x->watch = (struct log_watch){.m = &x->m, .models = x->models, .model_count = MODELS_MAX};
+    sim_watch(x->m.world, 0, watch_request, &x->watch);
 }
 
 static void run_end(struct run *x) {
     for (uint32_t i = 0; i < MODELS_MAX; i++) model_free(&x->models[i]);
+    watch_free(&x->watch);
     sim_world_free(x->m.world);
 }
 
@@ -363,6 +372,112 @@ static bool run_cut_at(struct run *x, uint64_t seed, uint64_t at) {
     run_end(x);
     return cut;
 }
+
+/* ---- directed: one log, one shard, what a random life meets too rarely ------------------------------------ */
+
+static void fixed_begin(struct run *x, uint64_t seed) {
+    run_begin(x, seed);
+    x->m.config.shards = 1;
+    x->m.config.direct = true;
+    enum err err = machine_open(&x->m);
+    ASSERT(err == OK);
+    struct model *mo = &x->models[0];
+    *mo = (struct model){.plid = log_store_new_plid(x->m.store), .topic = "topic"};
+    struct log_spec spec = {.plid = mo->plid, .topic = mo->topic, .first_epoch = 1};
+    log_config_defaults(&spec.config);
+    spec.config.index_interval_bytes = 0;
+    err = log_create(x->m.shards[0], &spec, &mo->log, created, mo);
+    ASSERT(err == OK);
+    mo->log->on_durable = model_durable;
+    mo->log->owner = mo;
+}
+
+static void fixed_append(struct run *x, int n) {
+    struct model *mo = &x->models[0];
+    for (int i = 0; i < n; i++) {
+        struct batch_spec s = {.records = 1, .value_bytes = 300, .timestamp = 1000 + mo->log->end, .producer_id = -1, .seed = (uint64_t)mo->end};
+        struct log_append a;
+        if (append_spec(mo->log, &s, &a) != OK) RUN_FAIL(x, "append");
+        model_add(mo, a.base_offset, a.last_offset, &s);
+    }
+    if (!machine_settle(&x->m, mo->log)) x->down = true;
+}
+
+static void set_flag(void *ctx, enum err err) { *(int *)ctx = err == OK ? 1 : -1; }
+
+static void fixed_checkpoint(struct run *x) {
+    int done = 0;
+    journal_checkpoint(x->m.store->journal, false, set_flag, &done);
+    while (done == 0 && !x->down) x->down = !machine_turn(&x->m, 1000000);
+}
+
+static void fixed_crash(struct run *x, enum sim_crash_policy policy) {
+    sim_crash_at(x->m.world, 0, 0);
+    sim_crash(x->m.world, 0, policy);
+    forget_logs(x);
+    machine_close(&x->m);
+    x->down = false;
+}
+
+static void fixed_reopen(struct run *x) {
+    enum err err = machine_open(&x->m);
+    if (err != OK) RUN_FAIL(x, "open: %s: %s", err_str(err), x->m.why);
+    check_all(x);
+}
+
+static void fixed_end(struct run *x) {
+    if (!x->message[0] && x->watch.wrong[0]) snprintf(x->message, sizeof x->message, "%s", x->watch.wrong);
+    fixed_crash(x, SIM_LOSE_ALL);
+    run_end(x);
+}
+
+/* A TRUNCATE is durable and the file not yet cut; recovery cuts it inside a block that holds bytes below W, and dies. */
+START_TEST(recovery_protects_the_block_that_it_cuts) {
+    for (uint64_t seed = 1; seed <= 40; seed++) {
+        struct run x;
+        fixed_begin(&x, seed);
+        struct model *mo = &x.models[0];
+        fixed_append(&x, 8);
+        fixed_checkpoint(&x);
+        int64_t to = mo->batches[5].base;
+        ck_assert_int_eq(log_truncate(mo->log, 1, to), OK);
+        model_cut(mo, to);
+        while (impl_of(mo->log)->truncates_joined > 0) ck_assert(machine_turn(&x.m, 1000000));
+        fixed_crash(&x, SIM_LOSE_ALL);
+        fixed_reopen(&x);
+        ck_assert_msg(!x.message[0], "seed %llu: %s", (unsigned long long)seed, x.message);
+        ck_assert_int_eq(mo->log->end, to);
+        fixed_crash(&x, SIM_TORN_BLOCK);
+        fixed_reopen(&x);
+        ck_assert_msg(!x.message[0], "seed %llu, after the cut: %s", (unsigned long long)seed, x.message);
+        fixed_end(&x);
+    }
+}
+END_TEST
+
+/* A second checkpoint writes into blocks of the log and of its indexes that the first one counts on, and is torn anywhere. */
+START_TEST(a_torn_checkpoint_takes_nothing_of_the_one_before) {
+    for (uint64_t seed = 1; seed <= 8; seed++)
+        for (uint64_t at = 1, struck = 1; struck; at++) {
+            struct run x;
+            fixed_begin(&x, seed);
+            fixed_append(&x, 10);
+            fixed_checkpoint(&x);
+            fixed_append(&x, 3);
+            ck_assert(!x.down);
+            sim_crash_at(x.m.world, 0, sim_disk_ops(x.m.world, 0) + at);
+            fixed_checkpoint(&x);
+            struck = x.down;
+            fixed_crash(&x, SIM_TORN_BLOCK);
+            fixed_reopen(&x);
+            if (!x.message[0] && !machine_stop(&x.m)) snprintf(x.message, sizeof x.message, "no clean stop");
+            if (!x.message[0]) check_files_exact(&x);
+            ck_assert_msg(!x.message[0], "seed %llu, operation %llu: %s", (unsigned long long)seed, (unsigned long long)at, x.message);
+            ck_assert(at > 8 || struck);
+            fixed_end(&x);
+        }
+}
+END_TEST
 
 static uint64_t from_env(const char *name, uint64_t otherwise) {
     const char *v = getenv(name);
@@ -393,16 +508,24 @@ START_TEST(every_operation_may_be_the_last) {
 }
 END_TEST
 
+/* By themselves, so that CK_RUN_CASE can choose. */
+static void case_add(Suite *s, const char *name, const TTest *test) {
+    TCase *t = tcase_create(name);
+    tcase_set_timeout(t, 0);
+    tcase_add_test(t, test);
+    suite_add_tcase(s, t);
+}
+
 int main(void) {
+    mutant_choose();
     /* A node that is down complains about every call. */
     int quiet = open("/dev/null", O_WRONLY | O_CLOEXEC);
     trace_setup(getenv("VARVE_TRACE") ? TRACE_DEBUG : TRACE_ERROR, TRACE_TEXT, getenv("VARVE_TRACE") ? 2 : quiet);
     Suite *s = suite_create("log_crash");
-    TCase *t = tcase_create("crash");
-    tcase_set_timeout(t, 0);
-    tcase_add_test(t, crashes_lose_nothing_that_was_durable);
-    tcase_add_test(t, every_operation_may_be_the_last);
-    suite_add_tcase(s, t);
+    case_add(s, "random", crashes_lose_nothing_that_was_durable);
+    case_add(s, "every", every_operation_may_be_the_last);
+    case_add(s, "cut", recovery_protects_the_block_that_it_cuts);
+    case_add(s, "torn", a_torn_checkpoint_takes_nothing_of_the_one_before);
     SRunner *r = srunner_create(s);
     srunner_set_fork_status(r, CK_NOFORK);
     srunner_run_all(r, CK_NORMAL);
