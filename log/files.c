@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/assert.h"
+#include "log/digests.h"
 
 enum err files_init(struct files *f, struct io *io, const char *dir, uint32_t max) {
     *f = (struct files){.io = io, .dir = dir, .max = MAX(max, (uint32_t)WRITER_FILES), .slot_count = 64};
@@ -39,6 +40,7 @@ static void file_close(struct files *f, struct file *file) {
     while (*at != file) at = &(*at)->next;
     *at = file->next;
     list_remove(&file->lru);
+    digests_free(f, file);
     (void)io_close(f->io, file->fd); /* its data is safe only after a sync: nothing hangs on this result */
     f->count--;
     free(file);
@@ -117,4 +119,9 @@ void files_forget(struct files *f, uint64_t plid, int64_t base) {
         }
         if (base >= 0) return;
     }
+}
+
+void files_forget_digests(struct files *f, uint64_t plid, int64_t base) {
+    for (struct file *file = f->slots[slot_of(f, plid, base)]; file; file = file->next)
+        if (file->plid == plid && file->base == base) digests_free(f, file);
 }

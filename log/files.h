@@ -18,6 +18,8 @@ struct file {
     bool direct;
     bool forgotten;               /* closed with its last user */
     uint32_t users;
+    struct digests *digests;      /* log/digests.h; NULL: not loaded, or none */
+    bool digests_tried;
     struct list lru;              /* idle ones, oldest first */
     struct file *next;            /* in its hash chain */
 };
@@ -27,6 +29,7 @@ struct files {
     struct file **slots;
     uint32_t slot_count, count, max;
     struct list idle;
+    uint64_t digest_bytes;        /* memory of all digests */
 };
 
 MUST_CHECK enum err files_init(struct files *f, struct io *io, const char *dir, uint32_t max);
@@ -44,4 +47,6 @@ struct file *files_get(struct files *f, const struct log_impl *l, int64_t base, 
 void files_put(struct files *f, struct file *file);
 /* The log's file, or all of its files (base -1), will not be asked for again. */
 void files_forget(struct files *f, uint64_t plid, int64_t base);
+/* The segment was cut: its digests are void. */
+void files_forget_digests(struct files *f, uint64_t plid, int64_t base);
 #endif

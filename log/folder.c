@@ -47,18 +47,34 @@ static int file_write(struct io *io, const char *path, const void *data, size_t 
     return n < 0 ? (int)n : n < (int64_t)len ? -EIO : rc;
 }
 
+static void manifest_of(const struct log_impl *l, struct manifest *m) {
+    manifest_init(m);
+    m->plid = l->pub.plid;
+    m->topic_id = l->pub.topic_id;
+    m->partition = l->pub.partition;
+    m->generation = l->generation;
+    snprintf(m->topic, sizeof m->topic, "%s", l->pub.topic);
+}
+
+enum err folder_manifest_remake(struct log_shard *sh, struct log_impl *l) {
+    struct manifest m;
+    manifest_of(l, &m);
+    enum err err = folder_manifest_write(sh->io, sh->store->dir, l, &m);
+    for (uint32_t i = 0; i < l->segment_count; i++) {
+        l->segments[i].sealed = false;
+        files_forget_digests(&sh->files, l->pub.plid, l->segments[i].base);
+    }
+    impl_dirty(l);
+    return err;
+}
+
 /* Negative errno. */
 static int manifest_make(struct log_shard *sh, struct log_impl *l) {
     struct manifest m;
     char path[PATH_BYTES];
     uint8_t *data;
     size_t len;
-    manifest_init(&m);
-    m.plid = l->pub.plid;
-    m.topic_id = l->pub.topic_id;
-    m.partition = l->pub.partition;
-    m.generation = l->generation;
-    snprintf(m.topic, sizeof m.topic, "%s", l->pub.topic);
+    manifest_of(l, &m);
     enum err err = manifest_encode(&m, &data, &len);
     manifest_free(&m);
     if (err != OK) return -ENOMEM;

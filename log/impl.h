@@ -63,7 +63,8 @@ struct tail {                       /* v[head .. head + count) ascending; those 
 
 /* ---- a log ------------------------------------------------------------------------------ */
 
-struct offset_range { int64_t start, end; };
+/* Offsets [start, end), bytes [position, end_position) of segment `base`: log/faulty.h. */
+struct faulty_range { int64_t start, end, base; uint32_t position, end_position; };
 /* Bytes [from, to) of segment `base`, in the journal at `pos`. */
 struct image { int64_t base; uint32_t from, to; struct journal_pos pos; uint8_t bytes[IO_BLOCK_BYTES]; };
 
@@ -74,8 +75,8 @@ struct log_impl {
     struct segment *segments;       /* ascending, at least one */
     uint32_t segment_count, segment_cap;
     struct tail tail;
-    struct offset_range *faulty;    /* below W, unreadable; kept but not served */
-    uint32_t faulty_count;
+    struct faulty_range *faulty;    /* ascending; were durable and cannot be read: kept but not served */
+    uint32_t faulty_count, faulty_cap;
     uint64_t generation;
     int64_t expire_at_ms;           /* when producers are next looked at */
     uint64_t pending_bytes;         /* durable, not yet in a file */

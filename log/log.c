@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/trace.h"
 #include "log/entries.h"
+#include "log/faulty.h"
 #include "log/mutant.h"
 #include "log/names.h"
 #include "log/shard.h"
@@ -140,6 +141,7 @@ void impl_set_start(struct log_impl *l, int64_t start) {
         segment_remove_first(l);
         removed = true;
     }
+    faulty_trim(l);
     if (!removed) return;
     impl_forget_max_timestamp(l);
     tail_drop_written(l);

@@ -116,6 +116,14 @@ static enum err check_envelope(const uint8_t *data, size_t len) {
     return load_le16(data + 4) == MANIFEST_VERSION ? OK : ERR_UNSUPPORTED;
 }
 
+bool manifest_peek(const uint8_t *data, size_t len, uint64_t file_bytes, uint64_t *plid) {
+    enum { PLID_TAG = 0x09 }; /* field 1, 64 bits: protobuf writes fields in ascending order */
+    if (len < ENVELOPE_BYTES + 9 || memcmp(data, magic, sizeof magic) != 0 || load_le16(data + 4) != MANIFEST_VERSION) return false;
+    if (load_le32(data + 8) != file_bytes - ENVELOPE_BYTES || data[ENVELOPE_BYTES] != PLID_TAG) return false;
+    *plid = load_le64(data + ENVELOPE_BYTES + 1);
+    return len < file_bytes || check_envelope(data, len) == OK;
+}
+
 static enum err segment_from(const Varve__Storage__SealedSegment *in, struct sealed_segment *out) {
     if (in->base_offset < 0 || in->digest.len != sizeof out->digest) return ERR_CORRUPT;
     if (in->n_chunk_digests != sealed_chunks(in->size_bytes)) return ERR_CORRUPT;

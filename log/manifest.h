@@ -55,6 +55,10 @@ const struct sealed_segment *manifest_find(const struct manifest *m, int64_t bas
 MUST_CHECK enum err manifest_encode(const struct manifest *m, uint8_t **out, size_t *len);
 /* ERR_CORRUPT: torn, flipped, or not one. ERR_UNSUPPORTED: a later version. ERR_NOMEM. `m` is empty after an error. */
 MUST_CHECK enum err manifest_decode(struct manifest *m, const uint8_t *data, size_t len);
+/* Whose the manifest is, from its first bytes (MANIFEST_PEEK_BYTES, or all there are), for a start with many folders: the sum is
+ * verified only if all of the file is there. False: it is none, torn, or flipped where this looks. */
+enum { MANIFEST_PEEK_BYTES = 1024 };
+bool manifest_peek(const uint8_t *data, size_t len, uint64_t file_bytes, uint64_t *plid);
 /* Whether the bytes of chunk `chunk` (whole: 64 KiB, or what is left at the end) are those that were sealed. */
 bool sealed_chunk_ok(const struct sealed_segment *s, uint64_t chunk, const uint8_t *data, size_t len);
 

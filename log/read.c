@@ -10,6 +10,7 @@
 #include <string.h>
 #include "base/assert.h"
 #include "base/trace.h"
+#include "log/check.h"
 #include "log/lookup.h"
 #include "log/store.h"
 
@@ -24,6 +25,8 @@ struct read_op {
     struct io_op op;
     struct list link;               /* shard->reads */
     struct lookup lookup;
+    struct check *check;            /* of a segment in which damage was met; NULL: none */
+    struct digest_load *load;       /* of the segment's digests; NULL: none */
     struct log_read *r;
     struct log_impl *log;
     struct file *file;
@@ -31,13 +34,16 @@ struct read_op {
     uint32_t change;
     uint32_t tries;
     bool *at_once;                  /* while log_read() runs: finished before it returned */
-    bool from_start;                /* the index has misled: scan the segment */
+    bool from_start;                /* the index has led to what is no batch, at `misled_to`: scan the segment */
+    uint32_t misled_to;
     bool located;                   /* by hint or index */
     bool seeking;                   /* the batch that holds the offset was not met yet */
     int64_t base;                   /* segment */
     int64_t expected;               /* base offset of the next batch, for there are no gaps; -1: unknown, but */
     int64_t expected_last;          /* the index says what its last offset is */
-    uint32_t position, want, got;
+    uint32_t position, want, got;   /* of the first batch, bytes wanted, bytes there */
+    uint32_t skip;                  /* of `buf`: bytes of the chunk before `position`, read for its digest */
+    uint32_t asked;                 /* more than came: the file ends too early */
     uint32_t read_from;             /* journal: offset of buf in the piece */
     struct journal_pos pos;
 };
@@ -59,6 +65,8 @@ static void finish(struct read_op *x, enum err err) {
     struct log_shard *sh = l->pub.shard;
     if (x->file) files_put(&sh->files, x->file);
     buf_unref(x->buf);
+    free(x->check);
+    free(x->load);
     lookup_free(&x->lookup);
     list_remove(&x->link);
     if (err != OK) log_read_release(r);
@@ -80,17 +88,18 @@ static void restart(struct read_op *x) {
     x->buf = NULL;
     log_read_release(x->r);
     if (++x->tries > TRIES_MAX) {
+        trace_error("log", "%s: offset %lld cannot be read, and no damage is found", x->log->folder, (long long)x->r->offset);
         finish(x, ERR_CORRUPT);
         return;
     }
     read_start(x);
 }
 
-static void corrupt(struct read_op *x, const char *where, uint64_t position, const char *what) {
+/* Bytes of the journal: the segment writer will bring them into a file as they are, where they become a faulty range. */
+static void journal_corrupt(struct read_op *x, const struct tail_entry *e, const char *what) {
     struct log_impl *l = x->log;
-    trace_error("log", "%s/%s: %s %lld position %llu, offset %lld: %s; reads of it fail", l->pub.shard->store->dir, l->folder, where,
-                (long long)x->base, (unsigned long long)position, (long long)x->expected, what);
-    l->pub.faulty = true;
+    trace_error("log", "%s/%s: offset %lld, in piece %u of the journal at %u: %s; reads of it fail", l->pub.shard->store->dir, l->folder,
+                (long long)e->base_offset, e->pos.piece, e->pos.offset, what);
     finish(x, ERR_CORRUPT);
 }
 
@@ -146,18 +155,6 @@ static enum err read_memory(struct log_impl *l, struct log_read *r, uint32_t i) 
     return OK;
 }
 
-/* ---- checks ----------------------------------------------------------------------------------------- */
-
-/* What is wrong with the whole batch at `p`, whose header was parsed; NULL: nothing. */
-static const char *batch_wrong(const struct log_impl *l, const struct segment *s, const uint8_t *p, const struct batch_header *h) {
-    if (batch_check(h) != OK) return "the batch header is impossible";
-    if (batch_last_offset(h) >= s->end) return "the batch's offsets go beyond the segment";
-    if (!batch_crc_ok(p, h)) return "the batch's CRC does not match";
-    int32_t epoch = epochs_at(&l->pub.epochs, h->base_offset);
-    if (epoch >= 0 && h->leader_epoch != epoch) return "the batch's leader epoch is not the one of this offset";
-    return NULL;
-}
-
 /* ---- the journal -------------------------------------------------------------------------------------- */
 
 /* Moves the batches that were asked for to the front of the buffer, next to each other. */
@@ -180,13 +177,11 @@ static void journal_done(struct io_op *op) {
         uint8_t *p = x->buf->data + (e->pos.offset - x->read_from);
         struct batch_header h;
         const struct segment *s = segment_of(l, e->base_offset);
-        x->base = s->base;
-        x->expected = e->base_offset;
         const char *wrong = batch_parse(p, e->len, &h) != OK || h.total_bytes != e->len || h.base_offset != e->base_offset
                                 ? "the batch in the journal is not the one that was written"
                                 : batch_wrong(l, s, p, &h);
         if (wrong) {
-            corrupt(x, "journal, for segment", e->pos.offset, wrong);
+            journal_corrupt(x, e, wrong);
             return;
         }
         memmove(x->buf->data + at, p, e->len);
@@ -238,28 +233,42 @@ static struct read_hint *hint_slot(struct log_shard *sh, uint64_t plid, int64_t 
     return &sh->hints[(h >> 32) % READ_HINTS];
 }
 
-/* Position up to which the segment's file holds whole batches. */
-static uint32_t file_limit(const struct log_impl *l, const struct segment *s) {
-    if (l->tail.count > 0) {
-        const struct tail_entry *e = tail_at(&l->tail, 0);
-        if (segment_of(l, e->base_offset) == s) return e->position;
-        if (e->base_offset < s->base) return 0;
-    }
-    return s->size_bytes;
-}
-
 static void file_read(struct read_op *x);
 
+static void checked(struct check *c) {
+    struct read_op *x = c->owner;
+    if (c->err == ERR_NOMEM || c->err == ERR_IO) {
+        finish(x, c->err);
+        return;
+    }
+    if (c->added > 0) x->tries = 0;
+    x->from_start = false;
+    restart(x);
+}
+
+/* There is damage below `until`: it is found, and what is not damaged is read. */
+static void examine(struct read_op *x, uint32_t until) {
+    struct log_impl *l = x->log;
+    struct segment *s = segment_by_base(l, x->base);
+    if (!x->check) x->check = calloc(1, sizeof *x->check);
+    if (!x->check || !s) {
+        finish(x, s ? ERR_NOMEM : ERR_CLOSED);
+        return;
+    }
+    x->check->done = checked;
+    x->check->owner = x;
+    check_start(x->check, l, s, x->r->offset, until, false);
+}
+
 /* The scan met something that cannot be: perhaps only the index was wrong. */
-static void scan_failed(struct read_op *x, uint32_t position, const char *what) {
+static void scan_failed(struct read_op *x, uint32_t position) {
     if (x->located && x->seeking) {
-        trace_warn("log", "%s: segment %lld: the index points to position %u, where no batch begins; it is not used", x->log->folder,
-                   (long long)x->base, x->position);
+        x->misled_to = x->position;
         x->from_start = true;
         x->tries = 0;
         restart(x);
     } else {
-        corrupt(x, "segment", position, what);
+        examine(x, position + 1);
     }
 }
 
@@ -270,7 +279,7 @@ static bool take(struct read_op *x, const struct batch_header *h, uint32_t at) {
     bool first = r->bytes == 0;
     if ((uint64_t)r->bytes + h->total_bytes > r->max_bytes && !(first && r->min_one)) return false;
     if (first) {
-        r->slices[0] = (struct slice){buf_ref(x->buf), at, 0};
+        r->slices[0] = (struct slice){buf_ref(x->buf), x->skip + at, 0};
         r->slice_count = 1;
     }
     r->slices[0].len += h->total_bytes;
@@ -281,6 +290,9 @@ static bool take(struct read_op *x, const struct batch_header *h, uint32_t at) {
 
 static void file_end(struct read_op *x, uint32_t position) {
     struct log_impl *l = x->log;
+    if (x->from_start && x->r->bytes > 0)
+        trace_warn("log", "%s: segment %lld: the index points to position %u, where no batch begins; it is not used", l->folder,
+                   (long long)x->base, x->misled_to);
     if (x->r->bytes > 0)
         *hint_slot(l->pub.shard, l->pub.plid, x->r->next_offset) =
             (struct read_hint){l->pub.plid, x->r->next_offset, {x->base, position}};
@@ -293,16 +305,10 @@ static void read_on(struct read_op *x, uint32_t at, uint32_t total, uint32_t lim
         file_end(x, x->position + at);
         return;
     }
-    if (x->position + at >= limit) {
-        scan_failed(x, x->position + at, "the batch that holds the offset is missing");
-        return;
-    }
-    if (total > limit - (x->position + at)) {
-        scan_failed(x, x->position + at, "the batch goes beyond what was written");
-        return;
-    }
-    if (at == 0 && x->got >= MAX(total, (uint32_t)BATCH_HEADER_BYTES)) {
-        scan_failed(x, x->position, "no batch begins here");
+    bool hopeless = x->position + at >= limit || total > MIN(limit - (x->position + at), (uint32_t)BATCH_IN_FILE_MAX) ||
+                    x->got < x->asked;
+    if (hopeless || (at == 0 && x->got >= MAX(total, (uint32_t)BATCH_HEADER_BYTES))) {
+        scan_failed(x, x->position + at);
         return;
     }
     x->position += at;
@@ -313,15 +319,15 @@ static void read_on(struct read_op *x, uint32_t at, uint32_t total, uint32_t lim
 static void scan(struct read_op *x) {
     struct log_impl *l = x->log;
     struct segment *s = segment_by_base(l, x->base);
-    if (x->change != l->change || !s) {
-        restart(x);
-        return;
-    }
-    uint32_t at = 0, limit = file_limit(l, s);
-    x->got = MIN(x->got, limit > x->position ? limit - x->position : 0);
+    int64_t limit_offset;
+    uint32_t at = 0, limit = file_limit(l, s, &limit_offset);
+    const struct faulty_range *next = faulty_next(l, x->r->offset);
+    if (next && next->base == x->base) limit_offset = MIN(limit_offset, next->start);
+    x->asked = MIN(x->asked, limit > x->position ? limit - x->position : 0);
+    x->got = MIN(x->got, x->asked);
     while (at < x->got) {
         struct batch_header h;
-        const uint8_t *p = x->buf->data + at;
+        const uint8_t *p = x->buf->data + x->skip + at;
         uint32_t left = x->got - at;
         enum err err = batch_parse(p, left, &h);
         if (err == ERR_TRUNCATED) {
@@ -330,14 +336,18 @@ static void scan(struct read_op *x) {
         }
         /* Offset and epoch are not under the CRC: the offset must continue what came before. */
         if (err != OK || (x->expected >= 0 ? h.base_offset != x->expected : batch_last_offset(&h) != x->expected_last)) {
-            scan_failed(x, x->position + at, "no batch of this offset begins here");
+            if (x->r->bytes > 0) file_end(x, x->position + at); /* the next read finds out */
+            else scan_failed(x, x->position + at);
             return;
         }
         if (batch_last_offset(&h) >= x->r->offset) {
-            const char *wrong = batch_wrong(l, s, p, &h);
-            if (wrong) {
+            if (h.base_offset >= limit_offset && x->r->bytes > 0) {
+                file_end(x, x->position + at); /* what follows is faulty */
+                return;
+            }
+            if (batch_wrong(l, s, p, &h)) {
                 if (x->r->bytes > 0) file_end(x, x->position + at); /* the next read reports it */
-                else scan_failed(x, x->position + at, wrong);
+                else scan_failed(x, x->position + at);
                 return;
             }
             x->seeking = false;
@@ -352,8 +362,21 @@ static void scan(struct read_op *x) {
     read_on(x, at, 0, limit);
 }
 
+/* False: a chunk that was read is not what was sealed, and no damage is known that explains it; `*until`: its end. */
+static bool digests_right(struct read_op *x, struct digests *d, uint32_t got, uint32_t *until) {
+    uint32_t from = x->position - x->skip;
+    if (from % MANIFEST_CHUNK_BYTES != 0) return true; /* all verified before */
+    for (uint64_t c = 0; !digests_check(d, x->buf->data, from, got, false, &c); c++) {
+        uint64_t at = c * MANIFEST_CHUNK_BYTES;
+        *until = (uint32_t)MIN(at + MANIFEST_CHUNK_BYTES, d->sealed.size_bytes);
+        if (!faulty_overlaps(x->log, x->base, (uint32_t)at, *until)) return false;
+    }
+    return true;
+}
+
 static void file_done(struct io_op *op) {
     struct read_op *x = CONTAINER_OF(op, struct read_op, op);
+    struct digests *digests = x->file->digests; /* goes with the handle: used at once */
     files_put(&x->log->pub.shard->files, x->file);
     x->file = NULL;
     if (op->result < 0) {
@@ -362,9 +385,25 @@ static void file_done(struct io_op *op) {
         finish(x, ERR_IO);
         return;
     }
-    x->got = (uint32_t)op->result;
-    if (x->got == 0 && x->change == x->log->change) corrupt(x, "segment", x->position, "the file is shorter than what was written");
+    const struct segment *s = segment_by_base(x->log, x->base);
+    if (x->change != x->log->change || !s) {
+        restart(x);
+        return;
+    }
+    uint32_t got = (uint32_t)op->result, suspect = 0;
+    if (digests && s->sealed && !digests_right(x, digests, got, &suspect)) {
+        examine(x, suspect);
+        return;
+    }
+    x->got = got > x->skip ? got - x->skip : 0;
+    if (x->got == 0) scan_failed(x, x->position);
     else scan(x);
+}
+
+static void file_submit(struct read_op *x);
+
+static void loaded(struct digest_load *load) {
+    file_submit(load->owner);
 }
 
 static void file_read(struct read_op *x) {
@@ -375,24 +414,61 @@ static void file_read(struct read_op *x) {
         restart(x);
         return;
     }
-    uint32_t limit = file_limit(l, s);
-    if (x->position >= limit) {
-        scan_failed(x, x->position, "the batch that holds the offset is missing");
+    int64_t limit_offset;
+    if (x->position >= file_limit(l, s, &limit_offset)) {
+        scan_failed(x, x->position);
         return;
     }
-    uint32_t len = MIN(x->want, limit - x->position);
-    buf_unref(x->buf);
-    x->buf = buf_new(len, 0);
     int rc = -ENOMEM;
-    if (x->buf) x->file = files_get(&sh->files, l, x->base, FILE_LOG, 0, &rc);
+    x->file = files_get(&sh->files, l, x->base, FILE_LOG, 0, &rc);
     if (!x->file) {
         if (l->delete_durable) finish(x, ERR_CLOSED);
-        else if (rc == -ENOENT) corrupt(x, "segment", 0, "the file is missing");
+        else if (rc == -ENOENT) examine(x, x->position + 1);
         else finish(x, rc == -ENOMEM ? ERR_NOMEM : ERR_IO);
         return;
     }
-    x->op = (struct io_op){.kind = IO_READ, .fd = x->file->fd, .offset = x->position, .buf = x->buf->data, .len = len, .done = file_done};
+    if (digests_wanted(x->file, s) && !x->load) x->load = calloc(1, sizeof *x->load);
+    if (digests_wanted(x->file, s) && x->load) digests_load(x->load, l, s, x->file, loaded, x);
+    else file_submit(x);
+}
+
+/* Reads, together with the rest of the chunks that were not verified yet. */
+static void file_submit(struct read_op *x) {
+    struct log_impl *l = x->log;
+    struct log_shard *sh = l->pub.shard;
+    struct segment *s = segment_by_base(l, x->base);
+    if (!s || x->change != l->change) {
+        restart(x);
+        return;
+    }
+    int64_t limit_offset;
+    uint32_t limit = file_limit(l, s, &limit_offset), from = x->position;
+    x->asked = MIN(x->want, limit - x->position);
+    uint32_t to = x->position + x->asked;
+    const struct digests *d = s->sealed ? x->file->digests : NULL;
+    if (d && !digests_cover(d, from, to)) {
+        from = ALIGN_DOWN(from, MANIFEST_CHUNK_BYTES);
+        to = (uint32_t)MIN(ALIGN_UP((uint64_t)to, MANIFEST_CHUNK_BYTES), d->sealed.size_bytes);
+    }
+    x->skip = x->position - from;
+    x->asked = to - x->position;
+    buf_unref(x->buf);
+    x->buf = buf_new(to - from, 0);
+    if (!x->buf) {
+        finish(x, ERR_NOMEM);
+        return;
+    }
+    x->op = (struct io_op){.kind = IO_READ, .fd = x->file->fd, .offset = from, .buf = x->buf->data, .len = to - from, .done = file_done};
     io_submit(sh->io, &x->op);
+}
+
+/* Batches behind known damage are found from its end on. */
+static void pass_faulty(struct read_op *x) {
+    const struct faulty_range *f = faulty_before(x->log, x->base, x->r->offset);
+    if (!f || f->end_position < x->position || (x->located && x->expected == x->r->offset)) return;
+    x->located = false;
+    x->position = f->end_position;
+    x->expected = f->end;
 }
 
 static void locate(struct read_op *x, const struct index_entry *e) {
@@ -406,6 +482,7 @@ static void looked_up(struct lookup *lookup) {
     struct read_op *x = CONTAINER_OF(lookup, struct read_op, lookup);
     lookup_free(lookup);
     if (lookup->found) locate(x, &lookup->entry);
+    pass_faulty(x);
     file_read(x);
 }
 
@@ -423,6 +500,7 @@ static void read_file(struct read_op *x) {
     x->located = false;
     x->position = 0;
     if (x->from_start || r->offset == s->base) {
+        pass_faulty(x);
         file_read(x);
         return;
     }
@@ -435,10 +513,12 @@ static void read_file(struct read_op *x) {
         file_read(x);
     } else if (s->index && s->index->offset_count > 0 && s->index->offsets[0].relative <= relative) {
         locate(x, index_find_entry(s->index, r->offset));
+        pass_faulty(x);
         file_read(x);
     } else if (s->index_bytes > 0) {
         lookup_start(&x->lookup, l, s, false, relative, looked_up);
     } else {
+        pass_faulty(x);
         file_read(x);
     }
 }
@@ -462,9 +542,14 @@ static void read_start(struct read_op *x) {
         return;
     }
     uint32_t i = tail_find(&l->tail, r->offset);
-    if (i == l->tail.count || tail_at(&l->tail, i)->base_offset > r->offset) read_file(x);
-    else if (tail_at(&l->tail, i)->slice) finish(x, read_memory(l, r, i));
-    else read_journal(x, i);
+    if (i == l->tail.count || tail_at(&l->tail, i)->base_offset > r->offset) {
+        if (faulty_at(l, r->offset)) finish(x, ERR_CORRUPT);
+        else read_file(x);
+    } else if (tail_at(&l->tail, i)->slice) {
+        finish(x, read_memory(l, r, i));
+    } else {
+        read_journal(x, i);
+    }
 }
 
 bool log_read(struct log *pub, struct log_read *r) {
@@ -504,6 +589,9 @@ void reads_free(struct log_shard *sh) {
         struct read_op *x = LIST_ENTRY(n, struct read_op, link);
         buf_unref(x->buf); /* nothing was handed to x->r yet, which may be gone */
         free(x->lookup.block);
+        if (x->load) digest_load_free(x->load);
+        free(x->load);
+        free(x->check);
         free(x);
     }
 }

@@ -13,6 +13,7 @@
 #include "base/assert.h"
 #include "base/trace.h"
 #include "log/entries.h"
+#include "log/inspect.h"
 #include "log/mutant.h"
 #include "log/names.h"
 #include "log/state.h"
@@ -237,13 +238,6 @@ static enum err image_now(struct fixing *f, int fd, const struct segment *s) {
     return err == OK ? OK : refuse(f, err == ERR_NOMEM ? -ENOMEM : err == ERR_NOSPACE ? -ENOSPC : -EIO, "journal a block before a cut");
 }
 
-static void damage(struct fixing *f, const struct segment *s, uint64_t size) {
-    struct log_impl *l = f->l;
-    l->pub.faulty = true;
-    trace_error("log", "%s/%s: segment %lld has %llu bytes, but %u were synced: records are missing; what is there is served, the rest is not",
-                f->s->dir, l->folder, (long long)s->base, (unsigned long long)size, s->written_bytes);
-}
-
 /* The block that holds W, from its IMAGE. Even if it reads right: what reads right may be a page whose sync has failed. */
 static enum err put_image_back(struct fixing *f, int fd) {
     const struct image *i = f->l->image;
@@ -258,14 +252,14 @@ static enum err fix_log_file(struct fixing *f, struct segment *s) {
     int fd = open_kind(f, s, FILE_LOG, &size);
     if (fd == -ENOENT) {
         s->file_made = false;
-        if (s->written_bytes > 0) damage(f, s, 0);
+        if (s->written_bytes > 0) inspect_short(l, s, 0, true);
         return OK;
     }
     if (fd < 0) return refuse(f, fd, "open a segment");
     s->file_made = s->unsynced = true;
     enum err err = OK;
     bool imaged = l->image && l->image->base == s->base && !MUTANT(IMAGE_UNUSED);
-    if (size < s->written_bytes && !(imaged && size >= l->image->from)) damage(f, s, size);
+    if (size < s->written_bytes && !(imaged && size >= l->image->from)) inspect_short(l, s, size, false);
     else if (imaged) err = put_image_back(f, fd);
     if (err == OK && size > s->size_bytes) {
         err = image_now(f, fd, s);
@@ -353,8 +347,7 @@ static enum err reindex(struct fixing *f, struct segment *s) {
     enum err err = truncate_reindex(l, s);
     if (err == ERR_NOMEM || err == ERR_IO) return refuse(f, err == ERR_IO ? -EIO : -ENOMEM, "index a segment that was cut");
     if (err != OK) {
-        trace_error("log", "%s/%s: segment %lld was cut and cannot be read to its end", f->s->dir, l->folder, (long long)s->base);
-        l->pub.faulty = true;
+        trace_error("log", "%s/%s: segment %lld cannot be read to its end; it has no index", f->s->dir, l->folder, (long long)s->base);
         s->reindex = false;
         s->index_bytes = s->time_index_bytes = 0;
     }
@@ -374,6 +367,25 @@ static void reindex_all(struct fixing *f) {
 
 static bool at_or_behind_synced(const struct log_impl *l, const struct segment *s) { return s->base >= l->synced.base; }
 
+/* A segment of which the journal holds nothing. */
+static void look_at(struct fixing *f, struct segment *s) {
+    int rc = inspect_segment(f->l, s);
+    if (rc < 0) refuse(f, rc, "look at its files");
+}
+
+/* A log that the journal does not speak of, or whose folder is gone. */
+static void look_at_files(struct fixing *f) {
+    struct log_impl *l = f->l;
+    bool again = false;
+    for (uint32_t i = 0; i < l->segment_count && f->err == OK; i++) {
+        look_at(f, &l->segments[i]);
+        again |= l->segments[i].reindex;
+    }
+    if (!again || f->err != OK) return;
+    impl_dirty(l);
+    reindex_all(f);
+}
+
 static enum err fix_files(struct fixing *f) {
     struct log_impl *l = f->l;
     char path[PATH_BYTES];
@@ -382,7 +394,10 @@ static enum err fix_files(struct fixing *f) {
     if (rc < 0 && rc != -ENOENT) return refuse(f, rc, "list its files");
     for (uint32_t i = 0; i < l->segment_count && f->err == OK; i++) {
         struct segment *s = &l->segments[i];
-        if (!at_or_behind_synced(l, s)) continue;
+        if (!at_or_behind_synced(l, s)) {
+            look_at(f, s);
+            continue;
+        }
         if (fix_log_file(f, s) != OK) break;
         if (fix_index_file(f, s, FILE_INDEX, &s->index_bytes) != OK) break;
         if (fix_index_file(f, s, FILE_TIMEINDEX, &s->time_index_bytes) != OK) break;
@@ -432,6 +447,72 @@ static enum err fix_created_folder(struct fixing *f) {
     if (owner && owner->delete_durable) return OK; /* fix_folders moves it */
     l->folder_made = l->folder_unsynced = l->manifest_unsynced = plid == l->pub.plid || MUTANT(BY_NAME);
     return l->folder_made ? OK : folder_aside(f, l->folder, plid);
+}
+
+/* What is in the folder of another partition is not touched: it is put aside, and comes back under the name of its owner if
+ * that has no folder. */
+static enum err fix_identity(struct fixing *f) {
+    struct log_impl *l = f->l;
+    uint64_t plid = 0;
+    int rc = 0;
+    switch (inspect_folder(f->s, l, &plid, &rc)) {
+    case FOLDER_OWN: return OK;
+    case FOLDER_UNREADABLE: return refuse(f, rc, "look at its folder");
+    case FOLDER_MISSING:
+        l->folder_made = false;
+        return OK;
+    case FOLDER_UNKNOWN:
+        trace_warn("log", "%s/%s/%s is missing or damaged: it is made again, from what the files hold now", f->s->dir, l->folder, MANIFEST_FILE);
+        return f->err = folder_manifest_remake(l->pub.shard, l);
+    case FOLDER_OTHERS: break;
+    }
+    trace_error("log", "%s/%s: by its %s this is the folder of another partition", f->s->dir, l->folder, MANIFEST_FILE);
+    l->folder_made = false;
+    return folder_aside(f, l->folder, plid);
+}
+
+static void owner_back(void *ctx, const char *name, bool is_dir) {
+    struct fixing *f = ctx;
+    struct str topic;
+    int32_t partition;
+    if (!is_dir || f->err != OK || folder_parse(name, &topic, &partition) != FOLDER_STRAY) return;
+    struct manifest m;
+    enum err err = folder_manifest_read(f->s->io, f->s->dir, name, &m);
+    uint64_t plid = err == OK ? m.plid : 0;
+    manifest_free(&m);
+    struct log_impl *l = plid ? shard_find(&f->s->shards[log_store_shard_of(f->s, plid)], plid) : NULL;
+    if (!l || l->delete_durable || l->folder_made || !l->in_catalog) return;
+    char from[PATH_BYTES], to[PATH_BYTES];
+    path_folder(from, f->s->dir, name);
+    path_folder(to, f->s->dir, l->folder);
+    int rc = io_rename(f->s->io, from, to);
+    f->l = l;
+    if (rc < 0) {
+        refuse(f, rc, "give it its folder back");
+        return;
+    }
+    trace_warn("log", "%s: by its %s this is the folder of %s; renamed", from, MANIFEST_FILE, l->folder);
+    l->folder_made = l->folder_unsynced = true;
+    f->s->recovery.stray_folders -= MIN(f->s->recovery.stray_folders, 1u);
+    impl_dirty(l);
+}
+
+static enum err fix_identities(struct fixing *f) {
+    struct log_store *s = f->s;
+    bool missing = false;
+    for (uint32_t i = 0; i < s->config.shards; i++)
+        for (uint32_t k = 0; k < s->shards[i].log_count && f->err == OK; k++) {
+            f->l = s->shards[i].logs[k];
+            if (!f->l->in_catalog || f->l->delete_durable) continue;
+            fix_identity(f);
+            missing |= !f->l->folder_made;
+        }
+    int rc = missing && f->err == OK ? io_list(s->io, s->dir, owner_back, f) : 0;
+    if (rc < 0) {
+        snprintf(f->why, f->why_len, "%s: cannot be listed: %s", s->dir, strerror(-rc));
+        f->err = ERR_IO;
+    }
+    return f->err;
 }
 
 struct folders { struct fixing *f; char **known; uint32_t known_count; char **leftovers; uint32_t leftover_count, leftover_cap; };
@@ -531,8 +612,10 @@ static enum err fix_shard(struct fixing *f, struct log_shard *sh) {
     for (uint32_t i = 0; i < sh->log_count && f->err == OK; i++) {
         struct log_impl *l = f->l = sh->logs[i];
         l->pub.durable_end = l->pub.end;
-        if (l->dirty && !l->delete_durable && l->folder_made) fix_files(f);
-        else if (l->dirty && !l->delete_durable) reindex_all(f);
+        bool dirty = l->dirty;
+        if (dirty && !l->delete_durable && l->folder_made) fix_files(f);
+        else if (!l->delete_durable && l->in_catalog) look_at_files(f);
+        if (dirty && !l->delete_durable && !l->folder_made) reindex_all(f);
         l->dropped_count = 0; /* a segment that the log has now may have the base of one that was dropped */
         l->droppable_total = l->dropped_total;
         l->truncate_end = -1;
@@ -553,6 +636,7 @@ enum err recover_files(struct log_store *s, char *why, size_t why_len) {
             f.l = s->shards[i].logs[k];
             if (!f.l->in_catalog && !f.l->delete_durable) fix_created_folder(&f);
         }
+    if (f.err == OK) fix_identities(&f);
     if (f.err == OK) fix_folders(&f);
     for (uint32_t i = 0; i < s->config.shards && f.err == OK; i++) {
         s->shards[i].journal = s->journal;

@@ -42,6 +42,7 @@ enum err shard_init(struct log_shard *sh, struct log_store *store, uint32_t inde
     list_init(&sh->unlinks);
     list_init(&sh->reads);
     list_init(&sh->finds);
+    list_init(&sh->checks);
     timer_init(&sh->retry, retry_fire);
     timer_init(&sh->stop_timer, shard_stop_timer);
     return files_init(&sh->files, store->io, store->dir, store->config.open_files_max / store->config.shards);
@@ -76,6 +77,7 @@ void shard_free(struct log_shard *sh) {
         timer_cancel(sh->timers, &sh->stop_timer);
     }
     finds_free(sh);
+    checks_free(sh);
     reads_free(sh);
     writers_free(sh);
     checkpoint_free(sh);

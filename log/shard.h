@@ -99,7 +99,7 @@ struct log_shard {
     uint32_t sync_all_logs;         /* so many at least */
     struct timer retry;             /* of writers that wait for a folder's name or for disk space */
     bool disk_full;                 /* said so; until a write succeeds */
-    struct list reads, finds;       /* under way */
+    struct list reads, finds, checks; /* under way */
     struct read_hint hints[READ_HINTS];
 
     void (*writable)(void *ctx);
@@ -151,9 +151,10 @@ extern const struct journal_shard_ops shard_journal_ops;
 void checkpoint_log_flushed(struct log_shard *sh, struct log_impl *l);
 void checkpoint_free(struct log_shard *sh);
 
-/* read.c, find.c: forget what is under way, for a store that is closed with the node down. */
+/* read.c, find.c, check.c: forget what is under way, for a store that is closed with the node down. */
 void reads_free(struct log_shard *sh);
 void finds_free(struct log_shard *sh);
+void checks_free(struct log_shard *sh);
 
 /* writer.c: brings the files of a log up to what is asked: checkpoint, roll, truncation, deletion, or much pending. */
 enum { WRITE_BYTES = 512 * 1024 };

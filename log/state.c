@@ -2,6 +2,7 @@
 #include "log/state.h"
 #include <stdlib.h>
 #include "base/assert.h"
+#include "log/faulty.h"
 #include "log/names.h"
 
 void config_to_message(const struct log_config *c, Varve__Storage__LogConfig *m) {
@@ -92,8 +93,8 @@ struct lists {
     Varve__Storage__EpochEntry **epoch_pointers;
     Varve__Storage__Segment *segments;
     Varve__Storage__Segment **segment_pointers;
-    Varve__Storage__OffsetRange *faulty;
-    Varve__Storage__OffsetRange **faulty_pointers;
+    Varve__Storage__FaultyRange *faulty;
+    Varve__Storage__FaultyRange **faulty_pointers;
     struct producer_message *producers;
     Varve__Storage__Producer **producer_pointers;
     int64_t *ids;
@@ -141,9 +142,12 @@ static void lists_fill(struct lists *x, const struct log_impl *l, Varve__Storage
         x->segment_pointers[i] = &x->segments[i];
     }
     for (uint32_t i = 0; i < l->faulty_count; i++) {
-        varve__storage__offset_range__init(&x->faulty[i]);
+        varve__storage__faulty_range__init(&x->faulty[i]);
         x->faulty[i].start = l->faulty[i].start;
         x->faulty[i].end = l->faulty[i].end;
+        x->faulty[i].segment_base = l->faulty[i].base;
+        x->faulty[i].position = l->faulty[i].position;
+        x->faulty[i].end_position = l->faulty[i].end_position;
         x->faulty_pointers[i] = &x->faulty[i];
     }
     for (uint32_t i = 0; i < x->producer_count; i++) {
@@ -236,19 +240,30 @@ static enum err decode_producer(struct log_impl *l, const Varve__Storage__Produc
     return producers_put(&l->pub.producers, &p);
 }
 
+static enum err decode_faulty(struct log_impl *l, const Varve__Storage__LogState *m) {
+    if (m->n_faulty == 0) return OK;
+    l->faulty = calloc(m->n_faulty, sizeof *l->faulty);
+    if (!l->faulty) return ERR_NOMEM;
+    l->faulty_cap = (uint32_t)m->n_faulty;
+    for (size_t i = 0; i < m->n_faulty; i++) {
+        const Varve__Storage__FaultyRange *r = m->faulty[i];
+        const struct segment *s = l->segment_count > 0 ? segment_by_base(l, r->segment_base) : NULL;
+        bool sound = s && r->start >= s->base && r->start < r->end && r->end <= s->end && r->position <= r->end_position &&
+                     r->end_position <= s->size_bytes && (i == 0 || m->faulty[i - 1]->end <= r->start);
+        if (!sound) return ERR_CORRUPT;
+        l->faulty[l->faulty_count++] = (struct faulty_range){r->start, r->end, r->segment_base, r->position, r->end_position};
+    }
+    return OK;
+}
+
 static enum err decode_lists(struct log_impl *l, const Varve__Storage__LogState *m) {
     enum err err = OK;
     for (size_t i = 0; i < m->n_epochs && err == OK; i++)
         err = epochs_append(&l->pub.epochs, m->epochs[i]->epoch, m->epochs[i]->start);
     for (size_t i = 0; i < m->n_segments && err == OK; i++) err = decode_segment(l, m->segments[i]);
     for (size_t i = 0; i < m->n_producers && err == OK; i++) err = decode_producer(l, m->producers[i]);
-    if (err != OK || m->n_faulty == 0) return err == ERR_INVALID ? ERR_CORRUPT : err;
-    l->faulty = calloc(m->n_faulty, sizeof *l->faulty);
-    if (!l->faulty) return ERR_NOMEM;
-    for (size_t i = 0; i < m->n_faulty; i++)
-        l->faulty[l->faulty_count++] = (struct offset_range){m->faulty[i]->start, m->faulty[i]->end};
-    l->pub.faulty = true;
-    return OK;
+    if (err == OK) err = decode_faulty(l, m);
+    return err == ERR_INVALID ? ERR_CORRUPT : err;
 }
 
 static enum err decode(struct log_impl *l, const Varve__Storage__LogState *m) {
@@ -263,6 +278,7 @@ static enum err decode(struct log_impl *l, const Varve__Storage__LogState *m) {
     pub->end = pub->durable_end = m->end;
     pub->max_timestamp = m->max_timestamp;
     pub->size_bytes = m->size_bytes;
+    faulty_trim(l);
     if (pub->epochs.count > 0) {
         pub->epoch = pub->epochs.entries[pub->epochs.count - 1].epoch;
         pub->epoch_start = pub->epochs.entries[pub->epochs.count - 1].start;

@@ -11,6 +11,7 @@
 #include "base/assert.h"
 #include "base/trace.h"
 #include "log/entries.h"
+#include "log/faulty.h"
 #include "log/mutant.h"
 #include "log/store.h"
 
@@ -48,9 +49,9 @@ static enum err header_from_file(struct walk *k, struct batch_header *h) {
     struct log_shard *sh = k->log->pub.shard;
     int rc = 0;
     if (!k->file) k->file = files_get(&sh->files, k->log, k->segment->base, FILE_LOG, 0, &rc);
-    if (!k->file) return ERR_IO;
+    if (!k->file) return rc == -ENOENT ? ERR_CORRUPT : ERR_IO;
     int64_t n = io_pread(sh->io, k->file->fd, k->block, BATCH_HEADER_BYTES, k->position);
-    if (n < BATCH_HEADER_BYTES) return ERR_IO;
+    if (n < BATCH_HEADER_BYTES) return n < 0 ? ERR_IO : ERR_CORRUPT;
     enum err err = batch_parse(k->block, BATCH_HEADER_BYTES, h);
     return err == ERR_TRUNCATED ? OK : err;
 }
@@ -287,6 +288,7 @@ enum err impl_cut(struct log_impl *l, int64_t end, struct place place, int32_t e
     pub->epoch = pub->epochs.count > 0 ? pub->epochs.entries[pub->epochs.count - 1].epoch : 0;
     pub->epoch_start = pub->epochs.count > 0 ? pub->epochs.entries[pub->epochs.count - 1].start : 0;
     tail_cut(&l->tail, end);
+    faulty_cut(l, end);
     while (segment_last(l) != s) {
         pub->size_bytes -= segment_last(l)->size_bytes;
         impl_drop_files(l, segment_last(l)->base);
@@ -297,6 +299,7 @@ enum err impl_cut(struct log_impl *l, int64_t end, struct place place, int32_t e
     s->written_bytes = MIN(s->written_bytes, place.position);
     s->end = pub->end = end;
     s->sealed = false;
+    if (!folding) files_forget_digests(&pub->shard->files, pub->plid, s->base);
     free(s->snapshot); /* of a roll that is undone */
     s->snapshot = NULL;
     s->reindex_end = s->reindex ? MIN(s->reindex_end, end) : end;

@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "base/trace.h"
 #include "log/entries.h"
+#include "log/inspect.h"
 #include "log/mutant.h"
 #include "log/store.h"
 #include "log/writer.h"
@@ -74,9 +75,9 @@ static void image_read(struct seg_writer *w, int64_t result) {
     if (result < len) {
         /* Bytes that were synced are gone, and there is nothing left to protect. The log goes on behind the hole, which
          * no read takes for batches. */
-        trace_error("log", "%s/%s: segment %lld ends at %lld, but was synced to %u: records are missing", sh->store->dir, l->folder,
-                    (long long)w->image_base, (long long)(w->image_from + result), w->image_to);
-        l->pub.faulty = true;
+        struct segment *cut = segment_by_base(l, w->image_base);
+        ASSERT(cut);
+        inspect_short(l, cut, w->image_from + (uint32_t)result, false);
         w->image_cuts = sh->cuts;
         w->image_durable = true;
         writer_step(w);
@@ -97,7 +98,7 @@ static void image_read(struct seg_writer *w, int64_t result) {
 
 bool image_step(struct seg_writer *w, const struct segment *s, uint32_t position) {
     uint32_t from, to;
-    if (MUTANT(NO_IMAGE) || !need_image(w->log, s, position, &from, &to)) return false;
+    if (MUTANT(NO_IMAGE) || !s->file_made || !need_image(w->log, s, position, &from, &to)) return false; /* gone: nothing to protect */
     bool same = w->image_to > 0 && w->image_base == s->base && w->image_from == from && w->image_to >= to;
     /* "An IMAGE counts only if its group is later than S of the checkpoint in progress." */
     if (same && (w->image_cuts == w->sh->cuts || MUTANT(OLD_IMAGE))) {

@@ -33,6 +33,10 @@ struct seg_writer {
     int64_t seal_base;              /* -1: none */
     uint32_t seal_at;
     struct digester *digester;
+    uint8_t seal_head[BATCH_HEADER_BYTES]; /* of the batch at hand: `seal_have` bytes, then */
+    uint32_t seal_have, seal_left;         /* so many more under its CRC */
+    uint32_t seal_crc, seal_expected;      /* so far; what it is to be */
+    int64_t seal_next;                     /* offset of the next batch */
 };
 
 void writer_step(struct seg_writer *w);
@@ -63,6 +67,8 @@ MUST_CHECK int folder_make(struct log_shard *sh, struct log_impl *l);
 MUST_CHECK enum err folder_sync(struct log_shard *sh, struct log_impl *l);
 MUST_CHECK enum err folder_manifest_read(struct io *io, const char *dir, const char *folder, struct manifest *m);
 MUST_CHECK enum err folder_manifest_write(struct io *io, const char *dir, const struct log_impl *l, const struct manifest *m);
+/* The manifest is missing or damaged: it is made again, and all digests with it, by the segment writer. Blocks. */
+MUST_CHECK enum err folder_manifest_remake(struct log_shard *sh, struct log_impl *l);
 /* Empties and removes a folder, a file at a time. */
 void folder_unlink(struct log_shard *sh, const char *folder);
 void folder_unlinks_free(struct log_shard *sh);

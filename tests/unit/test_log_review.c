@@ -1,6 +1,7 @@
 /* test_log_review.c - one sequence of steps each that once lost, mixed up or hid something; over the simulated disk. */
 #include <check.h>
 #include <fcntl.h>
+#include "log/faulty.h"
 #include "tests/unit/log_harness.h"
 
 static struct machine m;
@@ -252,6 +253,11 @@ START_TEST(every_flipped_bit_of_a_batch_in_a_file_is_noticed) {
                 log_read_release(&r);
             }
             ck_assert_int_eq(sim_file_flip(m.world, 0, path, position + bit / 8, (uint8_t)(1u << bit % 8)), 0);
+            const struct log_impl *l = impl_of(a.log);
+            ck_assert_uint_eq(l->faulty_count, 1); /* this batch and no other */
+            ck_assert_int_eq(l->faulty[0].start, a.batches[k].base);
+            ck_assert_int_eq(l->faulty[0].end, a.batches[k].end);
+            faulty_heal(impl_of(a.log), a.batches[k].base);
         }
         position += a.batches[k].len;
     }
