@@ -6,6 +6,8 @@
 #include "server/image.h"
 #include "server/request.h"
 
+/* Groups: */
+api_handler api_heartbeat, api_join_group, api_leave_group, api_sync_group;
 api_handler api_alter_configs, api_alter_partition_reassignments, api_api_versions, api_create_acls,
     api_create_partitions, api_create_topics, api_delete_acls, api_delete_records, api_delete_topics,
     api_describe_acls, api_describe_cluster, api_describe_configs, api_describe_log_dirs, api_describe_producers,
@@ -26,6 +28,7 @@ MUST_CHECK bool request_decoded(struct request *rq, enum err err);
 /* A copy that lives as long as the request (reactor 0 may do this while a change waits there); a null string when
  * memory is out. */
 struct str request_copy(struct request *rq, struct str s);
+struct bytes request_copy_bytes(struct request *rq, struct bytes b); /* null or out of memory: null */
 struct str request_printf(struct request *rq, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* Requests are handed out while completions are handled, when the reactor's clocks still show the time at which it
@@ -45,6 +48,9 @@ enum {
 /* The text form of ids: base64url, 22 characters and NUL. */
 enum { UUID_TEXT_BYTES = 23 };
 void uuid_text(const struct uuid *id, char out[UUID_TEXT_BYTES]);
+/* The other form, of 36 hexadecimal digits and dashes, of a new random one, and NUL. */
+enum { UUID_HEX_BYTES = 37 };
+void request_fresh_id(struct request *rq, char out[UUID_HEX_BYTES]);
 struct str request_uuid_text(struct request *rq, const struct uuid *id);
 
 /* 1..249 of [a-zA-Z0-9._-], not "." or "..", and not the metadata log's name. NULL: fine; else why not. */

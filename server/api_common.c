@@ -23,6 +23,22 @@ struct str request_copy(struct request *rq, struct str s) {
     return p ? (struct str){p, s.len} : STR_NULL;
 }
 
+struct bytes request_copy_bytes(struct request *rq, struct bytes b) {
+    uint8_t *p = b.p ? arena_alloc(&rq->arena, (size_t)MAX(b.len, 1)) : NULL;
+    if (!p) return BYTES_NULL;
+    if (b.len > 0) memcpy(p, b.p, (size_t)b.len);
+    return (struct bytes){p, b.len};
+}
+
+void request_fresh_id(struct request *rq, char out[UUID_HEX_BYTES]) {
+    uint8_t b[16];
+    io_entropy(rq->reactor->io, b, sizeof b);
+    b[6] = (uint8_t)((b[6] & 0x0f) | 0x40);
+    b[8] = (uint8_t)((b[8] & 0x3f) | 0x80);
+    snprintf(out, UUID_HEX_BYTES, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3], b[4], b[5],
+             b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+}
+
 struct str request_printf(struct request *rq, const char *fmt, ...) {
     char text[512];
     va_list args;

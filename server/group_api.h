@@ -3,6 +3,15 @@
 #define SERVER_GROUP_API_H
 #include "server/group_coordinator.h"
 
+/* Ends without having been anywhere; `done` runs from the loop. */
+void group_op_refuse(struct group_op *op, int16_t error);
+/* As group_op_send(), but a group needs a name: else INVALID_GROUP_ID. */
+void group_op_begin(struct group_op *op);
+
+/* server/api_group_members.c: the classic core's answers */
+void group_join_reply(void *ctx, void *ticket, const struct classic_join_reply *reply);
+void group_sync_reply(void *ctx, void *ticket, const struct classic_sync_reply *reply);
+
 /* Whoever commits offsets: of a member of a group, or (generation -1, no member) of nobody. */
 struct group_committer {
     int32_t generation;                  /* or member epoch */

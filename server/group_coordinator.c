@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "base/trace.h"
 #include "server/api.h"
+#include "server/group_api.h"
 #include "server/group_coordinator_impl.h"
 
 enum {
@@ -60,6 +61,7 @@ static struct group *group_get(struct coordinator *c, struct str id) {
     if (!g) return NULL;
     g->coordinator = c;
     list_init(&g->queue);
+    group_timer_init(g);
     if (id.len > 0) memcpy(g->id, id.p, (size_t)id.len);
     g->id_len = id.len;
     HASH_ADD(hh, c->groups, id, (unsigned)id.len, g);
@@ -74,19 +76,26 @@ static void charge(struct group *g, int64_t bytes) {
 static void group_free(struct group *g) {
     ASSERT(list_empty(&g->queue));
     charge(g, 0);
+    timer_cancel(&group_reactor(g)->timers, &g->timer);
+    classic_free(g->classic);
     group_offsets_free(&g->offsets);
     HASH_DEL(g->coordinator->groups, g);
     free(g);
 }
 
+/* Commits without end must not keep a deadline waiting. */
 static bool may_run(const struct group *g, enum group_lock lock) {
-    return lock == GROUP_READ || (!g->exclusive && (lock == GROUP_SHARED || g->shared == 0));
+    return lock == GROUP_READ || (!g->exclusive && (lock == GROUP_SHARED ? !g->tick_due : g->shared == 0));
 }
 
 static void run(struct group_op *op, struct group *g) { op->run(op, g); }
 
 void group_settle(struct group *g) {
     g->pins++;
+    if (g->tick_due && may_run(g, GROUP_EXCLUSIVE)) {
+        g->tick_due = false;
+        group_tick(g);
+    }
     while (!list_empty(&g->queue)) {
         struct group_op *op = LIST_ENTRY(g->queue.next, struct group_op, link);
         if (!may_run(g, op->lock)) break;
@@ -95,8 +104,12 @@ void group_settle(struct group *g) {
     }
     g->pins--;
     bool busy = g->pins > 0 || g->shared > 0 || g->exclusive || !list_empty(&g->queue);
-    if (!busy && g->offsets.count == 0) group_free(g);
-    else charge(g, (int64_t)sizeof *g + g->id_len + g->offsets.bytes);
+    if (!busy && g->classic && classic_is_nothing(g->classic)) {
+        classic_free(g->classic);
+        g->classic = NULL;
+    }
+    if (!busy && g->offsets.count == 0 && !g->classic) group_free(g);
+    else charge(g, (int64_t)sizeof *g + g->id_len + g->offsets.bytes + (g->classic ? g->classic->bytes : 0));
 }
 
 /* ---- operations -------------------------------------------------------------------------------------- */
@@ -144,6 +157,12 @@ static void op_arrive(struct mail *m) {
     group_settle(g);
 }
 
+void group_op_refuse(struct group_op *op, int16_t error) {
+    list_init(&op->link);
+    op->caller = op->rq->reactor;
+    group_op_finish(op, error);
+}
+
 void group_op_send(struct group_op *op) {
     struct reactor *r = op->rq->reactor;
     const struct image_topic *t = image_topic_by_name(reactor_image(r), STR_LIT(GROUP_TOPIC));
@@ -159,6 +178,8 @@ void group_op_send(struct group_op *op) {
     op->mail.deliver = op_arrive;
     mailbox_post(&op->reactor->mailbox, &op->mail);
 }
+
+void group_op_park(struct group_op *op, struct group *g) { list_push_back(&g->coordinator->parked, &op->link); }
 
 /* ---- visits ------------------------------------------------------------------------------------------- */
 
@@ -291,6 +312,11 @@ static enum err replay_into(struct group *g, const struct group_key *key, const 
     case K_LEGACY_OFFSET_COMMIT_KEY_TYPE:
     case K_OFFSET_COMMIT_KEY_TYPE:
         return group_offsets_replay(&g->offsets, key->topic, key->partition, value ? &value->offset_commit : NULL);
+    case K_GROUP_METADATA_KEY_TYPE: {
+        if (!value && !g->classic) return OK;
+        struct classic_env env = group_classic_env(g);
+        return group_classic(g) ? classic_replay(g->classic, &env, value ? &value->group_metadata : NULL) : ERR_NOMEM;
+    }
     default: return ERR_UNSUPPORTED;
     }
 }
@@ -342,6 +368,7 @@ struct group_set *group_set_new(struct reactor *r) {
     struct group_set *s = calloc(1, sizeof *s);
     if (!s) return NULL;
     s->reactor = r;
+    list_init(&s->all);
     list_init(&s->work);
     arena_init(&s->arena, REPLAY_ARENA_BYTES);
     return s;
@@ -349,7 +376,9 @@ struct group_set *group_set_new(struct reactor *r) {
 
 static void groups_drop(struct coordinator *c, int16_t error) {
     struct group *g, *next;
+    while (!list_empty(&c->parked)) group_op_finish(LIST_ENTRY(c->parked.next, struct group_op, link), error);
     HASH_ITER(hh, c->groups, g, next) {
+        timer_cancel(&group_reactor(g)->timers, &g->timer);
         g->pins++;
         struct list *node;
         while ((node = list_pop_front(&g->queue))) group_op_finish(LIST_ENTRY(node, struct group_op, link), error);
@@ -367,6 +396,7 @@ static void coordinator_free(struct coordinator *c) {
     groups_drop(c, KERR_NOT_COORDINATOR);
     group_load_end(c);
     list_remove(&c->work);
+    list_remove(&c->link);
     free(c);
 }
 
@@ -388,8 +418,10 @@ static void coordinator_begin(struct group_set *s, int32_t partition, uint64_t p
     c->set = s;
     c->partition = partition;
     c->plid = plid;
+    list_push_back(&s->all, &c->link);
     list_init(&c->work);
     list_init(&c->commits);
+    list_init(&c->parked);
     s->coordinators[partition] = c;
     group_load_begin(c);
 }
@@ -423,13 +455,12 @@ void group_set_image(struct group_set *s) {
 void group_set_stop(struct group_set *s) {
     s->stopped = true;
     for (int32_t i = 0; i < s->count; i++)
-        if (s->coordinators[i]) groups_drop(s->coordinators[i], KERR_NOT_COORDINATOR);
+        if (s->coordinators[i]) coordinator_leave(s->coordinators[i]);
 }
 
 void group_set_free(struct group_set *s) {
     if (!s) return;
-    for (int32_t i = 0; i < s->count; i++)
-        if (s->coordinators[i]) coordinator_free(s->coordinators[i]);
+    LIST_FOREACH_SAFE(it, &s->all) coordinator_free(LIST_ENTRY(it, struct coordinator, link));
     free(s->coordinators);
     arena_free(&s->arena);
     free(s);

@@ -24,6 +24,7 @@
 #include "base/timers.h"
 #include "proto/group_records.h"
 #include "server/broker.h"
+#include "server/group_classic.h"
 #include "server/group_offsets.h"
 
 #define GROUP_TOPIC "__consumer_offsets"
@@ -35,6 +36,9 @@ struct group {
     UT_hash_handle hh;
     struct coordinator *coordinator;
     struct group_offsets offsets;
+    struct classic_group *classic;        /* NULL: has no members and never had, as far as is known */
+    struct timer timer;                   /* its next deadline */
+    bool tick_due;                        /* that has passed; waits for the lock */
     struct list queue;                    /* group_op.link: wait for the lock */
     uint32_t shared;                      /* commits on their way */
     bool exclusive;                       /* an exclusive operation is on its way */
@@ -81,6 +85,16 @@ struct group_visit {
 void group_visit_send(struct group_visit *v);
 
 /* ---- inside `run` ---- */
+
+/* `op` is kept for an answer that comes later; when the coordinator goes, it ends. */
+void group_op_park(struct group_op *op, struct group *g);
+/* The core of a classic group, made when it is missing. NULL: memory. */
+struct classic_group *group_classic(struct group *g);
+/* How the core is called now; join and sync tickets are the operations of JoinGroup and SyncGroup (server/api_group_members.c). */
+struct classic_env group_classic_env(struct group *g);
+/* After a call of the classic core under an exclusive lock: appends what it put into `records` (taken over), and then ends `op`
+ * (may be NULL) with `error`, or with why that failed. */
+void group_classic_after(struct group *g, struct group_records *records, struct group_op *op, int16_t error);
 
 /* Appends `records` (taken over; at least one, no error in them) with `lock` held meanwhile. `then` runs when they are replayed
  * (error 0), or were not appended and nothing has changed; perhaps before this returns. */

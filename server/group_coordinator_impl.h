@@ -26,15 +26,18 @@ struct coordinator {
     uint64_t plid;
     enum coordinator_state state;
     struct group *groups;
+    struct list link;                     /* in set->all */
     struct list work;                     /* in set->work: has something to do in slices */
     struct group_load load;
     struct list commits;                  /* group_commit.link: on their way */
+    struct list parked;                   /* group_op.link: wait for other members */
 };
 
 struct group_set {
     struct reactor *reactor;
     struct coordinator **coordinators;    /* by partition; NULL: not here */
     int32_t count;
+    struct list all;                      /* coordinator.link: with those that are gone and wait for something in flight */
     struct list work;                     /* coordinator.work */
     struct mail work_mail;
     bool work_posted, stopped;
@@ -45,9 +48,15 @@ struct group_set {
 MUST_CHECK enum err coordinator_replay(struct coordinator *c, struct bytes key, struct bytes value);
 /* Has work for slices now. */
 void coordinator_work(struct coordinator *c);
+/* Loading is over: deadlines begin to count. */
+void coordinator_activated(struct coordinator *c);
 void coordinator_free_if_gone(struct coordinator *c);
 /* After anything that may have changed `g`: accounts for it, lets the queue go on, frees it when it is empty. */
 void group_settle(struct group *g);
+
+/* group_timers.c: the classic core's deadlines */
+void group_tick(struct group *g);         /* with an exclusive lock */
+void group_timer_init(struct group *g);
 
 /* group_load.c */
 void group_load_begin(struct coordinator *c);

@@ -155,6 +155,8 @@ void request_close(struct request *rq, const char *why) {
     request_finish_silently(rq);
 }
 
+const char *request_peer(const struct request *rq) { return rq->conn ? rq->conn->peer : ""; }
+
 enum err request_lend(struct request *rq, struct slice s) {
     if (rq->lent_count == rq->lent_cap) {
         uint32_t cap = rq->lent_cap ? rq->lent_cap * 2 : 8;

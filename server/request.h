@@ -55,6 +55,9 @@ void request_close(struct request *rq, const char *why);
  * caller's reference. ERR_NOMEM: reference dropped. */
 MUST_CHECK enum err request_lend(struct request *rq, struct slice s);
 
+/* The client's address as text, without the port; "": the connection is gone. */
+const char *request_peer(const struct request *rq);
+
 /* A large response takes memory that its client may be slow to fetch: how many of the `wanted` bytes it may hold
  * now. Less when many are waiting to be sent; 0: try again later. The share goes back when the response is gone. */
 uint32_t request_reserve(struct request *rq, uint64_t wanted);

@@ -1,4 +1,4 @@
-/* Groups on a whole broker with two reactors: coordinators, committed offsets. */
+/* Groups on a whole broker with two reactors: coordinators, committed offsets, members of classic groups. */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,7 +6,7 @@
 #include "server/group_coordinator.h"
 #include "tests/unit/broker_fixture.h"
 
-enum { KEY_OFFSET_COMMIT = 8, KEY_OFFSET_FETCH = 9 };
+enum { KEY_OFFSET_COMMIT = 8, KEY_OFFSET_FETCH = 9, KEY_JOIN = 11, KEY_HEARTBEAT = 12, KEY_LEAVE = 13, KEY_SYNC = 14 };
 
 static struct fixture f;
 static struct client c;
@@ -16,7 +16,9 @@ static void set_up_with(const char *settings) {
     client_open(&c, &f);
     ck_assert_int_eq(create_topic(&c, "t", 4), 0);
 }
-static void set_up(void) { set_up_with("offsets.topic.num.partitions=4\n"); }
+static void set_up(void) {
+    set_up_with("offsets.topic.num.partitions=4\ngroup.initial.rebalance.delay.ms=0\ngroup.min.session.timeout.ms=100\n");
+}
 static void tear_down(void) {
     client_close(&c);
     fixture_stop(&f);
@@ -222,6 +224,364 @@ START_TEST(committed_offsets_survive_a_restart) {
 }
 END_TEST
 
+/* ---- members ------------------------------------------------------------------------------------------------ */
+
+struct joiner {
+    const char *member, *instance, *protocols[2], *metadata; /* metadata "": the protocol's name */
+    int32_t session_ms, rebalance_ms;
+    const char *type;
+};
+
+static void join_send(struct client *on, int16_t v, const char *group, struct joiner j) {
+    struct k_join_group_request q;
+    struct k_join_group_request_protocols p[2];
+    k_join_group_request_init(&q);
+    q.group_id = str_from(group);
+    q.session_timeout_ms = j.session_ms ? j.session_ms : 30000;
+    if (v >= 1) q.rebalance_timeout_ms = j.rebalance_ms ? j.rebalance_ms : 60000;
+    q.member_id = str_from(j.member ? j.member : "");
+    if (v >= 5) q.group_instance_id = str_from(j.instance);
+    q.protocol_type = str_from(j.type ? j.type : "consumer");
+    for (int i = 0; i < 2 && j.protocols[i]; i++) {
+        k_join_group_request_protocols_init(&p[i]);
+        p[i].name = str_from(j.protocols[i]);
+        const char *metadata = j.metadata ? j.metadata : j.protocols[i];
+        p[i].metadata = (struct bytes){(const uint8_t *)metadata, (int32_t)strlen(metadata)};
+        q.protocols_n = i + 1;
+    }
+    q.protocols = p;
+    k_join_group_request_encode(&q, client_begin(on, KEY_JOIN, v), v);
+    client_send(on);
+}
+static struct k_join_group_response join_receive(struct client *on, int16_t v) {
+    struct k_join_group_response a;
+    struct wire_reader r;
+    ck_assert(client_receive(on, &r));
+    ck_assert_int_eq(k_join_group_response_decode(&a, &r, v), OK);
+    ck_assert_uint_eq(wire_left(&r), 0);
+    return a;
+}
+static struct k_join_group_response join(struct client *on, int16_t v, const char *group, struct joiner j) {
+    join_send(on, v, group, j);
+    return join_receive(on, v);
+}
+
+struct member { char id[128]; int32_t generation; bool leads; };
+static struct member member_of(const struct k_join_group_response *a) {
+    struct member m = {.generation = a->generation_id, .leads = str_eq(a->leader, a->member_id)};
+    ck_assert_int_eq(a->error_code, 0);
+    snprintf(m.id, sizeof m.id, "%.*s", a->member_id.len, a->member_id.p);
+    return m;
+}
+
+static void sync_send(struct client *on, int16_t v, const char *group, const struct member *m, const char *instance, const struct member *all,
+                      int count) {
+    struct k_sync_group_request q;
+    struct k_sync_group_request_assignments assignments[4];
+    k_sync_group_request_init(&q);
+    q.group_id = str_from(group);
+    q.generation_id = m->generation;
+    q.member_id = str_from(m->id);
+    if (v >= 3) q.group_instance_id = str_from(instance);
+    if (v >= 5) q.protocol_type = STR_LIT("consumer");
+    if (v >= 5) q.protocol_name = STR_LIT("range");
+    for (int i = 0; i < count; i++) {
+        k_sync_group_request_assignments_init(&assignments[i]);
+        assignments[i].member_id = str_from(all[i].id);
+        assignments[i].assignment = (struct bytes){(const uint8_t *)all[i].id, (int32_t)strlen(all[i].id)}; /* its own id */
+    }
+    q.assignments = assignments;
+    q.assignments_n = count;
+    k_sync_group_request_encode(&q, client_begin(on, KEY_SYNC, v), v);
+    client_send(on);
+}
+static struct k_sync_group_response sync_receive(struct client *on, int16_t v) {
+    struct k_sync_group_response a;
+    struct wire_reader r;
+    ck_assert(client_receive(on, &r));
+    ck_assert_int_eq(k_sync_group_response_decode(&a, &r, v), OK);
+    ck_assert_uint_eq(wire_left(&r), 0);
+    return a;
+}
+static void assigned_own_id(struct client *on, int16_t v, const struct member *m) {
+    struct k_sync_group_response a = sync_receive(on, v);
+    ck_assert_int_eq(a.error_code, 0);
+    ck_assert_int_eq(a.assignment.len, (int32_t)strlen(m->id));
+    ck_assert_mem_eq(a.assignment.p, m->id, (size_t)a.assignment.len);
+    if (v >= 5) ck_assert(str_is(a.protocol_type, "consumer") && str_is(a.protocol_name, "range"));
+}
+
+static int16_t heartbeat(int16_t v, const char *group, const struct member *m, const char *instance) {
+    struct k_heartbeat_request q;
+    struct k_heartbeat_response a;
+    k_heartbeat_request_init(&q);
+    q.group_id = str_from(group);
+    q.member_id = str_from(m->id);
+    q.generation_id = m->generation;
+    if (v >= 3) q.group_instance_id = str_from(instance);
+    CALL(&c, KEY_HEARTBEAT, v, heartbeat, q, a);
+    return a.error_code;
+}
+
+/* The error of the member, or of all. */
+static int16_t leave(int16_t v, const char *group, const char *member, const char *instance) {
+    struct k_leave_group_request q;
+    struct k_leave_group_response a;
+    struct k_leave_group_request_members m;
+    k_leave_group_request_init(&q);
+    k_leave_group_request_members_init(&m);
+    q.group_id = str_from(group);
+    if (v < 3) q.member_id = str_from(member);
+    m.member_id = str_from(member);
+    m.group_instance_id = str_from(instance);
+    q.members = &m;
+    q.members_n = v < 3 ? 0 : 1;
+    CALL(&c, KEY_LEAVE, v, leave_group, q, a);
+    if (v < 3 || a.error_code) return a.error_code;
+    ck_assert_int_eq(a.members_n, 1);
+    ck_assert(str_is(a.members[0].member_id, member));
+    return a.members[0].error_code;
+}
+
+static const struct joiner range = {.protocols = {"range"}};
+
+/* As `range`, with the id that it is given first from version 4 on. */
+static struct member join_alone(struct client *on, int16_t v, const char *group) {
+    struct joiner j = range;
+    char id[128];
+    struct k_join_group_response a = join(on, v, group, j);
+    if (v >= 4) {
+        ck_assert_int_eq(a.error_code, KERR_MEMBER_ID_REQUIRED);
+        snprintf(id, sizeof id, "%.*s", a.member_id.len, a.member_id.p);
+        j.member = id;
+        a = join(on, v, group, j);
+    }
+    return member_of(&a);
+}
+
+START_TEST(every_version_of_a_members_life) {
+    ck_assert_int_eq(find_coordinator(4, "g"), 0);
+    char group[16];
+    for (int16_t v = 0; v <= 9; v++) {
+        int16_t sync_v = v < 5 ? v : 5, beat_v = v < 4 ? v : 4, leave_v = v < 5 ? v : 5, commit_v = v < 2 ? 2 : v;
+        snprintf(group, sizeof group, "life-%d", v);
+        struct member m = join_alone(&c, v, group);
+        ck_assert(m.leads);
+        ck_assert_int_eq(m.generation, 1);
+        ck_assert_int_eq(strncmp(m.id, "test-", 5), 0); /* the client's name */
+        ck_assert_int_eq(strlen(m.id), 41);
+        ck_assert_int_eq(commit_as(commit_v, group, (struct committer){1, m.id, NULL}, "t", 0, 1, NULL), KERR_REBALANCE_IN_PROGRESS);
+        sync_send(&c, sync_v, group, &m, NULL, &m, 1);
+        assigned_own_id(&c, sync_v, &m);
+        ck_assert_int_eq(heartbeat(beat_v, group, &m, NULL), 0);
+        ck_assert_int_eq(commit_as(commit_v, group, (struct committer){1, m.id, NULL}, "t", 0, 77, NULL), 0);
+        struct member other = m, later = m;
+        strcpy(other.id, "nobody");
+        later.generation = 2;
+        ck_assert_int_eq(heartbeat(beat_v, group, &other, NULL), KERR_UNKNOWN_MEMBER_ID);
+        ck_assert_int_eq(heartbeat(beat_v, group, &later, NULL), KERR_ILLEGAL_GENERATION);
+        ck_assert_int_eq(heartbeat(beat_v, "unknown", &m, NULL), KERR_UNKNOWN_MEMBER_ID);
+        ck_assert_int_eq(heartbeat(beat_v, "", &m, NULL), KERR_INVALID_GROUP_ID);
+        ck_assert_int_eq(commit_as(commit_v, group, (struct committer){2, m.id, NULL}, "t", 0, 1, NULL), KERR_ILLEGAL_GENERATION);
+        ck_assert_int_eq(commit_as(commit_v, group, (struct committer){1, "nobody", NULL}, "t", 0, 1, NULL), KERR_UNKNOWN_MEMBER_ID);
+        ck_assert_int_eq(commit(commit_v, group, "t", 0, 1), KERR_UNKNOWN_MEMBER_ID);
+        ck_assert_int_eq(leave(leave_v, group, "nobody", NULL), KERR_UNKNOWN_MEMBER_ID);
+        ck_assert_int_eq(leave(leave_v, group, m.id, NULL), 0);
+        ck_assert_int_eq(leave(leave_v, group, m.id, NULL), KERR_UNKNOWN_MEMBER_ID);
+        ck_assert_int_eq(heartbeat(beat_v, group, &m, NULL), KERR_UNKNOWN_MEMBER_ID);
+        ck_assert_int_eq(committed(8, group, "t", 0).offset, 77);
+        ck_assert_int_eq(commit(commit_v, group, "t", 0, 78), 0); /* it is empty now */
+    }
+}
+END_TEST
+
+START_TEST(two_members_meet_in_a_generation) {
+    struct client d;
+    client_open(&d, &f);
+    ck_assert_int_eq(find_coordinator(4, "g"), 0);
+    struct member a = join_alone(&c, 9, "g");
+    sync_send(&c, 5, "g", &a, NULL, &a, 1);
+    assigned_own_id(&c, 5, &a);
+    /* The second waits for the first, who hears of it with its heartbeat. */
+    join_send(&d, 3, "g", range);
+    ck_assert(client_waits(&d));
+    ck_assert_int_eq(heartbeat(4, "g", &a, NULL), KERR_REBALANCE_IN_PROGRESS);
+    sync_send(&c, 5, "g", &a, NULL, NULL, 0);
+    ck_assert_int_eq(sync_receive(&c, 5).error_code, KERR_REBALANCE_IN_PROGRESS);
+    struct k_join_group_response again = join(&c, 9, "g", (struct joiner){.member = a.id, .protocols = {"range"}});
+    struct member two[2] = {member_of(&again)};
+    ck_assert(two[0].leads);
+    ck_assert_int_eq(two[0].generation, 2);
+    ck_assert_int_eq(again.members_n, 2);
+    ck_assert_int_eq(again.members[0].metadata.len, 5);
+    struct k_join_group_response second = join_receive(&d, 3);
+    two[1] = member_of(&second);
+    ck_assert(!two[1].leads);
+    ck_assert_int_eq(second.members_n, 0);
+    ck_assert_int_eq(two[1].generation, 2);
+    /* The follower waits for the leader's assignments. */
+    sync_send(&d, 2, "g", &two[1], NULL, NULL, 0);
+    ck_assert(client_waits(&d));
+    ck_assert_int_eq(heartbeat(4, "g", &two[0], NULL), 0);
+    sync_send(&c, 5, "g", &two[0], NULL, two, 2);
+    assigned_own_id(&c, 5, &two[0]);
+    assigned_own_id(&d, 2, &two[1]);
+    /* Again with the same metadata: no rebalance for the follower, one for the leader. */
+    struct k_join_group_response same = join(&d, 3, "g", (struct joiner){.member = two[1].id, .protocols = {"range"}});
+    ck_assert_int_eq(same.generation_id, 2);
+    ck_assert_int_eq(same.members_n, 0);
+    join_send(&d, 3, "g", (struct joiner){.member = two[1].id, .protocols = {"range"}, .metadata = "changed"});
+    ck_assert(client_waits(&d));
+    ck_assert_int_eq(leave(4, "g", two[0].id, NULL), 0); /* the last that was waited for */
+    struct k_join_group_response alone = join_receive(&d, 3);
+    ck_assert_int_eq(alone.generation_id, 3);
+    ck_assert_int_eq(alone.members_n, 1);
+    ck_assert_int_eq(alone.members[0].metadata.len, 7);
+    client_close(&d);
+}
+END_TEST
+
+START_TEST(what_a_join_may_not) {
+    ck_assert_int_eq(find_coordinator(4, "g"), 0);
+    struct joiner j = range;
+    for (int16_t v = 0; v <= 9; v++) {
+        ck_assert_int_eq(join(&c, v, "", range).error_code, KERR_INVALID_GROUP_ID);
+        j = range, j.session_ms = 99;
+        ck_assert_int_eq(join(&c, v, "g", j).error_code, KERR_INVALID_SESSION_TIMEOUT);
+        j.session_ms = 1800001;
+        ck_assert_int_eq(join(&c, v, "g", j).error_code, KERR_INVALID_SESSION_TIMEOUT);
+        j = range, j.member = "nobody";
+        struct k_join_group_response a = join(&c, v, "g", j);
+        ck_assert_int_eq(a.error_code, KERR_UNKNOWN_MEMBER_ID);
+        ck_assert(str_is(a.member_id, "nobody"));
+        ck_assert_int_eq(join(&c, v, "g", (struct joiner){.protocols = {NULL}}).error_code, KERR_INCONSISTENT_GROUP_PROTOCOL);
+        j = range, j.type = "";
+        ck_assert_int_eq(join(&c, v, "g", j).error_code, KERR_INCONSISTENT_GROUP_PROTOCOL);
+    }
+    struct member m = join_alone(&c, 9, "g");
+    j = range, j.type = "connect";
+    ck_assert_int_eq(join(&c, 3, "g", j).error_code, KERR_INCONSISTENT_GROUP_PROTOCOL);
+    ck_assert_int_eq(join(&c, 3, "g", (struct joiner){.protocols = {"other"}}).error_code, KERR_INCONSISTENT_GROUP_PROTOCOL);
+    sync_send(&c, 5, "g", &m, NULL, &m, 1);
+    assigned_own_id(&c, 5, &m);
+    m.generation++;
+    sync_send(&c, 5, "g", &m, NULL, &m, 1);
+    ck_assert_int_eq(sync_receive(&c, 5).error_code, KERR_ILLEGAL_GENERATION);
+    sync_send(&c, 5, "unknown", &m, NULL, &m, 1);
+    ck_assert_int_eq(sync_receive(&c, 5).error_code, KERR_UNKNOWN_MEMBER_ID);
+}
+END_TEST
+
+START_TEST(a_static_member_comes_back) {
+    ck_assert_int_eq(find_coordinator(4, "g"), 0);
+    struct joiner j = {.instance = "i1", .protocols = {"range"}};
+    struct k_join_group_response a = join(&c, 9, "g", j);
+    struct member first = member_of(&a);
+    ck_assert_int_eq(strncmp(first.id, "i1-", 3), 0);
+    sync_send(&c, 5, "g", &first, "i1", &first, 1);
+    assigned_own_id(&c, 5, &first);
+    a = join(&c, 9, "g", j);
+    struct member second = member_of(&a);
+    ck_assert_int_eq(second.generation, 1); /* no rebalance */
+    ck_assert(second.leads && a.skip_assignment);
+    ck_assert_int_eq(a.members_n, 1);
+    ck_assert_str_ne(first.id, second.id);
+    sync_send(&c, 5, "g", &second, "i1", NULL, 0);
+    struct k_sync_group_response s = sync_receive(&c, 5);
+    ck_assert_int_eq(s.error_code, 0);
+    ck_assert_int_eq(s.assignment.len, (int32_t)strlen(first.id)); /* it has what the first had */
+    ck_assert_int_eq(heartbeat(4, "g", &first, "i1"), KERR_FENCED_INSTANCE_ID);
+    ck_assert_int_eq(heartbeat(4, "g", &first, "i2"), KERR_UNKNOWN_MEMBER_ID);
+    ck_assert_int_eq(heartbeat(4, "g", &second, "i1"), 0);
+    ck_assert_int_eq(commit_as(9, "g", (struct committer){1, first.id, "i1"}, "t", 0, 1, NULL), KERR_FENCED_INSTANCE_ID);
+    sync_send(&c, 5, "g", &first, "i1", NULL, 0);
+    ck_assert_int_eq(sync_receive(&c, 5).error_code, KERR_FENCED_INSTANCE_ID);
+    j.member = first.id;
+    ck_assert_int_eq(join(&c, 9, "g", j).error_code, KERR_FENCED_INSTANCE_ID);
+    j.member = NULL;
+    a = join(&c, 7, "g", j); /* an older client must not think that it leads */
+    struct member third = member_of(&a);
+    ck_assert(!third.leads);
+    ck_assert_int_eq(a.members_n, 0);
+    j.metadata = "changed"; /* same protocol: still no rebalance, and what is recorded is new */
+    a = join(&c, 9, "g", j);
+    ck_assert_int_eq(a.generation_id, 1);
+    ck_assert_int_eq(a.members[0].metadata.len, 7);
+    ck_assert_int_eq(leave(4, "g", "", "i2"), KERR_UNKNOWN_MEMBER_ID);
+    ck_assert_int_eq(leave(4, "g", "", "i1"), 0); /* an administrator may, without the id */
+}
+END_TEST
+
+/* Turns until a heartbeat says something else than `error`. */
+static int16_t heartbeat_changes(const char *group, const struct member *m, int16_t error) {
+    int16_t now;
+    do now = heartbeat(4, group, m, NULL);
+    while (now == error);
+    return now;
+}
+
+START_TEST(a_silent_member_is_put_out) {
+    struct client d;
+    client_open(&d, &f);
+    ck_assert_int_eq(find_coordinator(4, "g"), 0);
+    struct joiner j = range;
+    j.session_ms = 150;
+    struct k_join_group_response a = join(&d, 3, "g", j);
+    struct member silent = member_of(&a);
+    client_close(&d); /* its connection's end alone changes nothing */
+    ck_assert_int_eq(heartbeat(4, "g", &silent, NULL), 0);
+    join_send(&c, 3, "g", range);
+    a = join_receive(&c, 3); /* when the other one's time is up */
+    ck_assert_int_eq(a.error_code, 0);
+    ck_assert_int_eq(a.generation_id, 2);
+    ck_assert_int_eq(a.members_n, 1);
+    ck_assert_int_eq(heartbeat(4, "g", &silent, NULL), KERR_UNKNOWN_MEMBER_ID);
+    struct member m = member_of(&a);
+    ck_assert_int_eq(leave(4, "g", m.id, NULL), 0);
+    /* Who does not ask for its assignment is out after the rebalance timeout. */
+    j.session_ms = 30000, j.rebalance_ms = 150;
+    a = join(&c, 3, "g", j);
+    m = member_of(&a);
+    ck_assert_int_eq(heartbeat_changes("g", &m, 0), KERR_UNKNOWN_MEMBER_ID);
+}
+END_TEST
+
+START_TEST(members_survive_a_restart) {
+    ck_assert_int_eq(find_coordinator(4, "g"), 0);
+    struct member stable = join_alone(&c, 9, "stable"), completing = join_alone(&c, 9, "completing");
+    sync_send(&c, 5, "stable", &stable, NULL, &stable, 1);
+    assigned_own_id(&c, 5, &stable);
+    client_close(&c);
+    fixture_restart(&f);
+    client_open(&c, &f);
+    ck_assert_int_eq(heartbeat_changes("stable", &stable, KERR_COORDINATOR_LOAD_IN_PROGRESS), 0);
+    ck_assert_int_eq(heartbeat_changes("completing", &completing, KERR_COORDINATOR_LOAD_IN_PROGRESS), 0);
+    sync_send(&c, 5, "stable", &stable, NULL, NULL, 0);
+    assigned_own_id(&c, 5, &stable);
+    sync_send(&c, 5, "completing", &completing, NULL, &completing, 1); /* it goes on where it was */
+    assigned_own_id(&c, 5, &completing);
+    struct k_join_group_response a = join(&c, 9, "stable", (struct joiner){.member = stable.id, .protocols = {"range"}});
+    ck_assert_int_eq(a.generation_id, 2);
+}
+END_TEST
+
+START_TEST(a_stop_sends_those_who_wait_away) {
+    ck_assert_int_eq(find_coordinator(4, "g"), 0);
+    struct client d;
+    client_open(&d, &f);
+    struct member m = join_alone(&c, 9, "g");
+    (void)m;
+    join_send(&d, 3, "g", range);
+    ck_assert(client_waits(&d));
+    int64_t begin_ms = now_ms();
+    client_close(&c);
+    client_close(&d); /* the request outlives its connection */
+    fixture_restart(&f);
+    ck_assert_int_lt(now_ms() - begin_ms, 60000); /* not for the rebalance timeout */
+    client_open(&c, &f);
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("api_groups");
     TCase *t = tcase_create("all");
@@ -231,6 +591,13 @@ int main(void) {
     tcase_add_test(t, every_version_of_commit_and_fetch);
     tcase_add_test(t, what_a_commit_may_not);
     tcase_add_test(t, committed_offsets_survive_a_restart);
+    tcase_add_test(t, every_version_of_a_members_life);
+    tcase_add_test(t, two_members_meet_in_a_generation);
+    tcase_add_test(t, what_a_join_may_not);
+    tcase_add_test(t, a_static_member_comes_back);
+    tcase_add_test(t, a_silent_member_is_put_out);
+    tcase_add_test(t, members_survive_a_restart);
+    tcase_add_test(t, a_stop_sends_those_who_wait_away);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
