@@ -49,13 +49,23 @@ void trace_setup(enum trace_level level, enum trace_format format, int fd) {
     sink.systemd = is_systemd_journal(fd);
 }
 
-enum trace_level trace_level(void) {
-    return (enum trace_level)atomic_load_explicit(&sink.level, memory_order_relaxed);
+static const char *const level_names[] = {"error", "warn", "info", "debug"};
+
+void trace_set_level(enum trace_level level) { atomic_store_explicit(&sink.level, (int)level, memory_order_relaxed); }
+
+const char *trace_level_name(enum trace_level level) { return level_names[level]; }
+
+bool trace_level_parse(const char *name, enum trace_level *out) {
+    for (size_t i = 0; i < sizeof level_names / sizeof *level_names; i++) {
+        if (strcmp(name, level_names[i]) != 0) continue;
+        *out = (enum trace_level)i;
+        return true;
+    }
+    return false;
 }
 
-static const char *level_name(enum trace_level level) {
-    static const char *const names[] = {"error", "warn", "info", "debug"};
-    return names[level];
+enum trace_level trace_level(void) {
+    return (enum trace_level)atomic_load_explicit(&sink.level, memory_order_relaxed);
 }
 
 /* Whether the line may go out. `*suppressed` were held back before it. */
@@ -125,12 +135,12 @@ static void add_head(struct line *l, enum trace_level level, const char *subsyst
     case TRACE_LOGFMT:
         add(l, "ts=");
         add_time(l);
-        add(l, " level=%s subsystem=%s msg=\"", level_name(level), subsystem);
+        add(l, " level=%s subsystem=%s msg=\"", trace_level_name(level), subsystem);
         break;
     case TRACE_JSON:
         add(l, "{\"ts\":\"");
         add_time(l);
-        add(l, "\",\"level\":\"%s\",\"subsystem\":\"%s\",\"msg\":\"", level_name(level), subsystem);
+        add(l, "\",\"level\":\"%s\",\"subsystem\":\"%s\",\"msg\":\"", trace_level_name(level), subsystem);
         break;
     }
 }

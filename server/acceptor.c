@@ -9,6 +9,7 @@
 #include "base/assert.h"
 #include "base/trace.h"
 #include "server/conn_impl.h"
+#include "server/image.h"
 #include "server/reactor.h"
 
 #define LISTEN_BACKLOG 1024
@@ -163,7 +164,7 @@ static void ticket_delivered(struct mail *m) { /* on the connection's reactor */
 
 /* Counts the connection in. NULL: over a limit, or no memory. */
 static struct conn_ticket *ticket_new(struct acceptor *a, const struct accept_slot *slot, const char **why) {
-    const struct config *config = &a->broker->config;
+    const struct config *config = reactor_config(home_of(a));
     uint8_t key[16];
     struct address_count *entry;
     *why = "max.connections is reached";

@@ -81,8 +81,8 @@ int32_t name_set_add(struct name_set *s, int32_t index);
 /* A failed change of metadata, for a client that may try again. */
 int16_t api_change_error(enum err err);
 
-/* What is allowed: 0, or INVALID_CONFIG with a sentence. Values may not be null. */
-int16_t topic_overrides_check(struct request *rq, const struct topic_override *overrides, size_t count,
+/* What is allowed: 0, or INVALID_CONFIG with a sentence. Values may not be null. `config` is the broker's in force. */
+int16_t topic_overrides_check(struct request *rq, const struct config *config, const struct topic_override *overrides, size_t count,
                               struct str *why);
 
 /* Creates a topic in the background, with the broker's defaults (api_create_topics.c). Names that

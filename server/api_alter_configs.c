@@ -1,11 +1,13 @@
 /* api_alter_configs.c - IncrementalAlterConfigs (KIP-339) and AlterConfigs.
  *
- * Both come down to the same thing: the overrides that a topic is to have, checked as a whole, and
- * the records that lead there. Broker configs are read at start and cannot be changed here. */
+ * Both come down to the same thing: the overrides that a topic, this broker or all brokers are to have, checked as
+ * a whole, and the records that lead there. The level of the logger is kept by nobody: it is changed at once. */
+#include <stdio.h>
 #include <stdlib.h>
 #include "base/assert.h"
+#include "base/trace.h"
 #include "proto/kafka_messages.h"
-#include "server/api.h"
+#include "server/api_configs.h"
 #include "server/controller.h"
 
 enum operation { OP_SET = 0, OP_DELETE = 1, OP_APPEND = 2, OP_SUBTRACT = 3 };
@@ -34,7 +36,7 @@ static int16_t refuse(struct alter_resource *r, int16_t error, struct str why) {
     return error;
 }
 
-/* ---- the overrides that a topic is to have (reactor 0) ----------------------------------------------------- */
+/* ---- the overrides that a resource is to have (reactor 0) ----------------------------------------------------- */
 
 struct overrides { struct topic_override *list; size_t count; };
 
@@ -99,63 +101,120 @@ static struct str edit_list(struct request *rq, struct str now, struct str chang
     return (struct str){out, len};
 }
 
-static int16_t edit_list_config(struct request *rq, struct alter_resource *r, const struct alter_entry *a,
-                                struct overrides *o) {
-    const struct topic_config_key *key = topic_config_find(a->name);
-    bool append = a->operation == OP_APPEND;
-    ASSERT(key != NULL); /* check_entries() */
-    if (key->type != CONFIG_LIST)
-        return refuse(r, KERR_INVALID_CONFIG,
-                      request_printf(rq, "Can't %s to key %s because its type is not LIST.",
-                                     append ? "APPEND" : "SUBTRACT", key->name));
-    char buf[TOPIC_CONFIG_TEXT_BYTES];
+/* Type and present value of a config that check_entries() let pass. `below`: what is in force without the resource's own. */
+static enum config_type present_value(const struct alter_resource *r, const struct config *below, struct str name,
+                                      char buf[TOPIC_CONFIG_TEXT_BYTES], const char **value) {
     enum config_source source;
+    if (r->type == API_RESOURCE_TOPIC) {
+        const struct topic_config_key *key = topic_config_find(name);
+        ASSERT(key != NULL);
+        *value = topic_config_default_text(below, key, buf, &source);
+        return key->type;
+    }
+    const struct config_key *key = config_find(name);
+    ASSERT(key != NULL);
+    *value = config_value(below, key->name)->text;
+    return key->type;
+}
+
+static int16_t edit_list_config(struct request *rq, struct alter_resource *r, const struct alter_entry *a, struct overrides *o,
+                                const struct config *below) {
+    char buf[TOPIC_CONFIG_TEXT_BYTES];
+    const char *unset;
+    bool append = a->operation == OP_APPEND;
+    if (present_value(r, below, a->name, buf, &unset) != CONFIG_LIST)
+        return refuse(r, KERR_INVALID_CONFIG,
+                      request_printf(rq, "Can't %s to key %.*s because its type is not LIST.", append ? "APPEND" : "SUBTRACT",
+                                     (int)MIN(a->name.len, 200), a->name.p));
     const struct topic_override *there = find_override(o, a->name);
-    struct str now = there ? there->value : str_from(topic_config_default_text(&request_broker(rq)->config, key, buf,
-        &source));
-    struct str value = edit_list(rq, now, a->value, append);
+    struct str value = edit_list(rq, there ? there->value : str_from(unset), a->value, append);
     if (!value.p) return refuse(r, KERR_KAFKA_STORAGE_ERROR, STR_LIT("Out of memory"));
     set_override(o, a->name, value);
     return KERR_NONE;
 }
 
-static int16_t apply_entry(struct request *rq, struct alter_resource *r, const struct alter_entry *a,
-                           struct overrides *o) {
-    if (a->operation == OP_APPEND || a->operation == OP_SUBTRACT) return edit_list_config(rq, r, a, o);
+static int16_t apply_entry(struct request *rq, struct alter_resource *r, const struct alter_entry *a, struct overrides *o,
+                           const struct config *below) {
+    if (a->operation == OP_APPEND || a->operation == OP_SUBTRACT) return edit_list_config(rq, r, a, o, below);
     if (a->operation == OP_DELETE) drop_override(o, a->name);
     else set_override(o, a->name, a->value);
     return KERR_NONE;
 }
 
 /* Only what changes becomes a record. */
-static void add_records(struct controller_edit *e, const struct alter_resource *r, const struct image_topic *t,
-                        struct overrides *o) {
+static void add_records(struct controller_edit *e, const struct alter_resource *r, const struct image_configs *now, struct overrides *o) {
     for (size_t i = 0; i < o->count; i++) {
-        const char *now = NULL;
-        for (uint32_t k = 0; k < t->configs.count && !now; k++)
-            if (str_is(o->list[i].name, t->configs.list[k].name)) now = t->configs.list[k].value;
-        if (!now || !str_is(o->list[i].value, now))
-            controller_set_config(e, API_RESOURCE_TOPIC, r->name, o->list[i].name, o->list[i].value);
+        const char *value = NULL;
+        for (uint32_t k = 0; k < now->count && !value; k++)
+            if (str_is(o->list[i].name, now->list[k].name)) value = now->list[k].value;
+        if (!value || !str_is(o->list[i].value, value)) controller_set_config(e, r->type, r->name, o->list[i].name, o->list[i].value);
     }
-    for (uint32_t k = 0; k < t->configs.count; k++)
-        if (!find_override(o, str_from(t->configs.list[k].name)))
-            controller_set_config(e, API_RESOURCE_TOPIC, r->name, str_from(t->configs.list[k].name), STR_NULL);
+    for (uint32_t k = 0; k < now->count; k++)
+        if (!find_override(o, str_from(now->list[k].name)))
+            controller_set_config(e, r->type, r->name, str_from(now->list[k].name), STR_NULL);
 }
 
-static void alter_topic(struct alter_state *s, struct alter_resource *r, const struct image_topic *t,
-                        struct controller_edit *e) {
+/* Each value, for lists were edited, and the rules that join several configs: topics inherit them. */
+static int16_t broker_overrides_check(struct request *rq, struct alter_resource *r, const struct config *below, const struct overrides *o) {
+    struct config_override *list = request_alloc(rq, o->count, sizeof *list);
+    if (!list) return refuse(r, KERR_KAFKA_STORAGE_ERROR, STR_LIT("Out of memory"));
+    struct config config;
+    char why[256];
+    size_t n = 0;
+    for (size_t i = 0; i < o->count; i++) {
+        struct str name = request_copy(rq, o->list[i].name), value = request_copy(rq, o->list[i].value);
+        if (!name.p || !value.p) return refuse(r, KERR_KAFKA_STORAGE_ERROR, STR_LIT("Out of memory"));
+        const struct config_key *key = config_find(name);
+        if (key && config_dynamic_check(key, value, why, sizeof why) != OK) return refuse(r, KERR_INVALID_REQUEST, request_copy(rq, str_from(why)));
+        list[n++] = (struct config_override){name.p, value.p};
+    }
+    enum config_source layer = r->name.len == 0 ? CONFIG_DYNAMIC_DEFAULT : CONFIG_DYNAMIC_BROKER;
+    if (config_overlay(&config, below, layer, list, n) != OK) return refuse(r, KERR_KAFKA_STORAGE_ERROR, STR_LIT("Out of memory"));
+    int16_t error = KERR_NONE;
+    if (topic_config_check_all(&config, NULL, 0, why, sizeof why) != OK) error = refuse(r, KERR_INVALID_REQUEST, request_copy(rq, str_from(why)));
+    config_overlay_free(&config);
+    return error;
+}
+
+static void alter(struct alter_state *s, struct alter_resource *r, const struct image_configs *now, const struct config *below,
+                  struct controller_edit *e) {
     struct request *rq = s->rq;
-    struct overrides o = {.list = malloc((t->configs.count + (size_t)r->count + 1) * sizeof *o.list)};
+    struct overrides o = {.list = malloc((now->count + (size_t)r->count + 1) * sizeof *o.list)};
     if (!o.list) {
         refuse(r, KERR_KAFKA_STORAGE_ERROR, STR_LIT("Out of memory"));
         return;
     }
-    for (uint32_t i = 0; i < t->configs.count && !r->replace; i++)
-        set_override(&o, str_from(t->configs.list[i].name), str_from(t->configs.list[i].value));
-    for (int32_t i = 0; i < r->count && !r->error; i++) apply_entry(rq, r, &r->entries[i], &o);
-    if (!r->error) r->error = topic_overrides_check(rq, o.list, o.count, &r->why);
-    if (!r->error && !s->validate_only) add_records(e, r, t, &o);
+    for (uint32_t i = 0; i < now->count && !r->replace; i++)
+        set_override(&o, str_from(now->list[i].name), str_from(now->list[i].value));
+    for (int32_t i = 0; i < r->count && !r->error; i++) apply_entry(rq, r, &r->entries[i], &o, below);
+    if (!r->error && r->type == API_RESOURCE_TOPIC) r->error = topic_overrides_check(rq, below, o.list, o.count, &r->why);
+    else if (!r->error) r->error = broker_overrides_check(rq, r, below, &o);
+    if (!r->error && !s->validate_only) add_records(e, r, now, &o);
     free(o.list);
+}
+
+static void alter_topic(struct alter_state *s, struct alter_resource *r, struct controller_edit *e) {
+    const struct image *im = controller_edit_image(e);
+    const struct image_topic *t = image_topic_by_name(im, r->name);
+    if (t) alter(s, r, &t->configs, image_config(im, request_broker(s->rq)), e);
+    else refuse(r, KERR_UNKNOWN_TOPIC_OR_PARTITION, STR_LIT("This server does not host this topic-partition."));
+}
+
+static void alter_broker(struct alter_state *s, struct alter_resource *r, struct controller_edit *e) {
+    static const struct image_configs none;
+    const struct image_broker *b = controller_edit_image(e)->broker;
+    const struct config *config = &request_broker(s->rq)->config;
+    if (r->name.len == 0) alter(s, r, b ? &b->defaults : &none, config, e);
+    else alter(s, r, b ? &b->own : &none, b ? &b->with_defaults : config, e);
+}
+
+/* check_loggers() let it pass: it sets the one logger. */
+static void alter_logger(const struct alter_state *s, const struct alter_resource *r) {
+    int level;
+    if (r->count == 0 || s->validate_only) return;
+    bool known = logger_level_parse(r->entries[0].value, &level);
+    ASSERT(known);
+    trace_set_level((enum trace_level)level);
 }
 
 static void make(struct controller_change *ch, struct controller_edit *e) {
@@ -163,13 +222,32 @@ static void make(struct controller_change *ch, struct controller_edit *e) {
     for (int32_t i = 0; i < s->count; i++) {
         struct alter_resource *r = &s->resources[i];
         if (r->error) continue;
-        const struct image_topic *t = image_topic_by_name(controller_edit_image(e), r->name);
-        if (t) alter_topic(s, r, t, e);
-        else refuse(r, KERR_UNKNOWN_TOPIC_OR_PARTITION, STR_LIT("This server does not host this topic-partition."));
+        if (r->type == API_RESOURCE_TOPIC) alter_topic(s, r, e);
+        else if (r->type == API_RESOURCE_BROKER) alter_broker(s, r, e);
+        else alter_logger(s, r);
     }
 }
 
 /* ---- what is refused without looking at the image -------------------------------------------------------------- */
+
+/* Whether there is such a config, and whether a broker's may take this value now; a topic's values are checked together. */
+static void check_name(struct alter_state *s, struct alter_resource *r, const struct alter_entry *a) {
+    int len = (int)MIN(a->name.len, 200);
+    char why[320];
+    if (r->type == API_RESOURCE_TOPIC) {
+        if (!topic_config_find(a->name)) refuse(r, KERR_INVALID_CONFIG, request_printf(s->rq, "Unknown topic config name: %.*s", len, a->name.p));
+        return;
+    }
+    const struct config_key *key = config_find(a->name);
+    if (!key && config_is_ignored(a->name))
+        refuse(r, KERR_INVALID_REQUEST,
+               request_printf(s->rq, "Cannot update these configs dynamically: [%.*s] (it means nothing here)", len, a->name.p));
+    else if (!key) refuse(r, KERR_INVALID_REQUEST, request_printf(s->rq, "Unknown broker config name: %.*s", len, a->name.p));
+    else if (!config_dynamic(key))
+        refuse(r, KERR_INVALID_REQUEST, request_printf(s->rq, "Cannot update these configs dynamically: [%s]", key->name));
+    else if ((a->operation == OP_SET || a->operation == OP_APPEND) && a->value.p && config_dynamic_check(key, a->value, why, sizeof why) != OK)
+        refuse(r, KERR_INVALID_REQUEST, request_copy(s->rq, str_from(why)));
+}
 
 static bool check_entries(struct alter_state *s, struct alter_resource *r) {
     struct name_set seen;
@@ -178,11 +256,8 @@ static bool check_entries(struct alter_state *s, struct alter_resource *r) {
     for (int32_t i = 0; i < r->count; i++) {
         const struct alter_entry *a = &r->entries[i];
         names[i] = a->name;
-        if (!topic_config_find(a->name)) {
-            refuse(r, KERR_INVALID_CONFIG,
-                   request_printf(s->rq, "Unknown topic config name: %.*s", (int)MIN(a->name.len, 200), a->name.p));
-            return true;
-        }
+        check_name(s, r, a);
+        if (r->error) return true;
         if (name_set_add(&seen, i) >= 0) refuse(r, KERR_INVALID_REQUEST, STR_LIT("Error due to duplicate config keys"));
         else if (a->operation < OP_SET || a->operation > OP_SUBTRACT)
             refuse(r, KERR_INVALID_REQUEST, STR_LIT("Unknown operation type"));
@@ -193,26 +268,59 @@ static bool check_entries(struct alter_state *s, struct alter_resource *r) {
     return true;
 }
 
-static bool check_resources(struct alter_state *s) {
-    struct name_set topics;
+/* Its name is this broker's id, or for configs empty: all brokers. */
+static bool broker_named(struct alter_state *s, struct alter_resource *r) {
+    char self[16];
+    snprintf(self, sizeof self, "%d", request_broker(s->rq)->config.node_id);
+    if (str_is(r->name, self) || (r->name.len == 0 && r->type == API_RESOURCE_BROKER)) return true;
+    refuse(r, KERR_INVALID_REQUEST, request_printf(s->rq, "Unexpected broker id, expected %s, but received %.*s", self,
+                                                   (int)MIN(r->name.len, 64), r->name.p));
+    return false;
+}
+
+static void check_loggers(struct alter_state *s, struct alter_resource *r) {
+    int level;
+    if (!broker_named(s, r)) return;
+    if (r->replace) refuse(r, KERR_INVALID_REQUEST, STR_LIT("Levels of loggers are changed by IncrementalAlterConfigs only"));
+    for (int32_t i = 0; i < r->count && !r->error; i++) {
+        const struct alter_entry *a = &r->entries[i];
+        int len = (int)MIN(a->name.len, 100);
+        if (i > 0) refuse(r, KERR_INVALID_REQUEST, STR_LIT("There is one logger, root"));
+        else if (!str_is(a->name, LOGGER_ROOT)) refuse(r, KERR_INVALID_CONFIG, request_printf(s->rq, "Logger %.*s does not exist!", len, a->name.p));
+        else if (a->operation != OP_SET) refuse(r, KERR_INVALID_REQUEST, STR_LIT("The level of the root logger can only be set"));
+        else if (!logger_level_parse(a->value, &level))
+            refuse(r, KERR_INVALID_CONFIG, STR_LIT("Valid log levels are FATAL, ERROR, WARN, INFO, DEBUG, TRACE"));
+    }
+}
+
+/* Resources of one kind in one set: a topic may be called as a broker is. */
+static bool check_twice(struct alter_state *s, int8_t type) {
+    struct name_set seen;
     struct str *names = request_alloc(s->rq, (size_t)s->count, sizeof *names);
-    if (!names || !name_set_init(&topics, s->rq, names, (size_t)s->count)) return false;
+    if (!names || !name_set_init(&seen, s->rq, names, (size_t)s->count)) return false;
     for (int32_t i = 0; i < s->count; i++) {
-        struct alter_resource *r = &s->resources[i];
-        names[i] = r->name;
-        if (r->type == API_RESOURCE_BROKER) {
-            refuse(r, KERR_INVALID_REQUEST, STR_LIT("Broker configs cannot be changed while the broker runs"));
-        } else if (r->type != API_RESOURCE_TOPIC) {
-            refuse(r, KERR_INVALID_REQUEST, request_printf(s->rq, "Unexpected resource type: %d", r->type));
-        } else {
-            int32_t before = name_set_add(&topics, i);
-            if (!check_entries(s, r)) return false;
-            if (before < 0) continue;
-            refuse(r, KERR_INVALID_REQUEST, STR_LIT("Each resource must appear at most once."));
-            refuse(&s->resources[before], KERR_INVALID_REQUEST, STR_LIT("Each resource must appear at most once."));
-        }
+        if (s->resources[i].type != type) continue;
+        names[i] = s->resources[i].name;
+        int32_t before = name_set_add(&seen, i);
+        if (before < 0) continue;
+        refuse(&s->resources[i], KERR_INVALID_REQUEST, STR_LIT("Each resource must appear at most once."));
+        refuse(&s->resources[before], KERR_INVALID_REQUEST, STR_LIT("Each resource must appear at most once."));
     }
     return true;
+}
+
+static bool check_resources(struct alter_state *s) {
+    for (int32_t i = 0; i < s->count; i++) {
+        struct alter_resource *r = &s->resources[i];
+        if (r->type == API_RESOURCE_TOPIC || r->type == API_RESOURCE_BROKER) {
+            if ((r->type == API_RESOURCE_TOPIC || broker_named(s, r)) && !check_entries(s, r)) return false;
+        } else if (r->type == API_RESOURCE_BROKER_LOGGER) {
+            check_loggers(s, r);
+        } else {
+            refuse(r, KERR_INVALID_REQUEST, request_printf(s->rq, "Unexpected resource type: %d", r->type));
+        }
+    }
+    return check_twice(s, API_RESOURCE_TOPIC) && check_twice(s, API_RESOURCE_BROKER) && check_twice(s, API_RESOURCE_BROKER_LOGGER);
 }
 
 static void submit(struct alter_state *s, void (*done)(struct controller_change *ch)) {

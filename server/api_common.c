@@ -158,7 +158,7 @@ int16_t api_change_error(enum err err) {
     }
 }
 
-int16_t topic_overrides_check(struct request *rq, const struct topic_override *overrides, size_t count,
+int16_t topic_overrides_check(struct request *rq, const struct config *config, const struct topic_override *overrides, size_t count,
                               struct str *why) {
     char text[256];
     for (size_t i = 0; i < count; i++) {
@@ -171,7 +171,7 @@ int16_t topic_overrides_check(struct request *rq, const struct topic_override *o
         *why = request_copy(rq, str_from(text));
         return KERR_INVALID_CONFIG;
     }
-    if (topic_config_check_all(&request_broker(rq)->config, overrides, count, text, sizeof text) == OK)
+    if (topic_config_check_all(config, overrides, count, text, sizeof text) == OK)
         return KERR_NONE;
     *why = request_copy(rq, str_from(text));
     return KERR_INVALID_CONFIG;

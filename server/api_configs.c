@@ -1,13 +1,21 @@
 /* api_configs.c - DescribeConfigs, and the lists behind it. */
 #include "server/api_configs.h"
 #include <stdio.h>
+#include "base/trace.h"
 
 typedef struct k_describe_configs_response_results_configs config_entry;
 typedef struct k_describe_configs_response_results_configs_synonyms config_entry_synonym;
 
 static int8_t source_of(enum config_source source) {
-    return source == CONFIG_DEFAULT ? SOURCE_DEFAULT : SOURCE_STATIC_BROKER;
+    switch (source) {
+    case CONFIG_DEFAULT: return SOURCE_DEFAULT;
+    case CONFIG_DYNAMIC_BROKER: return SOURCE_DYNAMIC_BROKER;
+    case CONFIG_DYNAMIC_DEFAULT: return SOURCE_DYNAMIC_DEFAULT;
+    default: return SOURCE_STATIC_BROKER;
+    }
 }
+
+static const struct config *config_in_force(const struct config_listing *l) { return reactor_config(l->rq->reactor); }
 
 static bool wanted(const struct config_listing *l, const char *name) {
     if (!l->keys) return true;
@@ -32,7 +40,7 @@ static struct str doc_of(const struct config_listing *l, const char *doc) {
 static bool topic_synonyms(struct config_listing *l, config_entry *e, const struct topic_config_key *key,
                            const struct topic_override *set) {
     struct config_synonym broker[TOPIC_CONFIG_SYNONYMS_MAX];
-    size_t n = topic_config_synonyms(&request_broker(l->rq)->config, key, broker);
+    size_t n = topic_config_synonyms(config_in_force(l), key, broker);
     e->synonyms = request_alloc(l->rq, n + 1, sizeof *e->synonyms);
     if (!e->synonyms) return false;
     if (set) e->synonyms[e->synonyms_n++] = (config_entry_synonym){e->name, e->value, SOURCE_TOPIC};
@@ -55,7 +63,7 @@ static bool topic_entry(struct config_listing *l, config_entry *e, const struct 
         e->config_source = SOURCE_TOPIC;
     } else {
         e->value = request_copy(l->rq,
-                                str_from(topic_config_default_text(&request_broker(l->rq)->config, key, buf, &source)));
+                                str_from(topic_config_default_text(config_in_force(l), key, buf, &source)));
         e->config_source = source_of(source);
     }
     return !l->synonyms || topic_synonyms(l, e, key, set);
@@ -75,35 +83,84 @@ bool list_topic_configs(struct config_listing *l) {
 /* ---- the broker ------------------------------------------------------------------------------------------ */
 
 static bool broker_synonyms(struct config_listing *l, config_entry *e, const struct config_key *key) {
-    e->synonyms = request_alloc(l->rq, 2, sizeof *e->synonyms);
+    struct config_synonym layers[CONFIG_SYNONYMS_MAX];
+    size_t n = config_synonyms(config_in_force(l), key, layers);
+    e->synonyms = request_alloc(l->rq, n, sizeof *e->synonyms);
     if (!e->synonyms) return false;
-    if (e->config_source != SOURCE_DEFAULT)
-        e->synonyms[e->synonyms_n++] = (config_entry_synonym){e->name, e->value, e->config_source};
-    if (key->initial)
-        e->synonyms[e->synonyms_n++] = (config_entry_synonym){e->name, str_from(key->initial), SOURCE_DEFAULT};
+    for (size_t i = 0; i < n; i++)
+        e->synonyms[e->synonyms_n++] = (config_entry_synonym){str_from(layers[i].name), str_from(layers[i].value), source_of(layers[i].source)};
     return true;
+}
+
+static config_entry *broker_entry(struct config_listing *l, const struct config_key *key, const struct config_value *v) {
+    config_entry *e = &l->list[l->count++];
+    k_describe_configs_response_results_configs_init(e);
+    e->name = str_from(key->name);
+    e->value = str_from(v->text);
+    e->read_only = !config_dynamic(key);
+    e->config_source = source_of(v->source);
+    e->config_type = (int8_t)key->type;
+    e->documentation = doc_of(l, key->doc);
+    return e;
 }
 
 bool list_broker_configs(struct config_listing *l) {
     size_t n;
-    const struct config *c = &request_broker(l->rq)->config;
+    const struct config *c = config_in_force(l);
     const struct config_key *keys = config_keys(&n);
     l->count = 0;
     l->list = request_alloc(l->rq, n, sizeof *l->list);
     if (!l->list) return false;
     for (size_t i = 0; i < n; i++) {
         if (!wanted(l, keys[i].name)) continue;
-        config_entry *e = &l->list[l->count++];
-        k_describe_configs_response_results_configs_init(e);
-        const struct config_value *v = config_value(c, keys[i].name);
-        e->name = str_from(keys[i].name);
-        e->value = str_from(v->text);
-        e->read_only = true; /* broker configs change with a restart only */
-        e->config_source = source_of(v->source);
-        e->config_type = (int8_t)keys[i].type;
-        e->documentation = doc_of(l, keys[i].doc);
+        config_entry *e = broker_entry(l, &keys[i], config_value(c, keys[i].name));
         if (l->synonyms && !broker_synonyms(l, e, &keys[i])) return false;
     }
+    return true;
+}
+
+/* What was set for all brokers, and nothing else. */
+bool list_default_broker_configs(struct config_listing *l) {
+    const struct image_broker *b = request_image(l->rq)->broker;
+    uint32_t n = b ? b->defaults.count : 0;
+    l->count = 0;
+    l->list = request_alloc(l->rq, n, sizeof *l->list);
+    if (!l->list) return false;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct config_key *key = config_find(str_from(b->defaults.list[i].name));
+        if (!key || !wanted(l, key->name)) continue; /* a key that this version does not have */
+        config_entry *e = broker_entry(l, key, &(struct config_value){b->defaults.list[i].value, CONFIG_DYNAMIC_DEFAULT});
+        if (!l->synonyms) continue;
+        e->synonyms = request_alloc(l->rq, 1, sizeof *e->synonyms);
+        if (!e->synonyms) return false;
+        e->synonyms[e->synonyms_n++] = (config_entry_synonym){e->name, e->value, SOURCE_DYNAMIC_DEFAULT};
+    }
+    return true;
+}
+
+static const char *const logger_levels[] = {"ERROR", "WARN", "INFO", "DEBUG"};
+
+const char *logger_level_text(int level) { return logger_levels[level]; }
+
+bool logger_level_parse(struct str text, int *level) {
+    *level = str_is(text, "FATAL") ? TRACE_ERROR : str_is(text, "TRACE") ? TRACE_DEBUG : -1;
+    for (size_t i = 0; i < ARRAY_LEN(logger_levels) && *level < 0; i++)
+        if (str_is(text, logger_levels[i])) *level = (int)i;
+    return *level >= 0;
+}
+
+/* There is one logger, the process's. */
+static bool list_loggers(struct config_listing *l) {
+    l->list = request_alloc(l->rq, 1, sizeof *l->list);
+    if (!l->list) return false;
+    if (!wanted(l, LOGGER_ROOT)) return true;
+    config_entry *e = &l->list[l->count++];
+    k_describe_configs_response_results_configs_init(e);
+    e->name = STR_LIT(LOGGER_ROOT);
+    e->value = str_from(logger_level_text(trace_level()));
+    e->config_source = SOURCE_LOGGER;
+    e->config_type = CONFIG_STRING;
+    e->documentation = doc_of(l, "The least important diagnostic lines that are written, until the next start; log.level lasts.");
     return true;
 }
 
@@ -133,13 +190,13 @@ static bool describe_topic(struct config_listing *l, describe_result *r) {
     return list_topic_configs(l);
 }
 
-static bool describe_broker(struct config_listing *l, describe_result *r) {
+static bool describe_broker(struct config_listing *l, describe_result *r, bool loggers) {
     char self[16];
     snprintf(self, sizeof self, "%d", request_broker(l->rq)->config.node_id);
-    if (r->resource_name.len == 0) return true; /* what was set for all brokers: nothing */
-    if (str_is(r->resource_name, self)) return list_broker_configs(l);
-    refuse(r, KERR_INVALID_REQUEST, request_printf(l->rq, "Unexpected broker id, expected %s, but received %.*s", self,
-                                                   (int)MIN(r->resource_name.len, 64), r->resource_name.p));
+    if (str_is(r->resource_name, self)) return loggers ? list_loggers(l) : list_broker_configs(l);
+    if (r->resource_name.len == 0 && !loggers) return list_default_broker_configs(l);
+    refuse(r, KERR_INVALID_REQUEST, request_printf(l->rq, "Unexpected broker id, expected %s%s, but received %.*s", self,
+                                                   loggers ? "" : " or empty string", (int)MIN(r->resource_name.len, 64), r->resource_name.p));
     return true;
 }
 
@@ -156,7 +213,9 @@ static bool describe(struct request *rq, const struct k_describe_configs_request
     r->error_message = STR_NULL;
     bool ok = true;
     if (asked->resource_type == API_RESOURCE_TOPIC) ok = describe_topic(&l, r);
-    else if (asked->resource_type == API_RESOURCE_BROKER) ok = describe_broker(&l, r);
+    else if (asked->resource_type == API_RESOURCE_BROKER) ok = describe_broker(&l, r, false);
+    else if (asked->resource_type == API_RESOURCE_BROKER_LOGGER) ok = describe_broker(&l, r, true);
+    else if (asked->resource_type == API_RESOURCE_CLIENT_METRICS && r->resource_name.len > 0) ok = true; /* none are collected */
     else refuse(r, KERR_INVALID_REQUEST, request_printf(rq, "Unsupported resource type: %d", asked->resource_type));
     r->configs = l.list;
     r->configs_n = l.count;

@@ -5,7 +5,10 @@
 #include "server/api.h"
 
 /* Kafka's ConfigSource. */
-enum { SOURCE_TOPIC = 1, SOURCE_STATIC_BROKER = 4, SOURCE_DEFAULT = 5 };
+enum {
+    SOURCE_TOPIC = 1, SOURCE_DYNAMIC_BROKER = 2, SOURCE_DYNAMIC_DEFAULT = 3, SOURCE_STATIC_BROKER = 4, SOURCE_DEFAULT = 5,
+    SOURCE_LOGGER = 6,
+};
 
 struct config_listing {
     /* in */
@@ -22,4 +25,11 @@ struct config_listing {
 /* False: closing. */
 MUST_CHECK bool list_topic_configs(struct config_listing *l);
 MUST_CHECK bool list_broker_configs(struct config_listing *l);
+MUST_CHECK bool list_default_broker_configs(struct config_listing *l);
+
+/* Loggers, as Kafka has them: the levels' names in capitals. */
+#define LOGGER_ROOT "root"
+const char *logger_level_text(int level);
+/* Where the change of a logger leads; false: no such level. FATAL and TRACE are the nearest that there are. */
+bool logger_level_parse(struct str text, int *level);
 #endif

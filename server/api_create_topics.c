@@ -117,7 +117,7 @@ static int16_t check_topic(struct create_state *s, int32_t i, const struct image
     if (!error) error = check_limits(s, r, im);
     if (error) return error;
     struct str why = STR_NULL;
-    error = topic_overrides_check(s->rq, s->overrides[i], (size_t)t->configs_n, &why);
+    error = topic_overrides_check(s->rq, image_config(im, request_broker(s->rq)), s->overrides[i], (size_t)t->configs_n, &why);
     return error ? refuse(r, error, why) : KERR_NONE;
 }
 

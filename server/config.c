@@ -259,7 +259,7 @@ const struct config_value *config_value(const struct config *c, const char *name
     return &c->values[key - config_keys(&count)];
 }
 
-static void field_fill(struct config *c, const struct config_key *key, const char *text) {
+void config_field_fill(struct config *c, const struct config_key *key, const char *text) {
     char *at = (char *)c + key->offset;
     switch (key->type) {
     case CONFIG_BOOL: *(bool *)(void *)at = text && strcasecmp(text, "true") == 0; return;
@@ -283,7 +283,7 @@ static enum err values_copy(struct config_builder *b, struct config *out) {
             if (!text) return ERR_NOMEM;
             out->values[i] = (struct config_value){text, b->values[i].source};
         }
-        if (keys[i].offset != CONFIG_NO_FIELD) field_fill(out, &keys[i], out->values[i].text);
+        if (keys[i].offset != CONFIG_NO_FIELD) config_field_fill(out, &keys[i], out->values[i].text);
     }
     return OK;
 }

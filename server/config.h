@@ -7,7 +7,8 @@
  * Every row has its value as text (what DescribeConfigs shows); rows that the broker acts on also
  * fill a typed field of `struct config`. Topic configs: server/topic_config.h.
  *
- * Threads: written before the reactors start, read-only afterwards. */
+ * Threads: written before the reactors start, read-only afterwards. What may be changed later (config_dynamic()) is laid
+ * over it in the metadata image: image_config(), reactor_config() in server/image.h say what is in force. */
 #ifndef SERVER_CONFIG_H
 #define SERVER_CONFIG_H
 #include <stdbool.h>
@@ -21,7 +22,10 @@
 enum config_type {
     CONFIG_BOOL = 1, CONFIG_STRING = 2, CONFIG_INT = 3, CONFIG_LONG = 5, CONFIG_DOUBLE = 6, CONFIG_LIST = 7
 };
-enum config_source { CONFIG_DEFAULT, CONFIG_FILE, CONFIG_ENV, CONFIG_FLAG };
+enum config_source {
+    CONFIG_DEFAULT, CONFIG_FILE, CONFIG_ENV, CONFIG_FLAG,
+    CONFIG_DYNAMIC_DEFAULT, CONFIG_DYNAMIC_BROKER /* set while the broker runs: for all brokers, for this one (config_overlay()) */
+};
 
 /* One row. */
 struct config_key {
@@ -52,6 +56,8 @@ struct config_listener {
 
 struct config {
     struct config_value *values;  /* one for each row, in the table's order; owned */
+    const struct config *below;   /* of an overlay; NULL: what was read at start */
+    enum config_source layer;     /* of an overlay: the source of what it sets */
     char *derived;                /* texts of values that were worked out from others; owned */
     /* identity and addresses */
     int32_t node_id;
@@ -92,6 +98,23 @@ struct config {
     const char *log_level;
 };
 
+/* ---- what is set while the broker runs (server/config_dynamic.c) ---- */
+
+/* May it be? What Kafka changes at run time and has an effect here, or none there (KIP-226). */
+bool config_dynamic(const struct config_key *key);
+/* May it be set to `value`? `why` is a sentence for the client. */
+MUST_CHECK enum err config_dynamic_check(const struct config_key *key, struct str value, char *why, size_t why_len);
+/* `below` (borrowed, must outlive `out`) with some values of the layer `source` over it; those that do not pass the
+ * checks are left out (they were checked when they were set). ERR_NOMEM: nothing to free. */
+struct config_override { const char *name, *value; };
+MUST_CHECK enum err config_overlay(struct config *out, const struct config *below, enum config_source source,
+                                   const struct config_override *overrides, size_t count);
+void config_overlay_free(struct config *c);
+/* The values of a row, the one in force first: each layer that sets it, then its default if it has one. */
+struct config_synonym { const char *name; const char *value; enum config_source source; };
+#define CONFIG_SYNONYMS_MAX 4
+size_t config_synonyms(const struct config *c, const struct config_key *key, struct config_synonym out[CONFIG_SYNONYMS_MAX]);
+
 /* All rows, ascending by name. */
 const struct config_key *config_keys(size_t *count);
 const struct config_key *config_find(struct str name);       /* NULL: unknown */
@@ -124,6 +147,8 @@ bool config_ignored_summary(const struct config_builder *b, char *line, size_t l
 MUST_CHECK enum err config_defaults(struct config *out);
 void config_free(struct config *c);
 
+/* One typed field of `c` from its text. */
+void config_field_fill(struct config *c, const struct config_key *key, const char *text);
 /* Checks `text` against type, range and choices of a row; also used for topic configs. */
 MUST_CHECK enum err config_check_value(enum config_type type, double min, double max, const char *choices,
                                        struct str text, char *why, size_t why_len);

@@ -53,7 +53,7 @@ void config_print_reference(void (*put)(void *ctx, const char *text), void *ctx)
              "(`--set key=value` and flags). A value out of range or an unknown key is an error at start. Keys of Kafka's\n"
              "that mean nothing here (threads, buffers, ZooKeeper, KRaft's controllers, ...) are accepted with one line that says so.\n"
              "`broker.id` is another name for `node.id`.\n\n"
-             "## Broker\n\nRead once at start.\n\n"
+             "## Broker\n\nRead once at start; below the table is what may be changed later.\n\n"
              "| key | type | default | values | meaning |\n|---|---|---|---|---|\n");
     const struct config_key *keys = config_keys(&count);
     for (size_t i = 0; i < count; i++) {
@@ -68,6 +68,14 @@ void config_print_reference(void (*put)(void *ctx, const char *text), void *ctx)
         }
         put(ctx, " |\n");
     }
+    put(ctx, "\nThese may be set while the broker runs, for this broker or for all (`kafka-configs --entity-type brokers`): ");
+    for (size_t i = 0, listed = 0; i < count; i++) {
+        if (!config_dynamic(&keys[i])) continue;
+        put(ctx, listed++ ? ", `" : "`");
+        put(ctx, keys[i].name);
+        put(ctx, "`");
+    }
+    put(ctx, ".\n");
     put(ctx, "\n## Topics\n\nSet when a topic is created or while it is used; what is not set follows the broker's key.\n\n"
              "| config | type | default | values | broker key | meaning |\n|---|---|---|---|---|---|\n");
     const struct topic_config_key *topics = topic_config_keys(&count);

@@ -49,6 +49,7 @@ static const struct config_key table[] = {
          "`synced`: what is acknowledged has been synced to the device. `relaxed`: the device is not asked to sync; "
          "a power cut may lose acknowledged records. The mode is printed at start."),
     INT("fetch.max.bytes", "57671680", 1024, I32, fetch_max_bytes, "The most that one Fetch response carries."),
+    BARE("follower.replication.throttled.rate", CONFIG_LONG, NEVER, 0, I64, NULL, "Kept for Kafka's tools: replication is not throttled."),
     INT("group.initial.rebalance.delay.ms", "3000", 0, I32, group_initial_rebalance_delay_ms,
         "How long the first rebalance of an empty group waits for more members."),
     INT("group.max.session.timeout.ms", "1800000", 1, I32, group_max_session_timeout_ms,
@@ -66,6 +67,7 @@ static const struct config_key table[] = {
     LONG("journal.bytes", "268435456", 4194304, I64, journal_bytes,
          "Size of the commit journal; at most 1/8 of the file system is used."),
     INT("journal.depth", "2", 1, 8, journal_depth, "Journal groups that may be on their way to the device at once."),
+    BARE("leader.replication.throttled.rate", CONFIG_LONG, NEVER, 0, I64, NULL, "Kept for Kafka's tools: replication is not throttled."),
     BARE("listeners", CONFIG_LIST, "PLAINTEXT://127.0.0.1:9092", 0, 0, NULL,
          "Where clients connect: `NAME://host:port`, up to eight, separated by commas. An empty host is all addresses, "
          "port 0 any free port. Listeners named in `controller.listener.names` are left out."),
@@ -168,6 +170,8 @@ static const struct config_key table[] = {
     INT("receive.timeout.ms", "30000", 100, I32, receive_timeout_ms,
         "A request that has begun to arrive must make progress (be complete, or 1 MiB further) within this time (a tenth of "
         "it while others wait for queued.max.request.bytes), or the connection is closed."),
+    BARE("replica.alter.log.dirs.io.max.bytes.per.second", CONFIG_LONG, NEVER, 0, I64, NULL,
+         "Kept for Kafka's tools: there is one data directory."),
     LONG("request.arena.max.bytes", "0", 0, I32, request_arena_max_bytes,
          "Memory for the decoded form of one request. 0: a 32nd of memory.max.bytes, shared out over the reactors, at most 16 MiB."),
     BARE("request.timeout.ms", CONFIG_INT, "30000", 1, I32, NULL, "How long a request between brokers may take. " NOT_YET),
@@ -208,7 +212,8 @@ static const char *const ignored[] = {
     "num.replica.fetchers", "offsets.commit.*", "offsets.load.buffer.size",
     "offsets.topic.compression.codec", "offsets.topic.replication.factor", "password.encoder.*", "principal.builder.class", "process.roles",
     "producer.id.expiration.check.interval.ms", "producer.purgatory.purge.interval.requests", "queued.max.requests",
-    "quota.*", "remote.*", "replica.*", "replication.quota.*", "reserved.broker.max.id", "sasl.*", "security.*",
+    "quota.*", "remote.*", "replica.fetch.*", "replica.high.watermark.*", "replica.lag.*", "replica.selector.class",
+    "replica.socket.*", "replication.quota.*", "reserved.broker.max.id", "sasl.*", "security.*",
     "server.max.startup.time.ms", "share.*", "socket.connection.setup.*", "socket.listen.backlog.size",
     "socket.receive.buffer.bytes", "socket.send.buffer.bytes", "ssl.*", "telemetry.*", "transaction.abort.*", "transaction.partition.*",
     "transaction.remove.*", "transaction.state.*", "transaction.two.*",

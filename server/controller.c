@@ -200,8 +200,17 @@ static void plids_taken(struct controller *c, const struct image *im) {
     for (uint32_t i = 0; i < im->removed_count; i++) log_store_plid_taken(store, im->removed_plids[i]);
 }
 
+/* What is not read from the image where it is needed. */
+static void follow_broker_config(const struct controller *c, const struct image *older, const struct image *newer) {
+    enum trace_level level;
+    if (newer->broker == (older ? older->broker : NULL)) return;
+    if (trace_level_parse(image_config(newer, c->broker)->log_level, &level)) trace_set_level(level);
+}
+
 void controller_publish(struct controller *c, struct image *image, struct controller_change *ch, bool initial) {
-    struct publish *p = publish_new(c, atomic_load_explicit(&c->broker->image, memory_order_relaxed), image);
+    struct image *older = atomic_load_explicit(&c->broker->image, memory_order_relaxed);
+    struct publish *p = publish_new(c, older, image);
+    follow_broker_config(c, older, image);
     p->change = ch;
     p->initial = p->compare = initial;
     if (initial) plids_taken(c, image);
@@ -264,7 +273,7 @@ static enum err prepare(struct controller *c, const uint8_t *batch, size_t len) 
     record_iter_free(&it);
     if (err == ERR_NOT_FOUND) {
         c->next = image_edit_finish(edit, base->metadata_end + (uint64_t)h.record_count);
-        return OK;
+        return c->next ? OK : ERR_NOMEM;
     }
     if (edit) image_edit_drop(edit);
     return err;

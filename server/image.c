@@ -1,4 +1,5 @@
 #include "server/image.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include "base/assert.h"
 #include "proto/metadata.pb-c.h"
@@ -204,6 +205,7 @@ struct image_edit {
     const struct broker *broker;
     struct image *next;
     bool tracks_changes;             /* `base` was published: reactors act on the differences */
+    bool broker_configured;          /* topics are to be resolved again */
     uint32_t topic_cap, change_cap, garbage_cap, removed_cap;
 };
 
@@ -250,6 +252,7 @@ struct image_edit *image_edit_begin(const struct broker *b, const struct image *
     im->next_producer_id = base->next_producer_id;
     memcpy(im->feature_levels, base->feature_levels, sizeof im->feature_levels);
     im->partition_count = base->partition_count;
+    im->broker = base->broker;
     im->by_name = malloc(e->topic_cap * sizeof(void *));
     im->by_id = malloc(e->topic_cap * sizeof(void *));
     im->by_folded = malloc(e->topic_cap * sizeof(void *));
@@ -266,7 +269,21 @@ fail:
     return NULL;
 }
 
+static void overlays_free(struct image_broker *b) {
+    config_overlay_free(&b->config);
+    config_overlay_free(&b->with_defaults);
+}
+
+static void broker_free(struct image_broker *b) {
+    if (!b) return;
+    overlays_free(b);
+    configs_free(&b->defaults);
+    configs_free(&b->own);
+    free(b);
+}
+
 void image_free_unpublished(struct image *im) {
+    if (im->broker && im->broker->edition == im->edition) broker_free(im->broker);
     for (uint32_t i = 0; i < im->topic_count; i++)
         if (im->by_name[i]->edition == im->edition) topic_free(im->by_name[i]);
     image_free_arrays(im);
@@ -277,21 +294,17 @@ void image_edit_drop(struct image_edit *e) {
     free(e);
 }
 
-struct image *image_edit_finish(struct image_edit *e, uint64_t metadata_end) {
-    struct image *im = e->next;
-    im->metadata_end = metadata_end;
-    free(e);
-    return im;
-}
-
 void image_free_older(struct image *older, struct image *newer) {
     for (uint32_t i = 0; i < newer->garbage_count; i++) topic_free(newer->garbage[i]);
     newer->garbage_count = 0;
+    broker_free(newer->broker_garbage);
+    newer->broker_garbage = NULL;
     image_free_arrays(older);
 }
 
 void image_free_last(struct image *im) {
     if (!im) return;
+    broker_free(im->broker);
     for (uint32_t i = 0; i < im->topic_count; i++) topic_free(im->by_name[i]);
     image_free_arrays(im);
 }
@@ -356,13 +369,13 @@ static bool uuid_from(const ProtobufCBinaryData *b, struct uuid *out) {
 }
 
 /* What is in force for the topic: its overrides over the broker's defaults. */
-static enum err resolve_config(struct image_edit *e, struct image_topic *t) {
+static enum err resolve_config(struct image_edit *e, const struct image_topic *t, struct topic_config *out) {
     struct topic_override *overrides = malloc(MAX(t->configs.count, 1u) * sizeof *overrides);
     if (!overrides) return ERR_NOMEM;
     for (uint32_t i = 0; i < t->configs.count; i++)
         overrides[i] = (struct topic_override){str_from(t->configs.list[i].name), str_from(t->configs.list[i].value)};
-    topic_config_resolve(&t->config, &e->broker->config, overrides, t->configs.count);
-    t->config.log.internal = t->internal;
+    topic_config_resolve(out, image_config(e->next, e->broker), overrides, t->configs.count);
+    out->log.internal = t->internal;
     free(overrides);
     return OK;
 }
@@ -374,7 +387,7 @@ static enum err apply_topic(struct image_edit *e, const Varve__Metadata__Topic *
     if (!uuid_from(&m->id, &id) || len == 0 || len > 249) return ERR_CORRUPT;
     if (find_by_id(im, &id) || find_by_name(im, str_from(m->name))) return ERR_CORRUPT;
     struct image_topic *t = topic_new(&id, m->name, len, im->edition);
-    if (!t || !topics_grow(e) || resolve_config(e, t) != OK) {
+    if (!t || !topics_grow(e) || resolve_config(e, t, &t->config) != OK) {
         topic_free(t);
         return ERR_NOMEM;
     }
@@ -442,16 +455,93 @@ static enum err apply_remove(struct image_edit *e, const Varve__Metadata__Remove
     return OK;
 }
 
-enum { RESOURCE_TOPIC = 2 }; /* Kafka's number */
+enum { RESOURCE_TOPIC = 2, RESOURCE_BROKER = 4 }; /* Kafka's numbers */
 
-static enum err apply_config(struct image_edit *e, const Varve__Metadata__Config *m) {
-    if (m->resource_type != RESOURCE_TOPIC) return ERR_UNSUPPORTED;
+static enum err apply_topic_config(struct image_edit *e, const Varve__Metadata__Config *m) {
     struct image_topic *t = find_by_name(e->next, str_from(m->resource_name));
     if (!t) return ERR_CORRUPT;
     t = topic_own(e, t);
     if (!t || configs_set(&t->configs, m->key, m->removed ? NULL : m->value) != OK) return ERR_NOMEM;
-    if (resolve_config(e, t) != OK) return ERR_NOMEM;
+    if (resolve_config(e, t, &t->config) != OK) return ERR_NOMEM;
     return add_change(e, IMAGE_TOPIC_CONFIGURED, t, -1);
+}
+
+/* ---- configs of brokers ------------------------------------------------------------------------------ */
+
+/* As this edit may change it: a copy unless the edit made it. NULL: memory. */
+static struct image_broker *broker_own(struct image_edit *e) {
+    struct image *im = e->next;
+    if (im->broker && im->broker->edition == im->edition) return im->broker;
+    struct image_broker *b = calloc(1, sizeof *b);
+    if (!b) return NULL;
+    b->edition = im->edition;
+    if (im->broker && (configs_copy(&b->defaults, &im->broker->defaults) != OK || configs_copy(&b->own, &im->broker->own) != OK)) {
+        broker_free(b);
+        return NULL;
+    }
+    im->broker_garbage = im->broker;
+    im->broker = b;
+    return b;
+}
+
+static enum err overlay_make(struct config *out, const struct config *below, enum config_source source, const struct image_configs *configs) {
+    struct config_override *overrides = malloc(MAX(configs->count, 1u) * sizeof *overrides);
+    if (!overrides) return ERR_NOMEM;
+    for (uint32_t i = 0; i < configs->count; i++) overrides[i] = (struct config_override){configs->list[i].name, configs->list[i].value};
+    enum err err = config_overlay(out, below, source, overrides, configs->count);
+    free(overrides);
+    return err;
+}
+
+static enum err apply_broker_config(struct image_edit *e, const Varve__Metadata__Config *m) {
+    char self[16];
+    snprintf(self, sizeof self, "%d", e->broker->config.node_id);
+    bool all = m->resource_name[0] == 0;
+    if (!all && strcmp(m->resource_name, self) != 0) return ERR_UNSUPPORTED; /* another broker's */
+    struct image_broker *b = broker_own(e);
+    if (!b || configs_set(all ? &b->defaults : &b->own, m->key, m->removed ? NULL : m->value) != OK) return ERR_NOMEM;
+    overlays_free(b);
+    enum err err = overlay_make(&b->with_defaults, &e->broker->config, CONFIG_DYNAMIC_DEFAULT, &b->defaults);
+    if (!err) err = overlay_make(&b->config, &b->with_defaults, CONFIG_DYNAMIC_BROKER, &b->own);
+    e->broker_configured = true;
+    return err;
+}
+
+/* A topic follows the broker in what it does not set itself. */
+static enum err topics_follow(struct image_edit *e) {
+    struct image *im = e->next;
+    for (uint32_t i = 0; i < im->topic_count; i++) {
+        struct image_topic *t = im->by_name[i];
+        struct topic_config config;
+        enum err err = resolve_config(e, t, &config);
+        if (err) return err;
+        if (memcmp(&config, &t->config, sizeof config) == 0) continue;
+        t = topic_own(e, t);
+        if (!t) return ERR_NOMEM;
+        t->config = config;
+        err = add_change(e, IMAGE_TOPIC_CONFIGURED, t, -1);
+        if (err) return err;
+    }
+    return OK;
+}
+
+struct image *image_edit_finish(struct image_edit *e, uint64_t metadata_end) {
+    struct image *im = e->next;
+    if (e->broker_configured && topics_follow(e) != OK) {
+        image_edit_drop(e);
+        return NULL;
+    }
+    im->metadata_end = metadata_end;
+    free(e);
+    return im;
+}
+
+static enum err apply_config(struct image_edit *e, const Varve__Metadata__Config *m) {
+    switch (m->resource_type) {
+    case RESOURCE_TOPIC: return apply_topic_config(e, m);
+    case RESOURCE_BROKER: return apply_broker_config(e, m);
+    default: return ERR_UNSUPPORTED;
+    }
 }
 
 /* A level that is not known here was set by a later version. */

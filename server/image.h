@@ -45,7 +45,16 @@ struct image_change {
     int32_t partition;                             /* -1 for the whole topic */
 };
 
+/* What was set for brokers while they run, and what is in force here. */
+struct image_broker {
+    uint64_t edition;                              /* of the image that it was made for */
+    struct image_configs defaults, own;            /* of all brokers (resource ""), of this one */
+    struct config with_defaults, config;           /* overlays over what was read at start; `config` is in force */
+};
+
 struct image {
+    struct image_broker *broker;                   /* NULL: nothing was ever set */
+    struct image_broker *broker_garbage;           /* what the image before shows and this one does not; NULL: none */
     int16_t feature_levels[FEATURES_MAX];          /* in the order of features_table() */
     uint64_t metadata_end;                         /* metadata offsets below it are applied */
     uint64_t edition;                              /* counts images of this process */
@@ -64,6 +73,12 @@ struct image {
 /* The image that this reactor works with; never NULL once the broker is ready. */
 static inline const struct image *reactor_image(const struct reactor *r) { return r->image; }
 
+/* The configuration in force; as good as the image. */
+static inline const struct config *image_config(const struct image *im, const struct broker *b) {
+    return im && im->broker ? &im->broker->config : &b->config;
+}
+static inline const struct config *reactor_config(const struct reactor *r) { return image_config(r->image, r->broker); }
+
 const struct image_topic *image_topic_by_name(const struct image *im, struct str name);
 const struct image_topic *image_topic_by_id(const struct image *im, const struct uuid *id);
 const struct image_partition *image_partition(const struct image_topic *t, int32_t partition); /* NULL: no such */
@@ -79,7 +94,7 @@ MUST_CHECK struct image_edit *image_edit_begin(const struct broker *b, const str
 /* One record's value; `metadata_offset` is its offset. ERR_CORRUPT: not a Record, or it contradicts what came before.
  * ERR_UNSUPPORTED: a kind from a later version. ERR_NOMEM. */
 MUST_CHECK enum err image_edit_apply(struct image_edit *e, uint64_t metadata_offset, const uint8_t *record, size_t len);
-/* Consumes the edit. */
+/* Consumes the edit. NULL: memory; it is dropped. */
 MUST_CHECK struct image *image_edit_finish(struct image_edit *e, uint64_t metadata_end);
 void image_edit_drop(struct image_edit *e);
 /* `im` was never published: frees what it does not share with the image it was made from. */

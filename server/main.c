@@ -267,14 +267,12 @@ static int run(struct config *config) {
 static void reference_put(void *ctx, const char *text) { fputs(text, ctx); }
 
 static void diagnostics_setup(const struct config *config) {
-    static const char *const levels[] = {"error", "warn", "info", "debug"};
     enum trace_format format = strcmp(config->log_format, "json") == 0     ? TRACE_JSON
                                : strcmp(config->log_format, "logfmt") == 0 ? TRACE_LOGFMT
                                                                            : TRACE_TEXT;
-    int level = TRACE_INFO;
-    for (size_t i = 0; i < ARRAY_LEN(levels); i++)
-        if (strcmp(config->log_level, levels[i]) == 0) level = (int)i;
-    trace_setup((enum trace_level)level, format, STDERR_FILENO);
+    enum trace_level level = TRACE_INFO;
+    (void)trace_level_parse(config->log_level, &level); /* the configuration has checked it */
+    trace_setup(level, format, STDERR_FILENO);
 }
 
 int main(int argc, char **argv) {

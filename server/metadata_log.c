@@ -21,6 +21,10 @@ void metadata_log_ready(struct controller *c, enum err err) {
 static void replayed(struct controller *c) {
     struct image *im = image_edit_finish(c->replay, c->replayed);
     c->replay = NULL;
+    if (!im) {
+        fail(c, ERR_NOMEM, "not enough memory for the metadata");
+        return;
+    }
     controller_publish(c, im, NULL, true);
 }
 

@@ -115,16 +115,15 @@ const char *topic_config_default_text(const struct config *broker, const struct 
 
 size_t topic_config_synonyms(const struct config *broker, const struct topic_config_key *key,
                              struct config_synonym out[TOPIC_CONFIG_SYNONYMS_MAX]) {
-    STATIC_ASSERT(2 * ARRAY_LEN(key->brokers) <= TOPIC_CONFIG_SYNONYMS_MAX);
+    STATIC_ASSERT(ARRAY_LEN(key->brokers) * CONFIG_SYNONYMS_MAX <= TOPIC_CONFIG_SYNONYMS_MAX);
+    struct config_synonym one[CONFIG_SYNONYMS_MAX];
     size_t n = 0;
-    for (size_t i = 0; i < ARRAY_LEN(key->brokers) && key->brokers[i]; i++) {
-        const struct config_value *v = config_value(broker, key->brokers[i]);
-        if (v->text && v->source != CONFIG_DEFAULT) out[n++] = (struct config_synonym){key->brokers[i], v->text, v->source};
-    }
-    for (size_t i = 0; i < ARRAY_LEN(key->brokers) && key->brokers[i]; i++) {
-        const char *initial = config_find(str_from(key->brokers[i]))->initial;
-        if (initial) out[n++] = (struct config_synonym){key->brokers[i], initial, CONFIG_DEFAULT};
-    }
+    for (int defaults = 0; defaults < 2; defaults++)
+        for (size_t i = 0; i < ARRAY_LEN(key->brokers) && key->brokers[i]; i++) {
+            size_t count = config_synonyms(broker, config_find(str_from(key->brokers[i])), one);
+            for (size_t k = 0; k < count; k++)
+                if ((one[k].source == CONFIG_DEFAULT) == (defaults == 1)) out[n++] = one[k];
+        }
     return n;
 }
 

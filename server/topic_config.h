@@ -52,10 +52,9 @@ void topic_config_resolve(struct topic_config *out, const struct config *broker,
 #define TOPIC_CONFIG_TEXT_BYTES 32
 const char *topic_config_default_text(const struct config *broker, const struct topic_config_key *key,
                                       char buf[TOPIC_CONFIG_TEXT_BYTES], enum config_source *source);
-/* Broker keys behind an unset config for DescribeConfigs' synonyms: those set, then the default.
+/* Broker keys behind an unset config for DescribeConfigs' synonyms: those set, the one in force first, then the defaults.
  * Returns the number filled. */
-struct config_synonym { const char *name; const char *value; enum config_source source; };
-#define TOPIC_CONFIG_SYNONYMS_MAX 8
+#define TOPIC_CONFIG_SYNONYMS_MAX (3 * CONFIG_SYNONYMS_MAX)
 size_t topic_config_synonyms(const struct config *broker, const struct topic_config_key *key,
                              struct config_synonym out[TOPIC_CONFIG_SYNONYMS_MAX]);
 #endif

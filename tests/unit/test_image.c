@@ -134,6 +134,47 @@ START_TEST(levels_of_features_are_those_that_are_known) {
 }
 END_TEST
 
+static const char *in_force(const char *key) { return config_value(image_config(im, &broker), key)->text; }
+
+START_TEST(configs_of_brokers_lie_over_what_was_read_at_start) {
+    struct image_edit *e = begin();
+    ck_assert_int_eq(add_topic(e, 1, "plain"), OK);
+    ck_assert_int_eq(add_topic(e, 2, "own"), OK);
+    ck_assert_int_eq(set_config(e, 2, "own", "max.message.bytes", "500"), OK);
+    end(e);
+    ck_assert_ptr_null(im->broker);
+    ck_assert_ptr_eq(image_config(im, &broker), &broker.config);
+    e = begin();
+    ck_assert_int_eq(set_config(e, 4, "", "message.max.bytes", "3000"), OK);
+    ck_assert_int_eq(set_config(e, 4, "1", "message.max.bytes", "2000"), OK);
+    ck_assert_int_eq(set_config(e, 4, "2", "message.max.bytes", "2000"), ERR_UNSUPPORTED); /* not this broker */
+    ck_assert_int_eq(set_config(e, 3, "1", "message.max.bytes", "2000"), ERR_UNSUPPORTED);
+    image_edit_drop(e);
+    ck_assert_str_eq(in_force("message.max.bytes"), "1048588");
+    e = begin();
+    ck_assert_int_eq(set_config(e, 4, "", "message.max.bytes", "3000"), OK);
+    ck_assert_int_eq(set_config(e, 4, "1", "message.max.bytes", "2000"), OK);
+    ck_assert_int_eq(set_config(e, 4, "1", "from.a.later.version", "x"), OK); /* kept, without effect */
+    end(e);
+    ck_assert_str_eq(in_force("message.max.bytes"), "2000");
+    const struct image_topic *own = image_topic_by_name(im, STR_LIT("own"));
+    ck_assert_int_eq(image_topic_by_name(im, STR_LIT("plain"))->config.max_message_bytes, 2000);
+    ck_assert_int_eq(own->config.max_message_bytes, 500);
+    ck_assert_uint_eq(im->change_count, 1); /* only what follows is told to the reactors */
+    ck_assert_ptr_eq(im->changes[0].topic, image_topic_by_name(im, STR_LIT("plain")));
+    e = begin();
+    ck_assert_int_eq(set_config(e, 4, "1", "message.max.bytes", NULL), OK);
+    ck_assert_int_eq(add_topic(e, 3, "later"), OK);
+    end(e);
+    ck_assert_str_eq(in_force("message.max.bytes"), "3000");
+    ck_assert_int_eq(image_topic_by_name(im, STR_LIT("plain"))->config.max_message_bytes, 3000);
+    ck_assert_int_eq(image_topic_by_name(im, STR_LIT("later"))->config.max_message_bytes, 3000);
+    ck_assert_ptr_eq(image_topic_by_name(im, STR_LIT("own")), own); /* shared */
+    end(begin()); /* the next image shares the broker's, too */
+    ck_assert_str_eq(in_force("message.max.bytes"), "3000");
+}
+END_TEST
+
 START_TEST(names_that_differ_in_dots_only_collide) {
     struct image_edit *e = begin();
     ck_assert_int_eq(add_topic(e, 1, "a.b_c"), OK);
@@ -259,6 +300,7 @@ int main(void) {
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_test(t, topics_are_found_by_name_and_id);
     tcase_add_test(t, levels_of_features_are_those_that_are_known);
+    tcase_add_test(t, configs_of_brokers_lie_over_what_was_read_at_start);
     tcase_add_test(t, names_that_differ_in_dots_only_collide);
     tcase_add_test(t, records_that_contradict_are_refused);
     tcase_add_test(t, an_edit_shares_what_it_leaves_alone);
