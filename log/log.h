@@ -97,6 +97,16 @@ enum log_pressure { LOG_PRESSURE_NONE, LOG_PRESSURE_SLOW, LOG_PRESSURE_STOP };
 enum log_pressure log_shard_pressure(const struct log_shard *sh);
 void log_shard_on_writable(struct log_shard *sh, void (*writable)(void *ctx), void *ctx);
 
+/* Reads all sealed segments of the shard again and again, to find what has rotted (log/scrub.h): so many bytes a second, a round
+ * every `interval_ms` at most. Call once, after attach; 0 bytes: never. */
+void log_shard_scrub(struct log_shard *sh, uint64_t bytes_per_second, int64_t interval_ms);
+struct log_scrub_stats {                 /* since the start */
+    uint64_t rounds, segments, bytes;
+    uint64_t damages;                    /* ranges that were not known before */
+    uint64_t unreadable;                 /* segments whose reading failed */
+};
+struct log_scrub_stats log_shard_scrub_stats(const struct log_shard *sh);
+
 /* All CREATEs and DELETEs that metadata up to `metadata_end` (exclusive) asks for on this
  * shard have been started. */
 void log_shard_assigned(struct log_shard *sh, uint64_t metadata_end);

@@ -5,6 +5,7 @@
 #include "base/assert.h"
 #include "base/trace.h"
 #include "log/mutant.h"
+#include "log/scrub.h"
 #include "log/store.h"
 
 /* Slices that the journal has not written yet hold memory: appends wait above this. */
@@ -45,6 +46,9 @@ enum err shard_init(struct log_shard *sh, struct log_store *store, uint32_t inde
     list_init(&sh->checks);
     timer_init(&sh->retry, retry_fire);
     timer_init(&sh->stop_timer, shard_stop_timer);
+    sh->scrub = calloc(1, sizeof *sh->scrub);
+    if (!sh->scrub) return ERR_NOMEM;
+    scrub_init(sh->scrub);
     return files_init(&sh->files, store->io, store->dir, store->config.open_files_max / store->config.shards);
 }
 
@@ -75,6 +79,7 @@ void shard_free(struct log_shard *sh) {
     if (sh->timers) {
         timer_cancel(sh->timers, &sh->retry);
         timer_cancel(sh->timers, &sh->stop_timer);
+        timer_cancel(sh->timers, &sh->scrub->timer);
     }
     finds_free(sh);
     checks_free(sh);
@@ -82,6 +87,7 @@ void shard_free(struct log_shard *sh) {
     writers_free(sh);
     checkpoint_free(sh);
     files_free(&sh->files);
+    free(sh->scrub);
     for (uint32_t i = 0; i < sh->log_count; i++) impl_free(sh->logs[i]);
     free(sh->logs);
     free(sh->names);
@@ -110,6 +116,11 @@ static uint32_t lower_bound(const struct log_shard *sh, uint64_t plid) {
 struct log_impl *shard_find(struct log_shard *sh, uint64_t plid) {
     uint32_t i = lower_bound(sh, plid);
     return i < sh->log_count && sh->logs[i]->pub.plid == plid ? sh->logs[i] : NULL;
+}
+
+struct log_impl *shard_from(struct log_shard *sh, uint64_t plid) {
+    uint32_t i = lower_bound(sh, plid);
+    return i < sh->log_count ? sh->logs[i] : NULL;
 }
 
 static uint32_t name_slot(const struct log_shard *sh, const char *folder) {

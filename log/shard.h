@@ -42,6 +42,7 @@ static inline struct journal_pos shard_slice_pos(const struct shard_slice *ss, u
     return (struct journal_pos){ss->s.pos.piece, ss->s.pos.offset + offset - JOURNAL_GROUP_HEADER_BYTES};
 }
 
+struct scrub;
 struct checkpoint_log { struct log_impl *log; struct journal_state state; bool remove; };
 struct checkpoint {
     bool active, flushing;
@@ -101,6 +102,7 @@ struct log_shard {
     bool disk_full;                 /* said so; until a write succeeds */
     struct list reads, finds, checks; /* under way */
     struct read_hint hints[READ_HINTS];
+    struct scrub *scrub;            /* owned */
 
     void (*writable)(void *ctx);
     void *writable_ctx;
@@ -115,6 +117,7 @@ void shard_attach(struct log_shard *sh, struct io *io, struct mailbox *mailbox, 
 void shard_free(struct log_shard *sh);
 
 struct log_impl *shard_find(struct log_shard *sh, uint64_t plid);
+struct log_impl *shard_from(struct log_shard *sh, uint64_t plid);             /* the first at or behind; NULL: none */
 struct log_impl *shard_find_name(struct log_shard *sh, const char *folder);   /* not those that are being deleted */
 void shard_forget_name(struct log_shard *sh, struct log_impl *l);             /* harmless when repeated */
 MUST_CHECK enum err shard_add_log(struct log_shard *sh, struct log_impl *l);   /* ERR_NOMEM */

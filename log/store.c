@@ -9,6 +9,7 @@
 #include "log/journal_format.h"
 #include "log/kafka_files.h"
 #include "log/meta.h"
+#include "log/scrub.h"
 #include "log/state.h"
 #include "log/writer.h"
 
@@ -234,7 +235,7 @@ static void exported_deliver(struct mail *m) {
 }
 
 static void export_when_idle(struct log_shard *sh) {
-    bool idle = sh->failed != OK || (sh->writers_busy == 0 && list_empty(&sh->unlinks));
+    bool idle = sh->failed != OK || (sh->writers_busy == 0 && list_empty(&sh->unlinks) && !scrub_busy(sh));
     if (!idle) {
         timer_set(sh->timers, &sh->stop_timer, io_mono_ns(sh->io) + STOP_POLL_NS);
         return;
@@ -280,6 +281,7 @@ static void stopping_deliver(struct mail *m) {
 static void stop_deliver(struct mail *m) {
     struct log_shard *sh = CONTAINER_OF(m, struct log_shard, mail);
     sh->stopping = true;
+    scrub_stop(sh);
     answer(sh, stopping_deliver);
 }
 

@@ -73,6 +73,7 @@ struct config {
     int32_t max_topic_partitions; /* all topics together */
     /* storage */
     int64_t journal_bytes, disk_reserve_bytes, tail_bytes;
+    int64_t scrub_bytes_per_second, scrub_interval_ms;
     int32_t journal_depth, open_files_max;
     bool relaxed;                 /* durability=relaxed */
     const char *io_backend;       /* auto, io_uring, blocking */

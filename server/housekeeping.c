@@ -58,4 +58,7 @@ void housekeeping_start(struct reactor *r) {
     timer_init(&h->timer, look);
     (void)housekeeping_clock_jumped(h, r->now_ms, r->now_ns);
     timer_set(&r->timers, &h->timer, r->now_ns + MIN(FIRST_NS, h->interval_ns));
+    const struct config *c = &r->broker->config;
+    uint64_t rate = (uint64_t)c->scrub_bytes_per_second, reactors = r->broker->reactor_count;
+    log_shard_scrub(r->shard, rate > 0 ? MAX(rate / reactors, 1u) : 0, c->scrub_interval_ms);
 }

@@ -1,4 +1,4 @@
-/* housekeeping.h - what each reactor does with its partitions from time to time: retention.
+/* housekeeping.h - what each reactor does with its partitions from time to time: retention, and the scrubber of the log.
  *
  * Every log.retention.check.interval.ms (the first time after half a minute, or after the interval if that is less) all partitions
  * of the reactor are looked at, a few in each turn. */

@@ -351,6 +351,73 @@ START_TEST(a_batch_that_passes_for_another) {
 }
 END_TEST
 
+static void run_for(int64_t ns) {
+    int64_t until = io_mono_ns(m.io) + ns;
+    while (io_mono_ns(m.io) < until) ck_assert(machine_turn(&m, until - io_mono_ns(m.io)));
+}
+
+START_TEST(the_scrubber_finds_what_nobody_reads) {
+    struct model a, b;
+    build_segments(&a, &b, true);
+    ck_assert_int_ge(sim_file_flip(m.world, 0, "/var/data/t-0/00000000000000000004.log", 1500, 0x80), 0);
+    start();
+    reopened(&a);
+    log_shard_scrub(m.shards[0], 1 << 20, 5000);
+    run_for(4000000000);
+    struct log_scrub_stats stats = log_shard_scrub_stats(m.shards[0]);
+    ck_assert_uint_eq(stats.rounds, 1);
+    ck_assert_uint_eq(stats.segments, 2);
+    ck_assert_uint_eq(stats.damages, 1);
+    ck_assert_uint_eq(impl_of(a.log)->faulty_count, 1);
+    expect_lost(&a, 5, 6);
+    run_for(5000000000);
+    stats = log_shard_scrub_stats(m.shards[0]);
+    ck_assert_uint_eq(stats.rounds, 2);
+    ck_assert_uint_eq(stats.damages, 1); /* known */
+    stop();
+    /* Somebody puts the file right: the next life finds that out at once, whatever the interval. */
+    ck_assert_int_ge(sim_file_flip(m.world, 0, "/var/data/t-0/00000000000000000004.log", 1500, 0x80), 0);
+    start();
+    reopened(&a);
+    ck_assert_uint_eq(impl_of(a.log)->faulty_count, 1);
+    log_shard_scrub(m.shards[0], 1, INT64_MAX);
+    run_for(50000000);
+    expect_lost(&a, 0, 0);
+    done(&a, &b);
+}
+END_TEST
+
+START_TEST(the_scrubber_keeps_its_pace) {
+    struct model a;
+    setup(0, 1);
+    m.config.tail_bytes = 64 << 10;
+    start();
+    struct log_spec spec = spec_of("t", 0);
+    spec.config.segment_bytes = 2 << 20;
+    create_spec(&a, &spec);
+    append_n(&a, 300, 1, 16000, 1000);
+    struct log_impl *l = impl_of(a.log);
+    while (!(l->segments[0].sealed && l->segments[1].sealed)) ck_assert(machine_turn(&m, 1000000000));
+    log_shard_scrub(m.shards[0], 1 << 20, 1000);
+    run_for(2000000000);
+    struct log_scrub_stats stats = log_shard_scrub_stats(m.shards[0]);
+    ck_assert_uint_ge(stats.bytes, 1 << 20);
+    ck_assert_uint_le(stats.bytes, 3 << 20);
+    ck_assert_uint_eq(stats.rounds, 0);
+    run_for(4000000000);
+    ck_assert_uint_ge(log_shard_scrub_stats(m.shards[0]).rounds, 1);
+    /* A stop does not wait for it, nor does a log that goes. */
+    log_shard_scrub(m.shards[0], 1, 1);
+    run_for(100000000);
+    ck_assert(machine_settle(&m, a.log));
+    log_delete(a.log, NULL, NULL);
+    run_for(1000000000);
+    stop();
+    model_free(&a);
+    teardown();
+}
+END_TEST
+
 START_TEST(ranges_join) {
     struct model a, b;
     build_segments(&a, &b, true);
@@ -394,6 +461,8 @@ int main(void) {
     tcase_add_loop_test(t, a_flip_anywhere_costs_one_batch, 0, 2);
     tcase_add_test(t, the_log_start_passes_over_damage);
     tcase_add_test(t, a_batch_that_passes_for_another);
+    tcase_add_test(t, the_scrubber_finds_what_nobody_reads);
+    tcase_add_test(t, the_scrubber_keeps_its_pace);
     tcase_add_test(t, ranges_join);
     suite_add_tcase(s, t);
     return run_suite(s);
