@@ -5,7 +5,7 @@
 set -euo pipefail
 
 packages=(gcc libc6-dev cmake ninja-build pkg-config liburing-dev libisal-dev libzstd-dev liblz4-dev
-  libsnappy-dev libdeflate-dev libxxhash-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev
+  libsnappy-dev libdeflate-dev libxxhash-dev libpcre2-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev
   uthash-dev kcat procps)
 for arg in "$@"; do
   case $arg in
