@@ -7,7 +7,8 @@
 #include "server/request.h"
 
 /* Groups: */
-api_handler api_heartbeat, api_join_group, api_leave_group, api_sync_group;
+api_handler api_delete_groups, api_describe_groups, api_heartbeat, api_join_group, api_leave_group, api_list_groups,
+    api_offset_delete, api_sync_group;
 api_handler api_alter_configs, api_alter_partition_reassignments, api_api_versions, api_create_acls,
     api_create_partitions, api_create_topics, api_delete_acls, api_delete_records, api_delete_topics,
     api_describe_acls, api_describe_cluster, api_describe_configs, api_describe_log_dirs, api_describe_producers,
@@ -39,7 +40,7 @@ static inline void request_refresh_time(struct request *rq) {
 }
 
 /* Without an authorizer everybody may do everything: bit n is operation n of Kafka's AclOperation. */
-enum { API_TOPIC_OPERATIONS = 3576, API_CLUSTER_OPERATIONS = 8096 };
+enum { API_GROUP_OPERATIONS = 3400, API_TOPIC_OPERATIONS = 3576, API_CLUSTER_OPERATIONS = 8096 };
 enum {
     API_RESOURCE_TOPIC = 2, API_RESOURCE_BROKER = 4, API_RESOURCE_BROKER_LOGGER = 8, API_RESOURCE_CLIENT_METRICS = 16,
     API_RESOURCE_GROUP = 32,

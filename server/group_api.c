@@ -1,5 +1,6 @@
 /* group_api.c - see group_api.h. */
 #include "server/group_api.h"
+#include "proto/kafka_messages.h"
 #include "server/api_errors.h"
 
 bool group_unknown(const struct group *g) { return g->offsets.count == 0 && !g->classic; }
@@ -24,4 +25,57 @@ int16_t group_fetch_check(const struct group *g, struct str member_id, int32_t m
     (void)member_id;
     (void)member_epoch;
     return KERR_NONE; /* classic groups have no member epochs */
+}
+
+bool group_is_empty(const struct group *g) { return !g->classic || g->classic->count == 0; }
+bool group_recorded(const struct group *g) { return g->offsets.count > 0 || (g->classic && g->classic->recorded); }
+bool group_uses_consumer_protocol(const struct group *g) { return g->classic && str_is(g->classic->protocol_type, "consumer"); }
+
+/* ConsumerProtocolSubscription begins with the topics in every version. */
+static bool subscription_has(struct bytes metadata, struct str topic) {
+    struct wire_reader r = wire_reader_init(metadata.p, metadata.p ? (size_t)metadata.len : 0, NULL);
+    int16_t version = wire_get_i16(&r);
+    int32_t count = wire_get_count(&r, false, false, 2);
+    for (int32_t i = 0; i < count && !r.err; i++)
+        if (str_eq(wire_get_str(&r, false, false), topic) && !r.err) return true;
+    return r.err || version < 0;
+}
+
+bool group_subscribes(const struct group *g, struct str topic) {
+    if (!group_uses_consumer_protocol(g)) return false;
+    for (const struct classic_member *m = g->classic->members; m; m = m->hh.next) {
+        struct bytes metadata = classic_metadata(m, g->classic->protocol);
+        if (!metadata.p && m->protocol_count > 0) metadata = m->protocols[0].metadata; /* it was in no generation yet */
+        if (subscription_has(metadata, topic)) return true;
+    }
+    return false;
+}
+
+struct group_summary group_summary(const struct group *g) {
+    struct group_summary s = {"Empty", "classic", STR_LIT(""), false};
+    if (g->classic) {
+        s.state = classic_state_name(g->classic->state);
+        if (g->classic->protocol_type.p) s.protocol_type = g->classic->protocol_type;
+    }
+    return s;
+}
+
+/* ---- tombstones -------------------------------------------------------------------------------------- */
+
+enum { TOMBSTONES_MAX = 1000, TOMBSTONES_BYTES_MAX = 1 << 20 };
+
+void group_put_offset_tombstone(const struct group *g, struct str topic, int32_t partition, struct group_records *records) {
+    struct group_key key = {.type = K_OFFSET_COMMIT_KEY_TYPE, .group = group_id(g), .topic = topic, .partition = partition};
+    group_records_put(records, &key, NULL);
+}
+
+void group_put_tombstones(const struct group *g, struct group_records *records) {
+    const struct group_offset_topic *topic;
+    struct group_offsets_iter it = group_offsets_begin(&g->offsets);
+    for (const struct group_offset *o; (o = group_offsets_next(&it, &topic));) {
+        if (records->count >= TOMBSTONES_MAX || records->bytes.len >= TOMBSTONES_BYTES_MAX) return;
+        group_put_offset_tombstone(g, (struct str){topic->name, topic->name_len}, o->partition, records);
+    }
+    struct group_key key = {.type = K_GROUP_METADATA_KEY_TYPE, .group = group_id(g)};
+    if (g->classic && g->classic->recorded) group_records_put(records, &key, NULL);
 }

@@ -24,4 +24,20 @@ int16_t group_commit_check(struct group *g, const struct group_committer *who);
 int16_t group_fetch_check(const struct group *g, struct str member_id, int32_t member_epoch);
 /* Nothing is known of this group. */
 bool group_unknown(const struct group *g);
+/* It has no members, and none that are about to join. */
+bool group_is_empty(const struct group *g);
+/* Records say something of it. */
+bool group_recorded(const struct group *g);
+/* Its members exchange subscriptions in the format of Kafka's consumer. */
+bool group_uses_consumer_protocol(const struct group *g);
+/* Some member reads the topic. Subscriptions that do not parse may be of any topic. */
+bool group_subscribes(const struct group *g, struct str topic);
+
+/* As ListGroups shows it; texts are static or the group's. */
+struct group_summary { const char *state, *type; struct str protocol_type; bool consumer; };
+struct group_summary group_summary(const struct group *g);
+
+void group_put_offset_tombstone(const struct group *g, struct str topic, int32_t partition, struct group_records *records);
+/* For some of its offsets; when there are few left, for all of them and the group itself: again until it is unknown. */
+void group_put_tombstones(const struct group *g, struct group_records *records);
 #endif

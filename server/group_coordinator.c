@@ -188,19 +188,17 @@ static void visit_home(struct mail *m) {
     v->done(v);
 }
 
+/* One coordinator in each turn. */
 static void visit_arrive(struct mail *m) {
     struct group_visit *v = CONTAINER_OF(m, struct group_visit, mail);
     struct group_set *s = v->owner->groups;
-    v->error = s->stopped ? KERR_NOT_COORDINATOR : KERR_NONE;
-    for (int32_t i = 0; i < s->count && !s->stopped; i++) {
-        struct coordinator *c = s->coordinators[i];
-        if (!c) continue;
-        if (c->state != COORDINATOR_ACTIVE) v->error = state_error(c);
-        else
-            for (struct group *g = c->groups; g; g = g->hh.next) v->visit(v, g);
-    }
-    v->mail.deliver = visit_home;
-    mailbox_post(&v->caller->mailbox, &v->mail);
+    struct coordinator *c = NULL;
+    while (v->partition < s->count && !s->stopped && !c) c = s->coordinators[v->partition++];
+    if (s->stopped) v->error = KERR_NOT_COORDINATOR;
+    if (c && c->state != COORDINATOR_ACTIVE) v->error = state_error(c);
+    for (struct group *g = c && c->state == COORDINATOR_ACTIVE ? c->groups : NULL; g; g = g->hh.next) v->visit(v, g);
+    m->deliver = c ? visit_arrive : visit_home;
+    mailbox_post(c ? &v->owner->mailbox : &v->caller->mailbox, m);
 }
 
 void group_visit_send(struct group_visit *v) {

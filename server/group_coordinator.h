@@ -73,14 +73,15 @@ struct group_op {
 void group_op_send(struct group_op *op);
 void group_op_finish(struct group_op *op, int16_t error);
 
-/* Visits every group of one reactor, as it is in one turn. */
+/* Visits every group of one reactor, one coordinator after the other. */
 struct group_visit {
     struct reactor *caller, *owner;
     void (*visit)(struct group_visit *v, struct group *g); /* the owner's thread */
     void (*done)(struct group_visit *v);                   /* the caller's thread, from its loop */
     void *state;
     int16_t error;                        /* out: of a partition that is loading, or failed */
-    struct mail mail;                     /* private */
+    int32_t partition;                    /* private */
+    struct mail mail;
 };
 void group_visit_send(struct group_visit *v);
 

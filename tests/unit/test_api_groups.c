@@ -6,7 +6,8 @@
 #include "server/group_coordinator.h"
 #include "tests/unit/broker_fixture.h"
 
-enum { KEY_OFFSET_COMMIT = 8, KEY_OFFSET_FETCH = 9, KEY_JOIN = 11, KEY_HEARTBEAT = 12, KEY_LEAVE = 13, KEY_SYNC = 14 };
+enum { KEY_OFFSET_COMMIT = 8, KEY_OFFSET_FETCH = 9, KEY_JOIN = 11, KEY_HEARTBEAT = 12, KEY_LEAVE = 13, KEY_SYNC = 14,
+       KEY_DESCRIBE = 15, KEY_LIST = 16, KEY_DELETE = 42, KEY_OFFSET_DELETE = 47 };
 
 static struct fixture f;
 static struct client c;
@@ -582,6 +583,171 @@ START_TEST(a_stop_sends_those_who_wait_away) {
 }
 END_TEST
 
+/* ---- what administrators ask ------------------------------------------------------------------------------------ */
+
+/* "group/protocol type/state/type " of each, in order of names. */
+static const char *list_groups(int16_t v, const char *state, const char *type) {
+    static char text[1024];
+    struct k_list_groups_request q;
+    struct k_list_groups_response a;
+    struct str states[2] = {STR_LIT("dead"), str_from(state)}, types = str_from(type);
+    k_list_groups_request_init(&q);
+    q.states_filter = states;
+    q.states_filter_n = v >= 4 && state ? 2 : 0;
+    q.types_filter = &types;
+    q.types_filter_n = v >= 5 && type ? 1 : 0;
+    CALL(&c, KEY_LIST, v, list_groups, q, a);
+    ck_assert_int_eq(a.error_code, 0);
+    text[0] = 0;
+    for (char first = 'a'; first <= 'z'; first++)
+        for (int32_t i = 0; i < a.groups_n; i++) {
+            const struct k_list_groups_response_groups *g = &a.groups[i];
+            if (g->group_id.p[0] != first) continue;
+            snprintf(text + strlen(text), sizeof text - strlen(text), "%.*s/%.*s/%.*s/%.*s ", g->group_id.len, g->group_id.p,
+                     g->protocol_type.len, g->protocol_type.p, g->group_state.len, g->group_state.p, g->group_type.len, g->group_type.p);
+        }
+    return text;
+}
+
+static struct k_describe_groups_response_groups describe(int16_t v, const char *group) {
+    struct k_describe_groups_request q;
+    struct k_describe_groups_response a;
+    struct str names[2] = {str_from(group), STR_LIT("nobody's")};
+    k_describe_groups_request_init(&q);
+    q.groups = names;
+    q.groups_n = 2;
+    if (v >= 3) q.include_authorized_operations = true;
+    CALL(&c, KEY_DESCRIBE, v, describe_groups, q, a);
+    ck_assert_int_eq(a.groups_n, 2);
+    ck_assert(str_is(a.groups[1].group_id, "nobody's") && str_is(a.groups[1].group_state, "Dead"));
+    ck_assert_int_eq(a.groups[1].error_code, v >= 6 ? KERR_GROUP_ID_NOT_FOUND : 0);
+    if (v >= 3) ck_assert_int_eq(a.groups[0].authorized_operations, 3400);
+    return a.groups[0];
+}
+
+static int16_t delete_group(int16_t v, const char *group) {
+    struct k_delete_groups_request q;
+    struct k_delete_groups_response a;
+    struct str names[2] = {STR_LIT("nobody's"), str_from(group)};
+    k_delete_groups_request_init(&q);
+    q.groups_names = names;
+    q.groups_names_n = 2;
+    CALL(&c, KEY_DELETE, v, delete_groups, q, a);
+    ck_assert_int_eq(a.results[0].error_code, KERR_GROUP_ID_NOT_FOUND);
+    ck_assert(str_is(a.results[1].group_id, group));
+    return a.results[1].error_code;
+}
+
+/* The error of the partition, or of all. */
+static int16_t delete_offset(const char *group, const char *topic, int32_t partition) {
+    struct k_offset_delete_request q;
+    struct k_offset_delete_response a;
+    struct k_offset_delete_request_topics t;
+    struct k_offset_delete_request_topics_partitions p = {partition};
+    k_offset_delete_request_init(&q);
+    k_offset_delete_request_topics_init(&t);
+    q.group_id = str_from(group);
+    t.name = str_from(topic);
+    t.partitions = &p;
+    q.topics = &t;
+    q.topics_n = t.partitions_n = 1;
+    CALL(&c, KEY_OFFSET_DELETE, 0, offset_delete, q, a);
+    return a.error_code ? a.error_code : a.topics[0].partitions[0].error_code;
+}
+
+static bool text_is(struct bytes b, const char *text) { return b.len == (int32_t)strlen(text) && memcmp(b.p, text, (size_t)b.len) == 0; }
+
+START_TEST(groups_are_listed_and_described) {
+    struct client d;
+    client_open(&d, &f);
+    ck_assert_int_eq(find_coordinator(4, "g"), 0);
+    ck_assert_str_eq(list_groups(5, NULL, NULL), "");
+    ck_assert_int_eq(commit(9, "simple", "t", 0, 1), 0);
+    struct member m = join_alone(&c, 9, "completing"), s = join_alone(&c, 9, "stable"), gone = join_alone(&c, 9, "empty");
+    sync_send(&c, 5, "stable", &s, NULL, &s, 1);
+    assigned_own_id(&c, 5, &s);
+    ck_assert_int_eq(leave(4, "empty", gone.id, NULL), 0);
+    struct member p = join_alone(&c, 9, "preparing");
+    join_send(&d, 3, "preparing", range);
+    ck_assert(client_waits(&d));
+    ck_assert_str_eq(list_groups(5, NULL, NULL), "completing/consumer/CompletingRebalance/classic empty/consumer/Empty/classic "
+                     "preparing/consumer/PreparingRebalance/classic simple//Empty/classic stable/consumer/Stable/classic ");
+    for (int16_t v = 0; v <= 2; v++)
+        ck_assert_str_eq(list_groups(v, NULL, NULL), "completing/consumer// empty/consumer// preparing/consumer// simple/// stable/consumer// ");
+    ck_assert_str_eq(list_groups(4, "sTABLE", NULL), "stable/consumer/Stable/ ");
+    ck_assert_str_eq(list_groups(5, "Empty", "Classic"), "empty/consumer/Empty/classic simple//Empty/classic ");
+    ck_assert_str_eq(list_groups(5, NULL, "consumer"), "");
+    for (int16_t v = 0; v <= 6; v++) {
+        struct k_describe_groups_response_groups g = describe(v, "stable");
+        ck_assert(str_is(g.group_state, "Stable") && str_is(g.protocol_type, "consumer") && str_is(g.protocol_data, "range"));
+        ck_assert_int_eq(g.members_n, 1);
+        ck_assert(str_is(g.members[0].member_id, s.id) && str_is(g.members[0].client_id, "test"));
+        ck_assert(str_is(g.members[0].client_host, "/127.0.0.1"));
+        ck_assert(text_is(g.members[0].member_metadata, "range") && text_is(g.members[0].member_assignment, s.id));
+        g = describe(v, "preparing");
+        ck_assert(str_is(g.group_state, "PreparingRebalance") && str_is(g.protocol_data, ""));
+        ck_assert_int_eq(g.members_n, 2);
+        ck_assert_int_eq(g.members[0].member_metadata.len, 0);
+        ck_assert(str_is(describe(v, "simple").group_state, "Empty"));
+        ck_assert_int_eq(describe(v, "empty").members_n, 0);
+    }
+    (void)m;
+    ck_assert_int_eq(leave(4, "preparing", p.id, NULL), 0);
+    struct k_join_group_response a = join_receive(&d, 3);
+    ck_assert_int_eq(a.error_code, 0);
+    client_close(&d);
+}
+END_TEST
+
+START_TEST(groups_and_offsets_are_deleted) {
+    ck_assert_int_eq(find_coordinator(4, "g"), 0);
+    for (int16_t v = 0; v <= 2; v++) {
+        ck_assert_int_eq(delete_group(v, "g"), KERR_GROUP_ID_NOT_FOUND);
+        for (int32_t p = 0; p < 4; p++) ck_assert_int_eq(commit(9, "g", "t", p, 5), 0);
+        ck_assert_int_eq(delete_group(v, "g"), 0);
+        ck_assert_int_eq(committed(9, "g", "t", 0).offset, -1);
+        ck_assert_str_eq(list_groups(5, NULL, NULL), "");
+    }
+    struct member m = join_alone(&c, 9, "g"); /* its subscription "range" is not a consumer's: it may be of any topic */
+    sync_send(&c, 5, "g", &m, NULL, &m, 1);
+    assigned_own_id(&c, 5, &m);
+    ck_assert_int_eq(commit_as(9, "g", (struct committer){1, m.id, NULL}, "t", 0, 5, NULL), 0);
+    ck_assert_int_eq(delete_group(2, "g"), KERR_NON_EMPTY_GROUP);
+    ck_assert_int_eq(delete_offset("g", "t", 0), KERR_GROUP_SUBSCRIBED_TO_TOPIC);
+    ck_assert_int_eq(delete_offset("g", "nowhere", 0), KERR_UNKNOWN_TOPIC_OR_PARTITION);
+    ck_assert_int_eq(delete_offset("unknown", "t", 0), KERR_GROUP_ID_NOT_FOUND);
+    ck_assert_int_eq(delete_offset("", "t", 0), KERR_INVALID_GROUP_ID);
+    ck_assert_int_eq(committed(9, "g", "t", 0).offset, 5);
+    ck_assert_int_eq(leave(4, "g", m.id, NULL), 0);
+    ck_assert_int_eq(delete_offset("g", "t", 0), 0);
+    ck_assert_int_eq(delete_offset("g", "t", 1), 0); /* never was */
+    ck_assert_int_eq(committed(9, "g", "t", 0).offset, -1);
+    ck_assert_int_eq(delete_group(2, "g"), 0);
+    ck_assert_int_eq(delete_group(2, "g"), KERR_GROUP_ID_NOT_FOUND);
+    /* A subscription to another topic is no obstacle; another kind of members is. */
+    static const char other[] = "\0\0\0\0\0\1\0\5other\xff\xff\xff\xff";
+    struct k_join_group_request_protocols protocol = {STR_LIT("range"), {(const uint8_t *)other, sizeof other - 1}};
+    for (int consumer = 1; consumer >= 0; consumer--) {
+        struct k_join_group_request q;
+        struct k_join_group_response a;
+        k_join_group_request_init(&q);
+        q.group_id = STR_LIT("h");
+        q.session_timeout_ms = 30000;
+        q.rebalance_timeout_ms = 30000;
+        q.protocol_type = consumer ? STR_LIT("consumer") : STR_LIT("connect");
+        q.protocols = &protocol;
+        q.protocols_n = 1;
+        CALL(&c, KEY_JOIN, 3, join_group, q, a);
+        struct member h = member_of(&a);
+        sync_send(&c, 3, "h", &h, NULL, &h, 1);
+        assigned_own_id(&c, 3, &h);
+        ck_assert_int_eq(commit_as(9, "h", (struct committer){h.generation, h.id, NULL}, "t", 0, 5, NULL), 0);
+        ck_assert_int_eq(delete_offset("h", "t", 0), consumer ? 0 : KERR_NON_EMPTY_GROUP);
+        ck_assert_int_eq(leave(4, "h", h.id, NULL), 0);
+    }
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("api_groups");
     TCase *t = tcase_create("all");
@@ -598,6 +764,8 @@ int main(void) {
     tcase_add_test(t, a_silent_member_is_put_out);
     tcase_add_test(t, members_survive_a_restart);
     tcase_add_test(t, a_stop_sends_those_who_wait_away);
+    tcase_add_test(t, groups_are_listed_and_described);
+    tcase_add_test(t, groups_and_offsets_are_deleted);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
