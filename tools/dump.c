@@ -12,7 +12,8 @@
 enum { EXIT_READ = 1, EXIT_USAGE = 2, EXIT_DAMAGE = 3, DEPTH_MAX = 8 };
 
 static const char help[] =
-    "usage: varve dump [--records] [--json] FILE|DIR...\n"
+    "usage: varve dump [--records] [--follow] [FILTER...] [--json] FILE|DIR...\n"
+    "       varve dump --summary [FILTER...] [--json] FILE|DIR...\n"
     "       varve dump --verify [--json] FILE|DIR...\n"
     "\n"
     "Shows what the files of a broker hold: .log, .index, .timeindex, .txnindex, .snapshot,\n"
@@ -20,8 +21,17 @@ static const char help[] =
     "and the commit journal (catalog, *.vj). Works on Kafka's own files, and while a broker is running.\n"
     "\n"
     "  --records   also the records of each batch, and the entries of each journal group\n"
+    "  --summary   figures about each partition instead: batches, records, codecs, sizes, times, gaps, producers, keys\n"
+    "  --follow    go on with what is added to .log files, from segment to segment, until interrupted\n"
     "  --json      one JSON object a line\n"
     "  --verify    show nothing but damage: FILE: position P: WHAT\n"
+    "\n"
+    "Filters look at .log files only, and show what fits all of them:\n"
+    "  --from N|@TIME      records from this offset or time on; TIME is in ms, or 2026-11-28T09:00:00 (UTC)\n"
+    "  --to N|@TIME        records before this offset or time\n"
+    "  --key TEXT          records with this key\n"
+    "  --grep TEXT         records whose key or value holds TEXT\n"
+    "  --header NAME[=V]   records with this header\n"
     "  --help\n"
     "\n"
     "Exit code: 0 all well, 1 something cannot be read, 2 usage, 3 damage.\n";
@@ -106,7 +116,7 @@ static char *folder_of(const char *path) {
 }
 
 static void print_file(struct dump *d, const char *path, enum kind kind, int64_t base) {
-    if (!d->json) printf("Dumping %s\n", path);
+    if (!d->json && !d->summary) printf("Dumping %s\n", path);
     if (kind == KIND_LOG) print_log(d, path, base);
     else if (kind == KIND_INDEX) print_index(d, path, base);
     else if (kind == KIND_TIMES) print_time_index(d, path, base);
@@ -140,6 +150,9 @@ static void verify_file(struct dump *d, const struct folder *f, const char *path
     else if (kind == KIND_PIECE && !beside) verify_journal_piece(d, path);
 }
 
+/* With filters, and for figures, the rest of a folder is of no interest. */
+static bool only_logs(const struct dump *d) { return d->summary || filter_any(&d->filter); }
+
 static void dump_file(struct dump *d, const char *path) {
     int64_t base;
     enum kind kind = kind_of(name_of(path), &base);
@@ -163,16 +176,14 @@ static void dump_file(struct dump *d, const char *path) {
 
 /* ---- folders ---- */
 
-struct names { char **v; size_t count, cap; };
-
 static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
-static void names_free(struct names *n) {
+void names_free(struct names *n) {
     for (size_t i = 0; i < n->count; i++) free(n->v[i]);
     free(n->v);
 }
 
-static int names_read(const char *path, struct names *n) {
+int names_read(const char *path, struct names *n) {
     *n = (struct names){0};
     DIR *dir = opendir(path);
     if (!dir) return -errno;
@@ -208,11 +219,19 @@ static bool is_dir(const char *path, bool follow) {
     return (follow ? stat(path, &st) : lstat(path, &st)) == 0 && S_ISDIR(st.st_mode);
 }
 
+static void summary_say(struct dump *d, const char *name) {
+    if (!d->summary || d->summary->files == 0) return;
+    if (d->json) summary_json(d->summary, name, &d->out);
+    else summary_text(d->summary, name);
+    summary_free(d->summary);
+    summary_init(d->summary);
+}
+
 static void visit_file(struct dump *d, const struct folder *f, const struct names *names, const char *path,
                        const char *name) {
     int64_t base;
     enum kind kind = kind_of(name, &base);
-    if (kind == KIND_NONE) return;
+    if (kind == KIND_NONE || (kind != KIND_LOG && only_logs(d))) return;
     d->files++;
     if (!d->verify) {
         print_file(d, path, kind, base);
@@ -242,6 +261,7 @@ static void visit(struct dump *d, const char *path, int depth) {
         else if (depth < DEPTH_MAX && !(deleted && d->verify)) visit(d, below, depth + 1);
         free(below);
     }
+    summary_say(d, path);
     if (d->verify && journal) verify_journal(d, path);
     if (d->verify && data_dir) {
         verify_missing(d, path);
@@ -254,24 +274,49 @@ static void visit(struct dump *d, const char *path, int depth) {
 
 /* ---- command line ---- */
 
+static bool usage(int *exit_code, const char *what) {
+    if (what) fprintf(stderr, "varve dump: %s\n", what);
+    fputs(help, stderr);
+    *exit_code = EXIT_USAGE;
+    return false;
+}
+
 static bool parse_options(int argc, char **argv, struct dump *d, int *exit_code) {
-    static const struct option options[] = {{"records", no_argument, NULL, 'r'}, {"json", no_argument, NULL, 'j'},
-                                            {"verify", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    enum { FROM = 256, TO, KEY, GREP, HEADER, SUMMARY, FOLLOW };
+    static const struct option options[] = {
+        {"records", no_argument, NULL, 'r'}, {"json", no_argument, NULL, 'j'}, {"verify", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'},
+        {"from", required_argument, NULL, FROM}, {"to", required_argument, NULL, TO}, {"key", required_argument, NULL, KEY},
+        {"grep", required_argument, NULL, GREP}, {"header", required_argument, NULL, HEADER}, {"summary", no_argument, NULL, SUMMARY},
+        {"follow", no_argument, NULL, FOLLOW}, {NULL, 0, NULL, 0}};
     int c;
+    bool summary = false;
     optind = 1;
     while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         if (c == 'r') d->records = true;
         else if (c == 'j') d->json = true;
         else if (c == 'v') d->verify = true;
-        else {
-            fputs(help, c == 'h' ? stdout : stderr);
-            *exit_code = c == 'h' ? 0 : EXIT_USAGE;
+        else if (c == SUMMARY) summary = true;
+        else if (c == FOLLOW) d->follow = true;
+        else if (c == KEY) d->filter.key = optarg;
+        else if (c == GREP) d->filter.grep = optarg;
+        else if (c == HEADER) filter_header(&d->filter, optarg);
+        else if (c == FROM || c == TO) {
+            if (!bound_parse(optarg, c == FROM ? &d->filter.from : &d->filter.to)) return usage(exit_code, "--from and --to take an offset, or @ and a time");
+        } else {
+            if (c != 'h') return usage(exit_code, NULL);
+            fputs(help, stdout);
+            *exit_code = 0;
             return false;
         }
     }
-    if (optind < argc) return true;
-    fputs(help, stderr);
-    *exit_code = EXIT_USAGE;
+    if (optind == argc) return usage(exit_code, NULL);
+    if (d->verify && (summary || d->follow || filter_any(&d->filter))) return usage(exit_code, "--verify looks at everything");
+    if (summary && d->follow) return usage(exit_code, "--summary and --follow do not go together");
+    if (filter_by_record(&d->filter)) d->records = true;
+    if (summary && (d->summary = malloc(sizeof *d->summary))) summary_init(d->summary);
+    if (!summary || d->summary) return true;
+    fprintf(stderr, "varve dump: out of memory\n");
+    *exit_code = EXIT_READ;
     return false;
 }
 
@@ -280,11 +325,15 @@ int cmd_dump(int argc, char **argv) {
     int exit_code;
     if (!parse_options(argc, argv, &d, &exit_code)) return exit_code;
     json_init(&d.out, stdout);
-    for (int i = optind; i < argc; i++) {
+    if (d.follow) (void)dump_follow(&d, argv + optind, argc - optind);
+    for (int i = optind; i < argc && !d.follow; i++) {
         d.walking = is_dir(argv[i], true);
         if (d.walking) visit(&d, argv[i], 0);
         else dump_file(&d, argv[i]);
+        summary_say(&d, argv[i]);
     }
+    if (d.summary) summary_free(d.summary);
+    free(d.summary);
     if (fflush(stdout) != 0 || ferror(stdout)) {
         fprintf(stderr, "varve dump: cannot write: %s\n", strerror(errno));
         return EXIT_READ;

@@ -3,6 +3,8 @@
  *   dump.c            options, files and folders, which part handles what
  *   dump_input.c      a file through a bounded window
  *   dump_log.c        prints .log                dump_records.c    prints records
+ *   dump_filter.c     which of them              dump_summary.c    figures about them
+ *   dump_follow.c     and what is added
  *   dump_small.c      prints indexes, snapshots, checkpoints, manifest
  *   dump_scan.c       verifies one segment       dump_entries.c    its indexes against it
  *   dump_folder.c     what a folder tells about its segments
@@ -18,13 +20,16 @@
 #include "log/manifest.h"
 #include "log/names.h"
 #include "proto/record_batch.h"
+#include "tools/dump_filter.h"
 #include "tools/json_out.h"
 
 int cmd_dump(int argc, char **argv);
 
 struct data_dir;
 struct dump {
-    bool records, json, verify;
+    bool records, json, verify, follow;
+    struct filter filter;         /* of records; then only .log files are looked at */
+    struct summary *summary;      /* counts instead of printing; NULL: prints */
     bool walking;                 /* below a folder: what vanishes meanwhile is no error */
     struct data_dir *dir;         /* the data directory that is being walked; NULL: none */
     struct json_out out;
@@ -36,6 +41,12 @@ void dump_damage(struct dump *d, const char *path, uint64_t position, const char
 /* Something worth knowing that is no damage: "FILE: WHAT" to stderr. */
 void dump_note(struct dump *d, const char *path, const char *fmt, ...) PRINTF_LIKE(3, 4);
 void dump_unreadable(struct dump *d, const char *path, int neg_errno);
+
+/* ---- names in a folder, sorted ------------------------------------------------------------- */
+
+struct names { char **v; size_t count, cap; };
+int names_read(const char *path, struct names *n);               /* 0 or negative errno */
+void names_free(struct names *n);
 
 /* ---- input: a file as it was when it was opened, in a window of bounded size --------------- */
 
@@ -65,7 +76,14 @@ uint8_t *read_whole(const char *path, size_t *len, int *neg_errno);
 /* ---- printing ------------------------------------------------------------------------------ */
 
 void print_log(struct dump *d, const char *path, int64_t base_offset);
+/* The batches from `*position` on, which moves behind the last whole one; those below `*next_offset` are left out (NULL: none). `ended`:
+ * nothing will be added, so bytes that are left over are said. */
+void print_batches(struct dump *d, struct input *in, uint64_t *position, int64_t *next_offset, bool ended);
 void print_records(struct dump *d, const char *path, uint64_t position, const uint8_t *batch, const struct batch_header *h);
+/* Whether the filter wants a record of the batch. */
+bool records_match(struct dump *d, const uint8_t *batch, const struct batch_header *h);
+/* Returns the exit code, on SIGINT or SIGTERM. */
+int dump_follow(struct dump *d, char **paths, int count);
 void print_index(struct dump *d, const char *path, int64_t base_offset);
 void print_time_index(struct dump *d, const char *path, int64_t base_offset);
 void print_txn_index(struct dump *d, const char *path);

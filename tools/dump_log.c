@@ -47,15 +47,15 @@ static void json_batch(struct json_out *j, const char *path, const struct batch_
     json_line(j);
 }
 
-static void show_records(struct dump *d, struct input *in, uint64_t position, const struct batch_header *h) {
+static const uint8_t *whole_batch(struct dump *d, struct input *in, uint64_t position, const struct batch_header *h) {
     if (h->total_bytes > BATCH_BYTES_MAX) {
         dump_note(d, in->path, "position %" PRIu64 ": records of a batch of %" PRIu32 " bytes are not shown", position,
                   h->total_bytes);
-        return;
+        return NULL;
     }
     size_t got;
     const uint8_t *batch = input_view(in, position, h->total_bytes, &got);
-    if (got == h->total_bytes) print_records(d, in->path, position, batch, h);
+    return got == h->total_bytes ? batch : NULL;
 }
 
 /* Bytes behind the last complete batch: the end of a log that is being written, or a damaged length. */
@@ -74,6 +74,51 @@ static void show_tail(struct dump *d, const char *path, uint64_t position, uint6
     json_line(&d->out);
 }
 
+/* Not to be read on behind: what is there is no batch, or not all of one. */
+static bool broken(struct dump *d, struct input *in, uint64_t position, struct batch_header *h, bool ended) {
+    size_t got;
+    const uint8_t *p = input_view(in, position, BATCH_HEADER_BYTES, &got);
+    enum err parsed = batch_parse(p, got, h);
+    if ((parsed == OK || parsed == ERR_TRUNCATED) && h->total_bytes > 0 && h->total_bytes <= in->size - position) return false;
+    if (parsed != ERR_TRUNCATED && in->neg_errno == 0 && ended)
+        dump_damage(d, in->path, position, parsed == ERR_UNSUPPORTED ? "not a batch of format 2 (magic %d)" : "impossible batch length", h->magic);
+    return true;
+}
+
+static void print_batch(struct dump *d, struct input *in, uint64_t position, const struct batch_header *h) {
+    uint32_t crc = 0;
+    bool ranged = d->filter.from.set || d->filter.to.set;
+    if (!filter_batch(&d->filter, h)) return;
+    bool valid = input_crc(in, position + 21, h->total_bytes - 21, &crc) && crc == h->crc;
+    const uint8_t *batch = valid && (d->records || d->summary || ranged) ? whole_batch(d, in, position, h) : NULL;
+    if (d->summary) {
+        if (batch) (void)summary_batch(d->summary, batch, h, &d->filter, BATCH_BYTES_MAX);
+        else *(valid ? &d->summary->unread_batches : &d->summary->bad_batches) += 1;
+    } else {
+        if (batch && filter_any(&d->filter) && !records_match(d, batch, h)) return;
+        if (d->json) json_batch(&d->out, in->path, h, position, valid);
+        else text_batch(h, position, valid);
+    }
+    if (!valid) dump_damage(d, in->path, position, "the batch does not match its CRC");
+    else if (d->records && batch && !d->summary) print_records(d, in->path, position, batch, h);
+}
+
+void print_batches(struct dump *d, struct input *in, uint64_t *position, int64_t *next_offset, bool ended) {
+    while (*position < in->size) {
+        struct batch_header h = {0};
+        if (broken(d, in, *position, &h, ended)) break;
+        if (!next_offset || h.base_offset >= *next_offset) print_batch(d, in, *position, &h);
+        if (next_offset) *next_offset = MAX(*next_offset, batch_last_offset(&h) + 1);
+        *position += h.total_bytes;
+    }
+    if (in->neg_errno != 0) {
+        dump_unreadable(d, in->path, in->neg_errno);
+    } else if (*position < in->size && ended) {
+        if (d->summary) d->summary->tail_bytes += in->size - *position;
+        else show_tail(d, in->path, *position, in->size - *position);
+    }
+}
+
 void print_log(struct dump *d, const char *path, int64_t base_offset) {
     struct input in;
     int err = input_open(&in, path);
@@ -81,28 +126,12 @@ void print_log(struct dump *d, const char *path, int64_t base_offset) {
         dump_unreadable(d, path, err);
         return;
     }
-    if (!d->json && base_offset >= 0) printf("Log starting offset: %" PRId64 "\n", base_offset);
+    if (!d->json && !d->summary && base_offset >= 0) printf("Log starting offset: %" PRId64 "\n", base_offset);
     uint64_t position = 0;
-    while (position < in.size) {
-        struct batch_header h = {0};
-        size_t got;
-        uint32_t crc = 0;
-        const uint8_t *p = input_view(&in, position, BATCH_HEADER_BYTES, &got);
-        enum err parsed = batch_parse(p, got, &h);
-        if ((parsed != OK && parsed != ERR_TRUNCATED) || h.total_bytes == 0 || h.total_bytes > in.size - position) {
-            if (parsed != ERR_TRUNCATED && in.neg_errno == 0)
-                dump_damage(d, path, position, parsed == ERR_UNSUPPORTED ? "not a batch of format 2 (magic %d)"
-                            : "impossible batch length", h.magic);
-            break;
-        }
-        bool valid = input_crc(&in, position + 21, h.total_bytes - 21, &crc) && crc == h.crc;
-        if (d->json) json_batch(&d->out, path, &h, position, valid);
-        else text_batch(&h, position, valid);
-        if (!valid) dump_damage(d, path, position, "the batch does not match its CRC");
-        else if (d->records) show_records(d, &in, position, &h);
-        position += h.total_bytes;
+    print_batches(d, &in, &position, NULL, true);
+    if (d->summary) {
+        d->summary->files++;
+        d->summary->file_bytes += in.size;
     }
-    if (in.neg_errno != 0) dump_unreadable(d, path, in.neg_errno);
-    else if (position < in.size) show_tail(d, path, position, in.size - position);
     input_close(&in);
 }

@@ -102,9 +102,20 @@ void print_records(struct dump *d, const char *path, uint64_t position, const ui
         return;
     }
     while ((err = record_iter_next(&it, &r)) == OK) {
+        if (!filter_record(&d->filter, &r)) continue;
         if (d->json) json_record(&d->out, path, h, &r);
         else text_record(h, &r);
     }
     if (err != ERR_NOT_FOUND) dump_damage(d, path, position, "records cannot be read: %s", err_str(err));
     record_iter_free(&it);
+}
+
+bool records_match(struct dump *d, const uint8_t *batch, const struct batch_header *h) {
+    struct record_iter it;
+    struct record r;
+    bool found = false;
+    if (batch_check(h) != OK || record_iter_init(&it, batch, h, BATCH_BYTES_MAX) != OK) return true; /* said when it is shown */
+    while (!found && record_iter_next(&it, &r) == OK) found = filter_record(&d->filter, &r);
+    record_iter_free(&it);
+    return found;
 }

@@ -4,6 +4,8 @@ import os
 import random
 import re
 import shutil
+import signal
+import subprocess
 import threading
 
 from harness import kcat, wait_for
@@ -193,3 +195,40 @@ def test_damage_in_the_journal(ctx):
     assert verify(ctx, b.data).returncode == 0
     b.start()
     assert b.stop() == 0
+
+
+def test_filters_and_follow(ctx):
+    """While records come in: what --follow shows, over segments that roll, is what was produced, once and in order."""
+    b = ctx.broker()
+    for t in ("a", "b"):
+        ctx.varve("topic", "create", t, "-b", b.bootstrap, "--config", "segment.bytes=1048576")
+    kcat("-b", b.bootstrap, "-P", "-t", "a", "-K", ":", input="k:before\n")
+    with open(os.path.join(b.root, "followed"), "w+") as out:
+        follow = subprocess.Popen([os.path.join(ctx.bin, "varve"), "dump", "--follow", "--records", "--json", b.data], stdout=out)
+        try:
+            text = lines(12000)
+            for t in ("a", "b"):
+                kcat("-b", b.bootstrap, "-P", "-t", t, "-X", "batch.num.messages=50", input=text)
+
+            def followed():
+                shown = {"a": [], "b": []}
+                with open(out.name) as f:
+                    for line in f.read().rpartition("\n")[0].splitlines():
+                        r = json.loads(line)
+                        topic = os.path.basename(os.path.dirname(r["file"]))[:-2]
+                        if r["type"] == "record" and topic in shown:
+                            shown[topic].append((r["offset"], r["payload"]))
+                return shown
+
+            wait_for("all records to be shown", lambda: [len(v) for v in followed().values()] == [12001, 12000], 90)
+        finally:
+            follow.send_signal(signal.SIGINT)
+        assert follow.wait(30) == 0
+    shown = followed()
+    assert [o for o, _ in shown["a"]] == list(range(12001)) and [o for o, _ in shown["b"]] == list(range(12000))
+    assert [p for _, p in shown["b"]] == text.splitlines() and shown["a"][0][1] == "before"
+    assert len(files(os.path.join(b.data, "a-0"), ".log")) > 1
+    p = ctx.varve("dump", "--key", "k", "--json", b.data)
+    assert [json.loads(r)["type"] for r in p.stdout.splitlines()] == ["batch", "record"], p.stdout
+    p = ctx.varve("dump", "--summary", "--json", os.path.join(b.data, "b-0"))
+    assert json.loads(p.stdout)["records"] == 12000 and json.loads(p.stdout)["lastOffset"] == 11999, p.stdout

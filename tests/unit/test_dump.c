@@ -451,6 +451,108 @@ START_TEST(output_is_that_of_kafka_dump_log) {
 }
 END_TEST
 
+static int lines_with(const char *text) {
+    int n = 0;
+    for (const char *p = out; (p = strstr(p, text)); p++) n++;
+    return n;
+}
+
+/* `records` 0..: how many record lines, of which the first is of `first`; batches: how many batch lines. */
+static const struct filter_case { const char *option, *value; int records, batches; int64_t first; } filter_cases[] = {
+    {"--from", "118", 25, 11, 118},       {"--to", "102", 2, 2, 100},           {"--from", "@1700000001185", 23, 10, 120},
+    {"--to", "@1700000001015", 5, 2, 100}, {"--to", "@2023-11-14T22:13:21.015Z", 5, 2, 100}, {"--key", "k", 43, 18, 100}, {"--key", "kk", 0, 0, 0},
+    {"--grep", "of offset 101", 4, 1, 101}, {"--header", "h", 18, 18, 100},     {"--header", "h=x", 18, 18, 100},
+    {"--header", "h=y", 0, 0, 0},         {"--grep", "nothing like it", 0, 0, 0}, {"--from", "143", 0, 0, 0},
+};
+
+START_TEST(filters) {
+    const struct filter_case *c = &filter_cases[_i];
+    put_folder(true, true);
+    char option[80];
+    snprintf(option, sizeof option, "%s=%s", c->option, c->value);
+    ck_assert_int_eq(dump(option, "--records", root), 0);
+    ck_assert_msg(lines_with("| offset: ") == c->records, "%s: %d records\n%.2000s", option, lines_with("| offset: "), out);
+    ck_assert_msg(lines_with("baseOffset: ") == c->batches, "%s: %d batches\n%.2000s", option, lines_with("baseOffset: "), out);
+    ck_assert_int_eq(lines_with("offset: N"), 0);
+    if (c->records > 0) ck_assert_int_eq(strtoll(strstr(out, "| offset: ") + 10, NULL, 10), c->first);
+    ck_assert_int_eq(dump(option, "--json", root), 0);
+    ck_assert_int_eq(lines_with("\"type\":\"batch\""), c->batches);
+}
+END_TEST
+
+START_TEST(bad_filters) {
+    static const char *const bad[] = {"--from=x", "--from=-1", "--to=@", "--to=@2026-13-40", "--from=@2026-11-28T09:00:00x", "--verify", "--summary"};
+    put_folder(true, true);
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        ck_assert_msg(dump(bad[i], strcmp(bad[i], "--summary") == 0 ? "--follow" : "--to=7x", root) == 2, "%s", bad[i]);
+    ck_assert_int_eq(dump("--verify", "--grep=x", root), 2);
+}
+END_TEST
+
+static void expect(const char *text) { ck_assert_msg(strstr(out, text), "'%s' is missing in\n%.2000s", text, out); }
+
+START_TEST(figures) {
+    put_folder(true, true);
+    ck_assert_int_eq(dump("--summary", root, NULL), 0);
+    char line[200];
+    snprintf(line, sizeof line, "  files: 2, %zu bytes\n  batches: 18, %zu bytes\n  records: 43\n  offsets: 100 to 142\n  leader epochs: 1 to 3\n",
+             segs[0].log_len + segs[1].log_len, segs[0].log_len + segs[1].log_len);
+    expect(line);
+    expect("  timestamps: 1700000001000 to ");
+    expect("  codec none: 18 batches");
+    expect("    k: 43 records, ");
+    ck_assert_ptr_null(strstr(out, "gaps"));
+    ck_assert_int_eq(dump("--summary", "--json", root), 0);
+    expect("\"type\":\"summary\"");
+    expect("\"records\":43");
+    expect("\"lastOffset\":142");
+    /* A gap, a damaged batch, bytes at the end. */
+    empty_root();
+    uint8_t log[4000];
+    size_t len = make_batch(log, 0, 1, 2, 1000), third;
+    len += make_batch(log + len, 10, 1, 1, 2000);
+    third = len;
+    len += make_batch(log + len, 11, 1, 1, 3000);
+    log[third + 70] ^= 1;
+    log[len] = 0;
+    write_file("00000000000000000000.log", log, len + 1);
+    ck_assert_int_eq(dump("--summary", root, NULL), 3);
+    expect("1 damaged batches, 1 bytes behind the last batch");
+    expect("offsets: 0 to 10, 1 gaps of together 8 offsets");
+    ck_assert_int_eq(dump("--summary", "--key=k", root), 3);
+    expect("records: 3");
+}
+END_TEST
+
+START_TEST(compressed_batches_and_producers_in_figures) {
+    empty_root();
+    struct batch_builder b;
+    uint8_t *bytes, file[4096];
+    size_t len, at = 0;
+    for (int i = 0; i < 3; i++) {
+        char value[1000];
+        memset(value, 'a' + i, sizeof value);
+        batch_builder_init(&b, i ? CODEC_ZSTD : CODEC_NONE, 1 << 20);
+        b.producer_id = 4711;
+        b.producer_epoch = 0;
+        b.base_sequence = i;
+        ck_assert_int_eq(batch_builder_add(&b, 1000, BYTES_NULL, (struct bytes){(const uint8_t *)value, sizeof value}, NULL, 0), OK);
+        ck_assert_int_eq(batch_builder_finish(&b, &bytes, &len), OK);
+        batch_set_base_offset(bytes, i);
+        memcpy(file + at, bytes, len);
+        at += len;
+        free(bytes);
+        batch_builder_free(&b);
+    }
+    write_file("00000000000000000000.log", file, at);
+    ck_assert_int_eq(dump("--summary", root, NULL), 0);
+    expect("codec none: 1 batches");
+    expect("codec zstd: 2 batches");
+    expect("  compression: ");
+    expect("  producers: 1\n    4711: 3 records, ");
+}
+END_TEST
+
 START_TEST(exit_codes) {
     empty_root();
     ck_assert_int_eq(dump("--no-such-option", root, NULL), 2);
@@ -488,6 +590,10 @@ START_TEST(noise) {
         ck_assert_int_eq(dump("--verify", root, NULL), 3);
         int code = dump("--records", root, NULL);
         ck_assert(code == 3 || code == 0);
+        code = dump("--summary", "--json", root);
+        ck_assert(code == 3 || code == 0);
+        code = dump("--grep=value", "--from=@1", root);
+        ck_assert(code == 3 || code == 0);
         code = dump("--records", "--json", root);
         ck_assert(code == 3 || code == 0);
     }
@@ -513,6 +619,10 @@ int main(void) {
     tcase_add_test(t, preallocated_files_of_kafka);
     tcase_add_test(t, other_files);
     tcase_add_test(t, output_is_that_of_kafka_dump_log);
+    tcase_add_loop_test(t, filters, 0, ARRAY_LEN(filter_cases));
+    tcase_add_test(t, bad_filters);
+    tcase_add_test(t, figures);
+    tcase_add_test(t, compressed_batches_and_producers_in_figures);
     tcase_add_test(t, exit_codes);
     tcase_add_test(t, noise);
     suite_add_tcase(s, t);
