@@ -284,4 +284,15 @@ struct admin_change { enum admin_op op; const char *name, *value; };
 MUST_CHECK enum err admin_alter_configs(struct client *c, enum admin_resource type, const char *name,
                                         const struct admin_change *changes, int32_t count,
                                         bool validate_only, int32_t timeout_ms);
+
+struct admin_log_dir {
+    const char *path;
+    int16_t code;                 /* Kafka's: 0, or why the directory is not in use */
+    int64_t total_bytes, usable_bytes; /* of its disk; -1: the broker does not tell */
+    int64_t log_bytes;            /* of all partitions */
+    int32_t partition_count;
+};
+struct admin_log_dirs { const struct admin_log_dir *dirs; int32_t count; };
+MUST_CHECK enum err admin_describe_log_dirs(struct client *c, int32_t broker, int32_t timeout_ms, struct admin_log_dirs **out);
+void admin_log_dirs_free(struct admin_log_dirs *dirs);
 #endif

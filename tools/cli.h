@@ -13,6 +13,7 @@ int cmd_topic_trim(const struct options *o);
 int cmd_produce(const struct options *o);
 int cmd_consume(const struct options *o);
 int cmd_cluster_describe(const struct options *o);
+int cmd_cluster_alter(const struct options *o);
 int cmd_dump(int argc, char **argv);
 
 /* A client that has reached a broker. NULL: the reason was printed, `*code` is the exit code. */

@@ -24,6 +24,32 @@ def test_topics(ctx):
     assert '"a"' not in v("topic", "list", "--json").stdout
 
 
+def test_cluster(ctx):
+    b = ctx.broker()
+    v = lambda *a, **kw: ctx.varve(*a, "-b", b.bootstrap, **kw)
+    broker = lambda: json.loads(v("cluster", "describe", "--json").stdout)["brokers"][0]  # noqa: E731
+    v("topic", "create", "a", "--partitions", 3)
+    v("produce", "a", input="line\n" * 1000)
+    before = broker()
+    disk = before["log_dirs"][0]
+    assert disk["path"] == os.path.abspath(b.data) and disk["partitions"] == 3 and disk["error"] is None, disk
+    assert 5000 < disk["log_bytes"] < disk["usable_bytes"] < disk["total_bytes"], disk
+    assert before["configs"] == {}, before
+    v("cluster", "alter", "--config", "message.max.bytes=50000")
+    v("cluster", "alter", before["id"], "--config", "log.retention.ms=5000000")
+    assert v("cluster", "alter", before["id"], "--config", "num.partitions=3", check=False).returncode == 1
+    assert v("cluster", "alter", check=False).returncode == 2
+    b.kill9()
+    b.start()
+    assert broker()["configs"] == {"log.retention.ms": "5000000", "message.max.bytes": "50000"}
+    assert "config message.max.bytes=50000" in v("cluster", "describe").stdout
+    p = kcat("-b", b.bootstrap, "-P", "-t", "a", "-X", "message.max.bytes=1000000", "-X", "batch.size=100000", input="x" * 60000, check=False)
+    assert "too large" in p.stderr.lower(), p.stderr  # in force again
+    v("cluster", "alter", "--delete-config", "message.max.bytes")
+    assert broker()["configs"] == {"log.retention.ms": "5000000"}
+    kcat("-b", b.bootstrap, "-P", "-t", "a", "-X", "message.max.bytes=1000000", "-X", "batch.size=100000", input="x" * 60000)
+
+
 def test_produce_and_consume(ctx):
     b = ctx.broker()
     v = lambda *a, **kw: ctx.varve(*a, "-b", b.bootstrap, **kw)
