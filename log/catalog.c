@@ -47,7 +47,8 @@ void catalog_close(struct catalog *c) {
 
 void catalog_attach(struct catalog *c, struct io *io) { c->io = io; }
 
-uint64_t catalog_bytes(const struct catalog *c) { return c->live_bytes + c->next_bytes + IO_BLOCK_BYTES; }
+/* A stop makes two checkpoints, and the next start writes the file anew. */
+uint64_t catalog_bytes(const struct catalog *c) { return c->live_bytes + c->next_bytes + 3 * CATALOG_FOOTER_BYTES_MAX; }
 
 /* ---- start ----------------------------------------------------------------------------------- */
 

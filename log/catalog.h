@@ -92,7 +92,7 @@ void catalog_attach(struct catalog *c, struct io *io);
  * ERR_NOSPACE: the catalogue is as before, try again later. ERR_IO is final. */
 void catalog_commit(struct catalog *c, struct journal_state *states, uint32_t count, const struct catalog_footer *f,
                     void (*done)(void *ctx, enum err err), void *ctx);
-/* Bytes that the next rewrite needs at most. */
+/* Disk space for what is to come, without states that are new or grow. */
 uint64_t catalog_bytes(const struct catalog *c);
 void catalog_close(struct catalog *c);
 #endif

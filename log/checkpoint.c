@@ -172,6 +172,7 @@ static void checkpoint_done(void *ctx, enum err err) {
             l->synced = l->flush_to;
             l->in_catalog = true;
         }
+        impl_owe(l);
         shard_release_log(sh, l);
     }
     trace_debug("log", "shard %u: checkpoint of %u logs up to group %llu complete", sh->index, c.count, (unsigned long long)c.seq);

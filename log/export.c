@@ -15,9 +15,11 @@ static int replace(struct io *io, const char *path, const void *data, size_t len
     if (fd < 0) return fd;
     int64_t n = len > 0 ? io_pwrite(io, fd, data, len, 0) : 0;
     int rc = io_close(io, fd);
-    if (n < 0) return (int)n;
-    if (rc < 0) return rc;
-    return n == (int64_t)len ? io_rename(io, tmp, path) : -EIO;
+    if (n < 0) rc = (int)n;
+    else if (rc >= 0 && n < (int64_t)len) rc = -ENOSPC;
+    if (rc >= 0) return io_rename(io, tmp, path);
+    (void)io_unlink(io, tmp); /* or it is overwritten the next time; the first error is the one to tell */
+    return rc;
 }
 
 static int export_epochs(struct log_shard *sh, struct log_impl *l) {

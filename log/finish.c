@@ -37,7 +37,7 @@ static uint32_t times_due(const struct log_impl *l, const struct segment *s) {
 static struct segment *segment_at_work(struct seg_writer *w, int64_t result, const char *what) {
     struct log_impl *l = w->log;
     if (result < 0 || (w->op.kind == IO_WRITE && (size_t)result != w->iov.iov_len)) {
-        writer_fail(w, result < 0 ? result : 0, what);
+        writer_fail(w, result < 0 ? result : -ENOSPC, what); /* short: the next try tells the cause */
         return NULL;
     }
     struct segment *s = segment_by_base(l, w->base);
@@ -90,19 +90,19 @@ static bool index_write(struct seg_writer *w, struct segment *s) {
 }
 
 /* Kafka rebuilds a snapshot that is missing, so this one file is neither synced nor checked. */
-static enum err snapshot_write(struct seg_writer *w, struct segment *s) {
+static int snapshot_write(struct seg_writer *w, struct segment *s) {
     struct log_shard *sh = w->sh;
     char path[PATH_BYTES];
     path_segment(path, sh->store->dir, w->log->folder, s->end, FILE_SNAPSHOT);
     int fd = io_open(sh->io, path, IO_OPEN_WRITE | IO_OPEN_CREATE | IO_OPEN_TRUNC);
-    if (fd < 0) return err_from_errno(fd);
+    if (fd < 0) return fd;
     int64_t n = io_pwrite(sh->io, fd, s->snapshot, s->snapshot_len, 0);
     int rc = io_close(sh->io, fd);
-    if (n < 0 || rc < 0) return err_from_errno(n < 0 ? (int)n : rc);
-    if (n != s->snapshot_len) return ERR_IO;
+    if (n < 0 || rc < 0) return n < 0 ? (int)n : rc;
+    if (n != s->snapshot_len) return -ENOSPC;
     free(s->snapshot);
     s->snapshot = NULL;
-    return OK;
+    return 0;
 }
 
 static void synced(struct seg_writer *w, int64_t result) {
@@ -137,8 +137,9 @@ bool finish_step(struct seg_writer *w, bool flush, bool sync) {
         struct segment *s = &l->segments[i];
         bool complete = i + 1 < l->segment_count && s->written_bytes == s->size_bytes;
         if (s->index && (complete || flush) && index_write(w, s)) return true;
-        if (complete && s->snapshot && snapshot_write(w, s) != OK) {
-            writer_fail(w, -5, "write a producer snapshot");
+        int rc = complete && s->snapshot ? snapshot_write(w, s) : 0;
+        if (rc < 0) {
+            writer_fail(w, rc, "write a producer snapshot");
             return true;
         }
         if (sync && sync_start(w, s)) return true;

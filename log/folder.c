@@ -44,7 +44,7 @@ static int file_write(struct io *io, const char *path, const void *data, size_t 
     if (fd < 0) return fd;
     int64_t n = io_pwrite(io, fd, data, len, 0);
     int rc = io_close(io, fd);
-    return n < 0 ? (int)n : n < (int64_t)len ? -EIO : rc;
+    return n < 0 ? (int)n : n < (int64_t)len ? -ENOSPC : rc;
 }
 
 static void manifest_of(const struct log_impl *l, struct manifest *m) {

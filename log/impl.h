@@ -80,6 +80,7 @@ struct log_impl {
     uint64_t generation;
     int64_t expire_at_ms;           /* when producers are next looked at */
     uint64_t pending_bytes;         /* durable, not yet in a file */
+    uint64_t owed_bytes;            /* of the disk, for more than that: counted in the journal */
     struct place synced;            /* W */
     struct place flush_to;          /* while `in_checkpoint`: its end, to be written exactly */
     int64_t flush_end;              /* offset of flush_to */
@@ -117,6 +118,8 @@ static inline const struct log_impl *impl_of_const(const struct log *l) { return
 struct log_impl *impl_new(struct log_shard *sh, uint64_t plid, const char *topic, size_t topic_len, int32_t partition);
 void impl_free(struct log_impl *l);
 void impl_dirty(struct log_impl *l);
+/* space.c: what the log will need of the disk has changed. */
+void impl_owe(struct log_impl *l);
 
 /* What an append, and its replay after a crash, do to the log in memory. `e` is copied into the tail. ERR_NOMEM: the
  * log is unusable then. ERR_CORRUPT: the batches do not continue the log. */

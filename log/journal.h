@@ -151,6 +151,9 @@ int64_t journal_disk_room(const struct journal *j);
 /* What shards hold pending (not yet in files), for the disk reserve: any; atomic add. */
 void journal_pending_add(struct journal *j, int64_t bytes);
 void journal_pending_written(struct journal *j, int64_t bytes); /* pending bytes are in files now */
+/* Disk space that logs will need for more than their pending bytes (log/space.c): any; what is no longer owed counts as
+ * taken until the disk is looked at. */
+void journal_owed_add(struct journal *j, int64_t bytes);
 uint64_t journal_pending_bytes(const struct journal *j);           /* of all shards */
 uint64_t journal_live_bytes(const struct journal *j);
 uint64_t journal_new_plid(struct journal *j);   /* reactor 0; never used before in this directory, survives crashes */

@@ -166,7 +166,8 @@ struct journal {
     bool reserve_blocked;          /* something waits that even the limit must not stop */
     atomic_int pressure, capacity_level; /* the second: without the disk */
     _Atomic int64_t pending_bytes; /* of all shards, not yet in files */
-    _Atomic int64_t free_bytes;    /* of the disk, when last seen */
+    _Atomic int64_t owed_bytes;    /* what files will need beside those */
+    _Atomic int64_t free_bytes;    /* of the disk, when last seen, less what was written since */
     _Atomic uint64_t catalog_bytes;
     _Atomic uint64_t unmade_bytes; /* of pieces that may still be made: their disk space is not for records */
 };

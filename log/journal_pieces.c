@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "base/trace.h"
 #include "log/journal_impl.h"
+#include "log/mutant.h"
 
 void journal_piece_path_of(const struct journal *j, uint32_t piece, char *out, size_t len) {
     journal_piece_path(out, len, j->cfg.dir, j->cfg.index, piece);
@@ -36,7 +37,9 @@ static uint32_t absent_slot(const struct journal *j) {
     return UINT32_MAX;
 }
 
+/* Its space was set aside as that of a piece to be made; the disk is looked at later. */
 static void piece_made(struct journal *j, uint32_t piece) {
+    if (!MUTANT(PIECE_FORGOTTEN)) atomic_fetch_sub_explicit(&j->free_bytes, (int64_t)j->piece_bytes, memory_order_relaxed);
     j->pieces[piece].state = PIECE_FREE;
     j->piece_count++;
     j->free_count++;

@@ -48,6 +48,7 @@ enum space_class journal_slice_class(const struct journal_slice *s) {
 int64_t journal_disk_room(const struct journal *j) {
     int64_t room = atomic_load_explicit(&j->free_bytes, memory_order_relaxed);
     room -= atomic_load_explicit(&j->pending_bytes, memory_order_relaxed);
+    room -= atomic_load_explicit(&j->owed_bytes, memory_order_relaxed);
     room -= (int64_t)atomic_load_explicit(&j->unmade_bytes, memory_order_relaxed);
     return room - (int64_t)atomic_load_explicit(&j->catalog_bytes, memory_order_relaxed);
 }
@@ -66,6 +67,11 @@ void journal_pending_add(struct journal *j, int64_t bytes) {
 void journal_pending_written(struct journal *j, int64_t bytes) {
     atomic_fetch_sub_explicit(&j->free_bytes, bytes, memory_order_relaxed);
     atomic_fetch_sub_explicit(&j->pending_bytes, bytes, memory_order_relaxed);
+}
+
+void journal_owed_add(struct journal *j, int64_t bytes) {
+    if (bytes < 0) atomic_fetch_add_explicit(&j->free_bytes, bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&j->owed_bytes, bytes, memory_order_relaxed);
 }
 
 int journal_pressure_within(const struct journal *j, uint64_t reserve_bytes) {

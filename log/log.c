@@ -54,6 +54,7 @@ struct log_impl *impl_new(struct log_shard *sh, uint64_t plid, const char *topic
 }
 
 void impl_free(struct log_impl *l) {
+    if (l->owed_bytes > 0) journal_owed_add(l->pub.shard->journal, -(int64_t)l->owed_bytes);
     list_remove(&l->dirty_link);
     list_remove(&l->work_link);
     while (l->segment_count > 0) segment_remove_last(l);
@@ -71,9 +72,9 @@ void impl_free(struct log_impl *l) {
 
 void impl_dirty(struct log_impl *l) {
     l->export_due = true;
-    if (l->dirty) return;
+    if (!l->dirty) list_push_back(&l->pub.shard->dirty, &l->dirty_link);
     l->dirty = true;
-    list_push_back(&l->pub.shard->dirty, &l->dirty_link);
+    impl_owe(l);
 }
 
 /* All logs of a shard share the memory for producers: above it a log forgets its oldest instead of growing. */
@@ -186,7 +187,7 @@ enum err log_create(struct log_shard *sh, const struct log_spec *spec, struct lo
                     void (*created)(struct log *l, void *ctx, enum err err), void *ctx) {
     if (sh->failed != OK) return ERR_IO;
     if (sh->stopping) return ERR_CLOSED;
-    if (journal_pressure(sh->journal) == 3) return ERR_NOSPACE;
+    if (journal_pressure_within(sh->journal, shard_reserve(sh, &spec->config)) == 3) return ERR_NOSPACE;
     if (!topic_name_ok(str_from(spec->topic)) || spec->partition < 0) return ERR_INVALID;
     struct log_impl *l = impl_new(sh, spec->plid, spec->topic, strlen(spec->topic), spec->partition);
     if (!l) return ERR_NOMEM;
@@ -311,7 +312,7 @@ static enum err append_room(struct log_impl *l, const struct batch_header *h) {
     struct log_shard *sh = l->pub.shard;
     if (l->delete_joined) return ERR_CLOSED;
     if (h->total_bytes > l->config.segment_bytes || h->total_bytes > journal_body_max(sh->journal)) return ERR_TOO_LARGE;
-    return shard_room(sh, &l->config);
+    return shard_room(sh, &l->config, h->total_bytes);
 }
 
 /* What follows can no longer fail halfway for want of memory, except in the producers. */

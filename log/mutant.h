@@ -24,7 +24,9 @@
     X(FOOTER_UNPADDED)     /* the next checkpoint is appended to the block that holds the last footer */               \
     X(READABLE_IS_DURABLE) /* R1, R4: what recovery has read is not made durable */                                    \
     X(NO_HOLD)             /* C1: entries behind a shard's cut join groups up to S */                                  \
-    X(TORN_INDEX)          /* the torn end of an index is believed */
+    X(TORN_INDEX)          /* the torn end of an index is believed */                                                  \
+    X(NOTHING_OWED)        /* disk space is counted for the bytes of batches only */                                   \
+    X(PIECE_FORGOTTEN)     /* a piece that was made while nobody looked is counted as free space */
 #define MUTANT_ENUM(name) MUTANT_##name,
 enum mutant { MUTANT_NONE, MUTANTS(MUTANT_ENUM) MUTANT_COUNT };
 extern enum mutant mutant_now;   /* tests/unit/mutants.c */

@@ -622,6 +622,7 @@ static enum err fix_shard(struct fixing *f, struct log_shard *sh) {
         free(l->image);
         l->image = NULL;
         journal_pending_add(f->s->journal, (int64_t)l->pending_bytes);
+        impl_owe(l);
         f->s->recovery.logs += !l->delete_durable;
         f->s->recovery.faulty_logs += l->pub.faulty;
         if (l->pending_bytes >= WRITE_BYTES || l->segment_count > 1) writer_want(l);

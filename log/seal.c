@@ -118,7 +118,8 @@ static void seal_read(struct seg_writer *w, int64_t result) {
         }
         seal_end(w);
     }
-    if (err != OK && err != ERR_CORRUPT) writer_fail(w, err == ERR_NOMEM ? -12 : -5, "write the digests of a segment");
+    int failed = err == ERR_NOMEM ? -ENOMEM : err == ERR_NOSPACE ? -ENOSPC : -EIO;
+    if (err != OK && err != ERR_CORRUPT) writer_fail(w, failed, "write the digests of a segment");
     else writer_step(w);
 }
 

@@ -528,12 +528,16 @@ void log_shard_on_writable(struct log_shard *sh, void (*writable)(void *ctx), vo
     sh->writable_ctx = ctx;
 }
 
-enum err shard_room(struct log_shard *sh, const struct log_config *c) {
+uint64_t shard_reserve(const struct log_shard *sh, const struct log_config *c) {
+    uint64_t reserve = sh->store->config.disk_reserve_bytes;
+    return c->whole_reserve ? 0 : c->internal ? reserve / 2 : reserve;
+}
+
+enum err shard_room(struct log_shard *sh, const struct log_config *c, uint32_t bytes) {
     if (sh->failed == OK && store_failed(sh->store)) sh->failed = ERR_IO;
     if (sh->failed != OK) return ERR_IO;
     if (sh->stopping) return ERR_CLOSED;
-    uint64_t reserve = sh->store->config.disk_reserve_bytes;
-    int level = journal_pressure_within(sh->journal, c->whole_reserve ? 0 : c->internal ? reserve / 2 : reserve);
+    int level = journal_pressure_within(sh->journal, shard_reserve(sh, c) + bytes);
     bool room = sh->submitted_bytes <= submitted_bytes_max(sh) && !writers_behind(sh, pending_bytes_max(sh));
     if (level < 2 && room) return OK;
     sh->stopped_appends = true;

@@ -132,7 +132,9 @@ uint8_t *shard_entry(struct log_shard *sh, enum entry_type type, uint64_t plid, 
 /* An entry whose body is a message. ERR_NOMEM. */
 MUST_CHECK enum err shard_message(struct log_shard *sh, enum entry_type type, uint64_t plid, const ProtobufCMessage *m);
 /* Whether records can be taken now: OK, ERR_AGAIN, ERR_NOSPACE (both: `writable` will be called), ERR_IO, ERR_CLOSED. */
-MUST_CHECK enum err shard_room(struct log_shard *sh, const struct log_config *c);
+MUST_CHECK enum err shard_room(struct log_shard *sh, const struct log_config *c, uint32_t bytes);
+/* What a log with this configuration must leave free on the disk. */
+uint64_t shard_reserve(const struct log_shard *sh, const struct log_config *c);
 /* What happens when the entry just added is durable. Reserve first: it cannot fail then. */
 MUST_CHECK enum err shard_effect_reserve(struct log_shard *sh);
 struct effect *shard_effect(struct log_shard *sh, enum effect_kind kind, struct log_impl *l);

@@ -282,6 +282,7 @@ void disk_sync_names(struct sim_disk *d, struct sim_inode *dir, bool failed) {
 /* ---- space ------------------------------------------------------------------------------------ */
 
 static uint64_t allocated(const struct sim_inode *n) {
+    if (n->is_dir) return IO_BLOCK_BYTES;
     return MAX(ALIGN_UP(n->now.size, (uint64_t)IO_BLOCK_BYTES), n->reserved_bytes);
 }
 

@@ -1,6 +1,6 @@
 /* test_mutants.c - breaks each rule of the journal (log/mutant.h) and demands that the crash tests notice.
  *
- * mutant_journal and mutant_log_crash are those tests over a library whose rules can be broken; here they are run with
+ * mutant_journal, mutant_log_crash and mutant_log_space are those tests over a library whose rules can be broken; here they are run with
  * one rule broken and one test chosen. Normally with the test that is quickest to notice; with VARVE_MUTANTS=all (tests/run.sh
  * --mutants) also with the random lives, from seeds never tried before. */
 #include <check.h>
@@ -16,26 +16,28 @@
 
 enum { SURVIVED = 0, NOTICED = 1, SECONDS_MAX = 300 };
 
-static const struct { const char *mutant, *program, *quick; unsigned seeds; bool random; } table[] = {
-    {"ack-early", "mutant_journal", "every", 600, true},
-    {"no-chain", "mutant_journal", "every", 600, true},
-    {"no-salt", "mutant_journal", "salt", 0, false}, /* START torn, the next group whole, a second crash: directed */
-    {"free-early", "mutant_journal", "random", 600, true},
-    {"file-first", "mutant_log_crash", "random", 300, true},
-    {"w-kept", "mutant_log_crash", "cut", 0, true},
-    {"no-image", "mutant_log_crash", "torn", 0, true},
-    {"no-image-checkpoint", "mutant_log_crash", "random", 300, true},
-    {"no-image-recovery", "mutant_log_crash", "cut", 0, false}, /* two crashes, with a TRUNCATE between */
-    {"old-image", "mutant_log_crash", "random", 300, true},
-    {"image-unused", "mutant_log_crash", "torn", 0, true},
-    {"cut-at-damage", "mutant_journal", "flip", 0, false}, /* crashes do not damage what was durable */
-    {"by-name", "mutant_log_crash", "random", 300, true},
-    {"unlink-early", "mutant_log_crash", "random", 300, true},
-    {"footer-first", "mutant_journal", "random", 600, true},
-    {"footer-unpadded", "mutant_journal", "every", 600, true},
-    {"readable-is-durable", "mutant_journal", "every", 600, true},
-    {"no-hold", "mutant_journal", "random", 600, true},
-    {"torn-index", "mutant_log_crash", "torn", 0, false},
+static const struct { const char *mutant, *program, *quick; unsigned seeds; bool random; unsigned from; } table[] = {
+    {"ack-early", "mutant_journal", "every", 600, true, 1},
+    {"no-chain", "mutant_journal", "every", 600, true, 1},
+    {"no-salt", "mutant_journal", "salt", 0, false, 1}, /* START torn, the next group whole, a second crash: directed */
+    {"free-early", "mutant_journal", "random", 600, true, 1},
+    {"file-first", "mutant_log_crash", "random", 300, true, 1},
+    {"w-kept", "mutant_log_crash", "cut", 0, true, 1},
+    {"no-image", "mutant_log_crash", "torn", 0, true, 1},
+    {"no-image-checkpoint", "mutant_log_crash", "random", 300, true, 1},
+    {"no-image-recovery", "mutant_log_crash", "cut", 0, false, 1}, /* two crashes, with a TRUNCATE between */
+    {"old-image", "mutant_log_crash", "random", 300, true, 1},
+    {"image-unused", "mutant_log_crash", "torn", 0, true, 1},
+    {"cut-at-damage", "mutant_journal", "flip", 0, false, 1}, /* crashes do not damage what was durable */
+    {"by-name", "mutant_log_crash", "random", 300, true, 1},
+    {"unlink-early", "mutant_log_crash", "random", 300, true, 1},
+    {"footer-first", "mutant_journal", "random", 600, true, 1},
+    {"footer-unpadded", "mutant_journal", "every", 600, true, 1},
+    {"readable-is-durable", "mutant_journal", "every", 600, true, 1},
+    {"no-hold", "mutant_journal", "random", 600, true, 1},
+    {"torn-index", "mutant_log_crash", "torn", 0, false, 1},
+    {"nothing-owed", "mutant_log_space", "space", 60, false, 1000},
+    {"piece-forgotten", "mutant_log_space", "space", 60, false, 1000},
 };
 enum { TABLE_COUNT = sizeof table / sizeof table[0] };
 
@@ -80,7 +82,7 @@ static int run(const char *program, const char *mutant, const char *test, unsign
 
 START_TEST(every_broken_rule_is_noticed) {
     char said[400];
-    int rc = run(table[_i].program, table[_i].mutant, table[_i].quick, table[_i].seeds, 1, said);
+    int rc = run(table[_i].program, table[_i].mutant, table[_i].quick, table[_i].seeds, table[_i].from, said);
     if (getenv("VARVE_TRACE")) fprintf(stderr, "%s: %s\n", table[_i].mutant, said);
     ck_assert_msg(rc == NOTICED, "%s: %s %s: %d: %s", table[_i].mutant, table[_i].program, table[_i].quick, rc, said);
     const char *all = getenv("VARVE_MUTANTS");
@@ -97,7 +99,7 @@ END_TEST
 START_TEST(the_sound_journal_passes) {
     static const struct { const char *program, *test; unsigned seeds; } sound[] = {
         {"mutant_journal", "salt", 0}, {"mutant_journal", "random", 40}, {"mutant_log_crash", "cut", 0},
-        {"mutant_log_crash", "torn", 0}, {"mutant_log_crash", "random", 40}};
+        {"mutant_log_crash", "torn", 0}, {"mutant_log_crash", "random", 40}, {"mutant_log_space", "space", 5}};
     for (size_t i = 0; i < sizeof sound / sizeof sound[0]; i++) {
         char said[400];
         int rc = run(sound[i].program, "none", sound[i].test, sound[i].seeds, 1, said);
