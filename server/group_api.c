@@ -51,6 +51,14 @@ bool group_subscribes(const struct group *g, struct str topic) {
     return false;
 }
 
+bool group_offsets_may_expire(const struct group *g) {
+    return group_is_empty(g) || (group_uses_consumer_protocol(g) && g->classic->state == CLASSIC_STABLE);
+}
+
+int64_t group_empty_since_ms(const struct group *g) {
+    return g->classic && g->classic->protocol_type.p && g->classic->count == 0 ? g->classic->state_wall_ms : -1;
+}
+
 struct group_summary group_summary(const struct group *g) {
     struct group_summary s = {"Empty", "classic", STR_LIT(""), false};
     if (g->classic) {
@@ -69,6 +77,11 @@ void group_put_offset_tombstone(const struct group *g, struct str topic, int32_t
     group_records_put(records, &key, NULL);
 }
 
+void group_put_group_tombstone(const struct group *g, struct group_records *records) {
+    struct group_key key = {.type = K_GROUP_METADATA_KEY_TYPE, .group = group_id(g)};
+    if (g->classic && g->classic->recorded) group_records_put(records, &key, NULL);
+}
+
 void group_put_tombstones(const struct group *g, struct group_records *records) {
     const struct group_offset_topic *topic;
     struct group_offsets_iter it = group_offsets_begin(&g->offsets);
@@ -76,6 +89,5 @@ void group_put_tombstones(const struct group *g, struct group_records *records) 
         if (records->count >= TOMBSTONES_MAX || records->bytes.len >= TOMBSTONES_BYTES_MAX) return;
         group_put_offset_tombstone(g, (struct str){topic->name, topic->name_len}, o->partition, records);
     }
-    struct group_key key = {.type = K_GROUP_METADATA_KEY_TYPE, .group = group_id(g)};
-    if (g->classic && g->classic->recorded) group_records_put(records, &key, NULL);
+    group_put_group_tombstone(g, records);
 }

@@ -37,6 +37,12 @@ bool group_subscribes(const struct group *g, struct str topic);
 struct group_summary { const char *state, *type; struct str protocol_type; bool consumer; };
 struct group_summary group_summary(const struct group *g);
 
+/* Committed offsets of a group with members may expire (of topics that they do not read). */
+bool group_offsets_may_expire(const struct group *g);
+/* Wall clock; -1: unknown, or it never had members. */
+int64_t group_empty_since_ms(const struct group *g);
+
+void group_put_group_tombstone(const struct group *g, struct group_records *records); /* if anything but offsets is recorded */
 void group_put_offset_tombstone(const struct group *g, struct str topic, int32_t partition, struct group_records *records);
 /* For some of its offsets; when there are few left, for all of them and the group itself: again until it is unknown. */
 void group_put_tombstones(const struct group *g, struct group_records *records);

@@ -343,7 +343,9 @@ static void work(struct mail *m) {
     struct list *node = s->stopped ? NULL : list_pop_front(&s->work);
     if (!node) return;
     struct coordinator *c = LIST_ENTRY(node, struct coordinator, work);
-    if (group_load_step(c, io_mono_ns(s->reactor->io) + WORK_SLICE_NS)) list_push_back(&s->work, &c->work);
+    int64_t deadline_ns = io_mono_ns(s->reactor->io) + WORK_SLICE_NS;
+    bool more = c->state == COORDINATOR_LOADING ? group_load_step(c, deadline_ns) : group_expiry_step(c, deadline_ns);
+    if (more && list_empty(&c->work)) list_push_back(&s->work, &c->work);
     if (!list_empty(&s->work)) work_post(s);
 }
 
@@ -362,6 +364,22 @@ void coordinator_work(struct coordinator *c) {
 
 /* ---- coordinators come and go --------------------------------------------------------------------------------- */
 
+static void arm_expiry(struct group_set *s) {
+    int64_t interval_ms = s->reactor->broker->config.offsets_retention_check_interval_ms;
+    timer_set(&s->reactor->timers, &s->expiry_timer, s->reactor->now_ns + MIN(interval_ms, INT64_MAX / 4000000) * 1000000);
+}
+
+static void expire_all(struct group_set *s) {
+    for (int32_t i = 0; i < s->count; i++)
+        if (s->coordinators[i]) group_expiry_begin(s->coordinators[i]);
+}
+
+static void on_expiry(struct timer *t) {
+    struct group_set *s = CONTAINER_OF(t, struct group_set, expiry_timer);
+    expire_all(s);
+    arm_expiry(s);
+}
+
 struct group_set *group_set_new(struct reactor *r) {
     struct group_set *s = calloc(1, sizeof *s);
     if (!s) return NULL;
@@ -369,6 +387,7 @@ struct group_set *group_set_new(struct reactor *r) {
     list_init(&s->all);
     list_init(&s->work);
     arena_init(&s->arena, REPLAY_ARENA_BYTES);
+    timer_init(&s->expiry_timer, on_expiry);
     return s;
 }
 
@@ -391,6 +410,7 @@ static void coordinator_free(struct coordinator *c) {
         k->group->pins--;
         commit_free(k);
     }
+    group_expiry_end(c);
     groups_drop(c, KERR_NOT_COORDINATOR);
     group_load_end(c);
     list_remove(&c->work);
@@ -406,6 +426,7 @@ static void coordinator_leave(struct coordinator *c) {
     c->set->coordinators[c->partition] = NULL;
     c->state = COORDINATOR_GONE;
     list_remove(&c->work);
+    group_expiry_end(c);
     groups_drop(c, KERR_NOT_COORDINATOR);
     coordinator_free_if_gone(c);
 }
@@ -448,10 +469,18 @@ void group_set_image(struct group_set *s) {
         if (s->coordinators[i] && (!mine || s->coordinators[i]->plid != plid)) coordinator_leave(s->coordinators[i]);
         if (mine && !s->coordinators[i]) coordinator_begin(s, i, plid);
     }
+    if (s->count > 0 && !timer_armed(&s->expiry_timer)) arm_expiry(s);
+    const struct image *im = reactor_image(s->reactor);
+    for (uint32_t i = 0; i < im->change_count; i++) {
+        if (im->changes[i].kind != IMAGE_PARTITION_REMOVED) continue;
+        expire_all(s); /* committed offsets of topics that are gone */
+        return;
+    }
 }
 
 void group_set_stop(struct group_set *s) {
     s->stopped = true;
+    timer_cancel(&s->reactor->timers, &s->expiry_timer);
     for (int32_t i = 0; i < s->count; i++)
         if (s->coordinators[i]) coordinator_leave(s->coordinators[i]);
 }

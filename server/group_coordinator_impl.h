@@ -18,6 +18,20 @@ struct group_load {
     int64_t begun_ns;
 };
 
+/* Where a pass over the groups is. */
+struct group_expiry {
+    bool running, again;                  /* again: from the beginning, when it is through */
+    bool waiting;                         /* for its tombstones */
+    struct group *group;                  /* pinned */
+    bool scanning;                        /* with the group's exclusive lock */
+    struct group_offsets_iter it;
+    struct group_records records;
+    uint64_t found;                       /* offsets in `records` */
+    bool full;                            /* there may be more of this group */
+    const struct group_offset_topic *topic;
+    bool topic_gone, kept, subscribed, subscribed_known;
+};
+
 enum coordinator_state { COORDINATOR_LOADING, COORDINATOR_ACTIVE, COORDINATOR_FAILED, COORDINATOR_GONE };
 
 struct coordinator {
@@ -29,6 +43,7 @@ struct coordinator {
     struct list link;                     /* in set->all */
     struct list work;                     /* in set->work: has something to do in slices */
     struct group_load load;
+    struct group_expiry expiry;
     struct list commits;                  /* group_commit.link: on their way */
     struct list parked;                   /* group_op.link: wait for other members */
 };
@@ -41,6 +56,7 @@ struct group_set {
     struct list work;                     /* coordinator.work */
     struct mail work_mail;
     bool work_posted, stopped;
+    struct timer expiry_timer;
     struct arena arena;                   /* of one replay */
 };
 
@@ -57,6 +73,11 @@ void group_settle(struct group *g);
 /* group_timers.c: the classic core's deadlines */
 void group_tick(struct group *g);         /* with an exclusive lock */
 void group_timer_init(struct group *g);
+
+/* group_expiry.c */
+void group_expiry_begin(struct coordinator *c);   /* again, if a pass is under way */
+bool group_expiry_step(struct coordinator *c, int64_t deadline_ns); /* true: there is more to do now */
+void group_expiry_end(struct coordinator *c);     /* lets go of what is held */
 
 /* group_load.c */
 void group_load_begin(struct coordinator *c);

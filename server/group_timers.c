@@ -51,6 +51,7 @@ void group_tick(struct group *g) {
 
 void coordinator_activated(struct coordinator *c) {
     for (struct group *g = c->groups; g; g = g->hh.next) arm(g);
+    group_expiry_begin(c);
 }
 
 /* ---- records of the core ------------------------------------------------------------------------------------ */

@@ -748,6 +748,83 @@ START_TEST(groups_and_offsets_are_deleted) {
 }
 END_TEST
 
+/* ---- expiry ---------------------------------------------------------------------------------------------------- */
+
+static void commit_for(const char *group, const char *topic, int64_t retention_ms) {
+    struct k_offset_commit_request q;
+    struct k_offset_commit_response a;
+    struct k_offset_commit_request_topics t;
+    struct k_offset_commit_request_topics_partitions p;
+    k_offset_commit_request_init(&q);
+    k_offset_commit_request_topics_init(&t);
+    k_offset_commit_request_topics_partitions_init(&p);
+    q.group_id = str_from(group);
+    q.retention_time_ms = retention_ms;
+    t.name = str_from(topic);
+    p.committed_offset = 1;
+    t.partitions = &p;
+    q.topics = &t;
+    t.partitions_n = q.topics_n = 1;
+    CALL(&c, KEY_OFFSET_COMMIT, 3, offset_commit, q, a);
+    ck_assert_int_eq(a.topics[0].partitions[0].error_code, 0);
+}
+
+static void delete_topic(const char *name) {
+    struct k_delete_topics_request q;
+    struct k_delete_topics_response a;
+    struct str names = str_from(name);
+    k_delete_topics_request_init(&q);
+    q.topic_names = &names;
+    q.topic_names_n = 1;
+    q.timeout_ms = 30000;
+    CALL(&c, KEY_DELETE_TOPICS, 5, delete_topics, q, a);
+    ck_assert_int_eq(a.responses[0].error_code, 0);
+}
+
+START_TEST(offsets_expire_and_empty_groups_go) {
+    tear_down();
+    set_up_with("offsets.topic.num.partitions=4\ngroup.initial.rebalance.delay.ms=0\noffsets.retention.check.interval.ms=20\n");
+    ck_assert_int_eq(find_coordinator(4, "g"), 0);
+    commit_for("short", "t", 1);
+    commit_for("long", "t", 3600000);
+    ck_assert_int_eq(commit(9, "kept", "t", 0, 1), 0);
+    struct member m = join_alone(&c, 9, "left"), s = join_alone(&c, 9, "stays");
+    ck_assert_int_eq(leave(4, "left", m.id, NULL), 0);
+    sync_send(&c, 5, "stays", &s, NULL, &s, 1);
+    assigned_own_id(&c, 5, &s);
+    const char *rest = "kept//Empty/classic long//Empty/classic stays/consumer/Stable/classic ";
+    while (strcmp(list_groups(5, NULL, NULL), rest) != 0) { }
+    ck_assert_int_eq(committed(9, "short", "t", 0).offset, -1);
+    client_close(&c);
+    fixture_restart(&f); /* tombstones hold */
+    client_open(&c, &f);
+    while (committed(9, "short", "t", 0).group_error == KERR_COORDINATOR_LOAD_IN_PROGRESS) { }
+    ck_assert_int_eq(committed(9, "short", "t", 0).offset, -1);
+    ck_assert_int_eq(committed(9, "long", "t", 0).offset, 1);
+    ck_assert_str_eq(list_groups(5, NULL, NULL), rest);
+}
+END_TEST
+
+START_TEST(a_topic_takes_its_offsets_with_it) {
+    ck_assert_int_eq(find_coordinator(4, "g"), 0);
+    ck_assert_int_eq(create_topic(&c, "doomed", 4), 0);
+    for (int32_t p = 0; p < 4; p++) {
+        ck_assert_int_eq(commit(9, "g", "doomed", p, 7), 0);
+        ck_assert_int_eq(commit(9, "h", "doomed", p, 7), 0);
+        ck_assert_int_eq(commit(9, "g", "t", p, 8), 0);
+    }
+    delete_topic("doomed");
+    while (committed(9, "g", "doomed", 0).offset != -1) { }
+    while (strcmp(list_groups(5, NULL, NULL), "g//Empty/classic ") != 0) { }
+    for (int32_t p = 0; p < 4; p++) {
+        ck_assert_int_eq(committed(9, "g", "doomed", p).offset, -1);
+        ck_assert_int_eq(committed(9, "g", "t", p).offset, 8);
+    }
+    ck_assert_int_eq(create_topic(&c, "doomed", 4), 0);
+    ck_assert_int_eq(committed(10, "g", "doomed", 0).offset, -1);
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("api_groups");
     TCase *t = tcase_create("all");
@@ -766,6 +843,8 @@ int main(void) {
     tcase_add_test(t, a_stop_sends_those_who_wait_away);
     tcase_add_test(t, groups_are_listed_and_described);
     tcase_add_test(t, groups_and_offsets_are_deleted);
+    tcase_add_test(t, offsets_expire_and_empty_groups_go);
+    tcase_add_test(t, a_topic_takes_its_offsets_with_it);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
