@@ -10,6 +10,7 @@
 #include "base/trace.h"
 #include "server/conn_impl.h"
 #include "server/image.h"
+#include "server/quotas.h"
 #include "server/reactor.h"
 
 #define LISTEN_BACKLOG 1024
@@ -190,6 +191,30 @@ static struct conn_ticket *ticket_new(struct acceptor *a, const struct accept_sl
     return t;
 }
 
+/* ---- connection_creation_rate (KIP-612) ---------------------------------------------------------- */
+
+static void refused_close(struct conn_ticket *t) {
+    timer_cancel(&home_of(t->acceptor)->timers, &t->refused);
+    list_remove(&t->link);
+    io_close(home_of(t->acceptor)->io, t->fd);
+    ticket_home(&t->mail);
+}
+static void refused_due(struct timer *timer) { refused_close(CONTAINER_OF(timer, struct conn_ticket, refused)); }
+
+/* More connections than the quota of their address allows are not served: they are closed, and as a client would come back
+ * at once, only when its quota has room again. */
+static bool too_many_at_once(struct acceptor *a, struct conn_ticket *t) {
+    char host[INET6_ADDRSTRLEN];
+    host_text(&t->peer, host);
+    int64_t now_ns = home_of(a)->now_ns, wait_ns = quota_connection(a->broker, str_from(host), now_ns);
+    if (wait_ns == 0) return false;
+    trace_debug("accept", "%s: refused: connection_creation_rate is exceeded", host);
+    list_push_back(&a->refused, &t->link);
+    timer_init(&t->refused, refused_due);
+    timer_set(&home_of(a)->timers, &t->refused, now_ns + wait_ns);
+    return true;
+}
+
 static void accepted(struct acceptor *a, struct accept_slot *slot, int fd) {
     const char *why;
     struct conn_ticket *t = a->stopping ? NULL : ticket_new(a, slot, &why);
@@ -202,12 +227,13 @@ static void accepted(struct acceptor *a, struct accept_slot *slot, int fd) {
         io_close(home_of(a)->io, fd);
         return;
     }
-    t->home = &a->broker->reactors[a->next_reactor];
-    a->next_reactor = (a->next_reactor + 1) % a->broker->reactor_count;
     t->acceptor = a;
-    t->listener = slot->listener;
     t->peer = slot->op.addr;
     t->fd = fd;
+    if (too_many_at_once(a, t)) return;
+    t->home = &a->broker->reactors[a->next_reactor];
+    a->next_reactor = (a->next_reactor + 1) % a->broker->reactor_count;
+    t->listener = slot->listener;
     if (t->home->index == 0) {
         conn_start(t->home->conns, t);
         return;
@@ -264,6 +290,7 @@ static void accept_done(struct io_op *op) {
 void acceptor_init(struct acceptor *a, struct broker *b) {
     memset(a, 0, sizeof *a);
     a->broker = b;
+    list_init(&a->refused);
 }
 
 static enum err listener_open(struct acceptor *a, const struct config_listener *config, char *why, size_t why_len) {
@@ -310,6 +337,7 @@ enum err acceptor_listen(struct acceptor *a, char *why, size_t why_len) {
 void acceptor_stop(struct acceptor *a) {
     if (a->stopping) return;
     a->stopping = true;
+    LIST_FOREACH_SAFE(it, &a->refused) refused_close(LIST_ENTRY(it, struct conn_ticket, link));
     for (uint32_t i = 0; i < a->slot_count; i++) {
         timer_cancel(&home_of(a)->timers, &a->slots[i].retry);
         if (a->slots[i].in_flight) io_cancel(home_of(a)->io, &a->slots[i].op);

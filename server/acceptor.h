@@ -29,6 +29,7 @@ struct acceptor {
     uint32_t slot_count;
     uint32_t next_reactor, conn_count;
     struct address_count *addresses;   /* hash by address */
+    struct list refused;               /* tickets of connections beyond the quota of their address, to be closed soon */
     bool stopping;
     bool exhausted;                    /* no descriptors or memory for more; said so */
 };

@@ -8,6 +8,7 @@
 #include "server/api.h"
 #include "server/api_configs.h"
 #include "server/controller.h"
+#include "server/quotas.h"
 
 enum { PARTITIONS_PER_REQUEST_MAX = 10000 };
 
@@ -22,6 +23,7 @@ struct create_state {
     struct topic_override **overrides;
     struct name_set names, folded;       /* folded: '_' as '.', for names that would collide */
     int64_t partitions;                  /* accepted so far */
+    int32_t throttle_ms;
     struct controller_change change;
 };
 
@@ -138,6 +140,10 @@ static void make(struct controller_change *ch, struct controller_edit *e) {
     for (int32_t i = 0; i < s->out.topics_n; i++) {
         topic_result *r = &s->out.topics[i];
         if (r->error_code || check_topic(s, i, im)) continue;
+        if (!s->in.validate_only && !quota_change(s->rq, request_version(s->rq) >= 6, r->num_partitions, &s->throttle_ms)) {
+            refuse(r, KERR_THROTTLING_QUOTA_EXCEEDED, STR_LIT("The throttling quota has been exceeded."));
+            continue;
+        }
         s->partitions += r->num_partitions;
         if (s->in.validate_only) continue;
         controller_edit_new_uuid(e, &r->topic_id);
@@ -181,6 +187,7 @@ static void done(struct controller_change *ch) {
             return;
         }
     }
+    quota_pause(rq, s->throttle_ms);
     struct wire_writer *w = request_reply_begin(rq);
     k_create_topics_response_encode(&s->out, w, request_version(rq));
     request_reply(rq);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include "base/assert.h"
 #include "server/api_fetch_impl.h"
+#include "server/quotas.h"
 
 /* A waiting fetch looks from time to time whether its connection still exists. */
 enum { WAIT_CHECK_MS = 1000, SMALL_RECORDS_BYTES = 4096 };
@@ -188,16 +189,27 @@ static void answer(struct fetch_state *s) {
     else request_reply(rq);
 }
 
+static uint64_t read_bytes(const struct fetch_state *s) {
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < s->item_count; i++)
+        if (s->items[i].part.read) total += s->items[i].part.read->bytes;
+    return total;
+}
+
 static void finished(struct fetch_state *s) {
     if (s->timer_used) timer_cancel(&s->rq->reactor->timers, &s->timer);
-    if (lend_all(s) != OK) request_close(s->rq, "not enough memory for the answer");
-    else fetch_session_close(s, answer);
+    if (lend_all(s) != OK) {
+        request_close(s->rq, "not enough memory for the answer");
+        return;
+    }
+    s->throttled = !quota_fetch(s->rq, read_bytes(s));
+    fetch_session_close(s, answer);
 }
 
 /* ---- budget ----------------------------------------------------------------------------------------- */
 
 static int64_t response_bytes_max(const struct fetch_state *s) {
-    return MIN((int64_t)MAX(s->in.max_bytes, 0), (int64_t)request_broker(s->rq)->config.fetch_max_bytes);
+    return MIN((int64_t)MAX(s->in.max_bytes, 0), s->most_bytes);
 }
 
 static void deal(struct fetch_state *s) {
@@ -377,6 +389,7 @@ void api_fetch(struct request *rq) {
     if (!request_decoded(rq, k_fetch_request_decode(&s->in, &rq->body, request_version(rq)))) return;
     k_fetch_response_init(&s->out);
     request_refresh_time(rq);
+    s->most_bytes = quota_fetch_max(rq, request_broker(rq)->config.fetch_max_bytes);
     s->min_bytes = (uint64_t)MIN((int64_t)MAX(s->in.min_bytes, 0), response_bytes_max(s));
     s->deadline_ns = rq->reactor->now_ns + MAX(s->in.max_wait_ms, 0) * 1000000LL;
     fetch_session_open(s, session_open);

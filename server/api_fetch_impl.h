@@ -28,6 +28,7 @@ struct fetch_state {
     uint32_t group_count, away;
     void (*next)(struct fetch_state *s); /* when all groups are home */
     uint64_t min_bytes;
+    int64_t most_bytes;              /* the broker's bound of an answer, or the client's quota */
     bool woken;                      /* somebody came home from waiting */
     bool refused;                    /* some partition has its error already */
     bool timer_used;
@@ -40,6 +41,7 @@ struct fetch_state {
     struct reactor *session_owner;
     int32_t session_id;              /* FETCH_CONTINUED */
     uint64_t session_serial;
+    bool throttled;                  /* by its quota: the answer has nothing in it */
     bool no_memory;                  /* the request's arena is full */
     struct mail mail;
     void (*session_work)(struct fetch_state *s);

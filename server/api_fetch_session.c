@@ -130,7 +130,7 @@ static void close_work(struct fetch_state *s) {
                                                       s->in.session_epoch, &s->out.error_code);
     /* Kafka's answer to a request that was overtaken names the session; one that is gone has no name. */
     s->out.session_id = s->out.error_code == KERR_FETCH_SESSION_ID_NOT_FOUND ? 0 : s->session_id;
-    for (uint32_t i = 0; session && i < s->item_count; i++) {
+    for (uint32_t i = 0; session && !s->throttled && i < s->item_count; i++) {
         struct fetch_item *item = &s->items[i];
         struct fetch_told told = told_of(item);
         const struct fetch_session_topic *t = session->parts[item->session_part].topic;
@@ -176,8 +176,8 @@ void fetch_session_close(struct fetch_state *s, void (*next)(struct fetch_state 
         on_owner(s, close_work, next);
         return;
     }
-    for (uint32_t i = 0; i < s->item_count; i++) s->items[i].told = true;
-    if (s->kind == FETCH_NEW) make(s);
+    for (uint32_t i = 0; i < s->item_count; i++) s->items[i].told = !s->throttled;
+    if (s->kind == FETCH_NEW && !s->throttled) make(s);
     next(s);
 }
 

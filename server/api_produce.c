@@ -5,6 +5,7 @@
 #include "proto/kafka_messages.h"
 #include "server/api.h"
 #include "server/partition.h"
+#include "server/quotas.h"
 
 typedef struct k_produce_response_responses_partition_responses produce_result;
 
@@ -30,6 +31,7 @@ static void finish(struct produce_state *s) {
         else request_finish_silently(rq);
         return;
     }
+    s->out.throttle_time_ms = rq->throttle_ms;
     struct wire_writer *w = request_reply_begin(rq);
     k_produce_response_encode(&s->out, w, request_version(rq));
     request_reply(rq);
@@ -137,6 +139,7 @@ void api_produce(struct request *rq) {
     if (!request_decoded(rq, k_produce_request_decode(&s->in, &rq->body, request_version(rq)))) return;
     k_produce_response_init(&s->out);
     request_refresh_time(rq);
+    quota_produce(rq, rq->frame->cap);
     if (!add_items(s)) return;
     s->waiting = s->item_count;
     if (s->waiting == 0) {

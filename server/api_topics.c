@@ -2,6 +2,7 @@
 #include "proto/kafka_messages.h"
 #include "server/api.h"
 #include "server/controller.h"
+#include "server/quotas.h"
 
 /* ---- DeleteTopics -------------------------------------------------------------------------------------- */
 
@@ -12,6 +13,7 @@ struct delete_state {
     struct k_delete_topics_response out;
     bool *by_id;
     struct number_set seen;
+    int32_t throttle_ms;
     struct controller_change change;
 };
 
@@ -32,7 +34,8 @@ static void delete_one(struct delete_state *s, int32_t i, struct controller_edit
     }
     r->name = request_copy(s->rq, (struct str){t->name, t->name_len});
     r->topic_id = t->id;
-    controller_remove_topic(e, &t->id);
+    if (quota_change(s->rq, request_version(s->rq) >= 5, t->partition_count, &s->throttle_ms)) controller_remove_topic(e, &t->id);
+    else delete_refuse(r, KERR_THROTTLING_QUOTA_EXCEEDED, STR_LIT("The throttling quota has been exceeded."));
 }
 
 /* The same topic by name and by id, or twice: refused before anything is removed. */
@@ -56,6 +59,7 @@ static void delete_make(struct controller_change *ch, struct controller_edit *e)
 }
 
 static void delete_reply(struct delete_state *s) {
+    quota_pause(s->rq, s->throttle_ms);
     struct wire_writer *w = request_reply_begin(s->rq);
     k_delete_topics_response_encode(&s->out, w, request_version(s->rq));
     request_reply(s->rq);
@@ -120,6 +124,7 @@ struct grow_state {
     struct k_create_partitions_response out;
     const grow_spec **specs;         /* beside out.results */
     int64_t partitions;              /* accepted so far */
+    int32_t throttle_ms;
     struct controller_change change;
 };
 
@@ -167,7 +172,12 @@ static void grow_make(struct controller_change *ch, struct controller_edit *e) {
         grow_result *r = &s->out.results[i];
         if (r->error_code || grow_check(s, s->specs[i], r, im)) continue;
         const struct image_topic *t = image_topic_by_name(im, s->specs[i]->name);
-        s->partitions += s->specs[i]->count - t->partition_count;
+        int32_t more = s->specs[i]->count - t->partition_count;
+        if (!s->in.validate_only && !quota_change(s->rq, request_version(s->rq) >= 3, more, &s->throttle_ms)) {
+            grow_refuse(r, KERR_THROTTLING_QUOTA_EXCEEDED, STR_LIT("The throttling quota has been exceeded."));
+            continue;
+        }
+        s->partitions += more;
         for (int32_t k = t->partition_count; !s->in.validate_only && k < s->specs[i]->count; k++)
             controller_add_partition(e, &t->id, k, &self, 1);
     }
@@ -178,6 +188,7 @@ static void grow_done(struct controller_change *ch) {
     for (int32_t i = 0; i < s->out.results_n; i++)
         if (!s->out.results[i].error_code && ch->err)
             grow_refuse(&s->out.results[i], api_change_error(ch->err), str_from(err_str(ch->err)));
+    quota_pause(s->rq, s->throttle_ms);
     struct wire_writer *w = request_reply_begin(s->rq);
     k_create_partitions_response_encode(&s->out, w, request_version(s->rq));
     request_reply(s->rq);

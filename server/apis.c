@@ -38,6 +38,8 @@ static const struct api table[] = {
     {45, 0, 1, 0, api_alter_partition_reassignments},
     {46, 0, 0, 0, api_list_partition_reassignments},
     {47, 0, 0, 0, api_offset_delete},
+    {48, 0, 1, 0, api_describe_client_quotas},
+    {49, 0, 1, 0, api_alter_client_quotas},
     {50, 0, 0, 0, api_describe_user_scram_credentials},
     {55, 0, 2, 0, api_describe_quorum},
     {57, 0, 2, 0, api_update_features},

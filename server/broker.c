@@ -10,6 +10,7 @@
 #include "server/group_coordinator.h"
 #include "server/memory.h"
 #include "server/partition.h"
+#include "server/quota_table.h"
 #include "server/reactor.h"
 
 /* After kill -9 the kernel closes what the dead broker's io_uring held a little later than the process ends,
@@ -117,6 +118,10 @@ enum err broker_open(struct broker *b, struct log_recovery *rec, char *why, size
     if (err != OK) return err;
     b->cluster_id = *log_store_cluster_id(b->store);
     snprintf(why, why_len, "out of memory");
+    uint64_t seed;
+    io_entropy(io, &seed, sizeof seed);
+    b->quotas = quota_table_new(seed);
+    if (!b->quotas) return ERR_NOMEM;
     for (uint32_t i = 0; i < b->reactor_count; i++) {
         struct reactor *r = &b->reactors[i];
         r->shard = log_store_attach(b->store, i, r->io, &r->mailbox, &r->timers);
@@ -277,6 +282,7 @@ void broker_close(struct broker *b) {
         free(b->run->reactors);
     }
     free(b->run);
+    free(b->quotas);
     free(b->reactors);
     config_free(&b->config);
     memset(b, 0, sizeof *b);

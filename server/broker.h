@@ -18,6 +18,7 @@ struct broker_run;
 struct image;
 struct controller;
 struct fetch_session_cache;
+struct quota_table;
 struct reactor;
 
 struct broker {
@@ -29,6 +30,7 @@ struct broker {
     _Atomic(struct image *) image;       /* newest published; readers use reactor_image() */
     struct broker_run *run;              /* listeners and the stages of stopping: server/broker.c */
     struct uuid cluster_id;
+    struct quota_table *quotas;          /* what clients have used of theirs: atomics, any thread (server/quota_table.h) */
     _Atomic(int64_t) group_bytes;        /* what consumer groups hold, all reactors together */
     atomic_bool stopping;
     atomic_bool failed;                  /* the data directory is latched */

@@ -86,6 +86,7 @@ struct config {
     int32_t receive_timeout_ms, send_timeout_ms, shutdown_timeout_ms;
     /* requests */
     int32_t fetch_max_bytes, fetch_session_slots;
+    int32_t quota_window_num, quota_window_seconds, controller_quota_window_num, controller_quota_window_seconds;
     int32_t describe_partitions_max;
     int32_t producer_id_expiration_ms;
     int32_t transaction_max_timeout_ms;

@@ -40,6 +40,9 @@ static const struct config_key table[] = {
           "Default of the topic config of the same name."),
     LONG("connections.max.idle.ms", "600000", -1, I64, connections_max_idle_ms,
          "A connection on which nothing happened for so long is closed. -1: never."),
+    INT("controller.quota.window.num", "11", 1, 1000, controller_quota_window_num,
+        "The same as quota.window.num for controller_mutation_rate, but that all windows are allowed at once."),
+    INT("controller.quota.window.size.seconds", "1", 1, 3600, controller_quota_window_seconds, "Length of such a window."),
     INT("default.replication.factor", "1", 1, 32767, default_replication_factor,
         "Replicas of a topic that is created without saying how many."),
     BOOL("delete.topic.enable", "true", delete_topic, "Topics may be deleted."),
@@ -166,6 +169,9 @@ static const struct config_key table[] = {
          "Bytes of responses that wait for their clients to take them, all connections together, shared out over the "
          "reactors. As it fills up, Fetch responses get smaller; when it is used up, the connections that have taken nothing for the "
          "longest time are closed. 0: an eighth of memory.max.bytes."),
+    INT("quota.window.num", "11", 1, 1000, quota_window_num,
+        "Windows over which client quotas are held, the current one included. An idle client may use what the other ones allow at once."),
+    INT("quota.window.size.seconds", "1", 1, 3600, quota_window_seconds, "Length of such a window."),
     INT("reactors", "0", 0, 256, reactors, "Threads that serve connections and partitions. 0: one for each core."),
     INT("receive.timeout.ms", "30000", 100, I32, receive_timeout_ms,
         "A request that has begun to arrive must make progress (be complete, or 1 MiB further) within this time (a tenth of "
@@ -204,7 +210,8 @@ static const char *const ignored[] = {
     "alter.config.policy.*", "authorizer.class.name", "auto.include.jmx.reporter", "auto.leader.rebalance.enable",
     "background.threads", "broker.heartbeat.interval.ms", "broker.id.generation.enable", "broker.session.timeout.ms",
     "connection.failed.authentication.delay.ms", "connections.max.reauth.ms", "control.plane.listener.name",
-    "controlled.shutdown.*", "controller.*", "create.topic.policy.*", "delegation.token.*", "early.start.listeners",
+    "controlled.shutdown.*", "controller.listener.names", "controller.performance.*", "controller.quorum.*",
+    "controller.socket.timeout.ms", "create.topic.policy.*", "delegation.token.*", "early.start.listeners",
     "group.consumer.*", "group.coordinator.*", "group.share.*", "group.streams.*", "initial.broker.registration.timeout.ms", "inter.broker.*", "kafka.metrics.*", "leader.imbalance.*",
     "listener.security.protocol.map", "log.cleaner.backoff.ms", "log.cleaner.dedupe.buffer.size", "log.cleaner.enable",
     "log.cleaner.io.*", "log.cleaner.threads", "log.deletion.*", "log.dir.failure.timeout.ms",
@@ -216,7 +223,7 @@ static const char *const ignored[] = {
     "num.replica.fetchers", "offsets.commit.*", "offsets.load.buffer.size",
     "offsets.topic.compression.codec", "offsets.topic.replication.factor", "password.encoder.*", "principal.builder.class", "process.roles",
     "producer.id.expiration.check.interval.ms", "producer.purgatory.purge.interval.requests", "queued.max.requests",
-    "quota.*", "remote.*", "replica.fetch.*", "replica.high.watermark.*", "replica.lag.*", "replica.selector.class",
+    "quota.consumer.default", "quota.producer.default", "remote.*", "replica.fetch.*", "replica.high.watermark.*", "replica.lag.*", "replica.selector.class",
     "replica.socket.*", "replication.quota.*", "reserved.broker.max.id", "sasl.*", "security.*",
     "server.max.startup.time.ms", "share.*", "socket.connection.setup.*", "socket.listen.backlog.size",
     "socket.receive.buffer.bytes", "socket.send.buffer.bytes", "ssl.*", "telemetry.*", "transaction.abort.*", "transaction.partition.*",

@@ -30,6 +30,18 @@ static void peer_text(const struct sockaddr_storage *addr, char out[INET6_ADDRST
     }
 }
 
+static void unmute(struct timer *t) {
+    struct conn *c = CONTAINER_OF(t, struct conn, unmute);
+    c->active_ns = c->set->reactor->now_ns;
+    if (!c->receiving) c->recv_deadline_ns = INT64_MAX; /* what had begun to arrive has its time again */
+    conn_mark_dirty(c);
+}
+
+void conn_mute(struct conn *c, int64_t until_ns) {
+    if (c->closing || (conn_muted(c) && c->unmute.deadline_ns >= until_ns)) return;
+    timer_set(&c->set->reactor->timers, &c->unmute, until_ns);
+}
+
 void conn_start(struct conn_set *set, struct conn_ticket *ticket) {
     struct conn *c = set->draining ? NULL : calloc(1, sizeof *c);
     if (!c) {
@@ -43,6 +55,7 @@ void conn_start(struct conn_set *set, struct conn_ticket *ticket) {
     list_init(&c->dirty);
     list_init(&c->starved);
     list_init(&c->requests);
+    timer_init(&c->unmute, unmute);
     c->recv_deadline_ns = c->send_deadline_ns = INT64_MAX;
     c->active_ns = set->reactor->now_ns;
     peer_text(&ticket->peer, c->peer);
@@ -80,6 +93,7 @@ static void conn_free(struct conn *c) {
         buf_unref(c->frame);
     }
     if (c->backlog) set->backlog_bytes -= c->backlog_len;
+    timer_cancel(&set->reactor->timers, &c->unmute);
     free(c->backlog);
     free(c->iov);
     int closed = io_close(set->reactor->io, c->fd);
@@ -185,7 +199,7 @@ static void sweep_visit(struct conn *c, int64_t now_ns) {
         return;
     }
     int64_t idle_ms = config_of(set)->connections_max_idle_ms;
-    bool idle = list_empty(&c->requests) && !c->frame && c->head_len == 0;
+    bool idle = !conn_muted(c) && list_empty(&c->requests) && !c->frame && c->head_len == 0;
     if (idle_ms >= 0 && idle && (now_ns - c->active_ns) / 1000000 >= idle_ms) {
         set->stats.closed_idle++;
         conn_close(c, NULL);

@@ -28,6 +28,7 @@ struct listener {
 struct conn_ticket {
     struct mail mail;                  /* to the connection's reactor, later back to reactor 0 */
     struct list link;
+    struct timer refused;              /* the acceptor's */
     struct reactor *home;              /* the connection's */
     struct acceptor *acceptor;
     const struct listener *listener;

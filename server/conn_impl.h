@@ -12,6 +12,7 @@
 #ifndef SERVER_CONN_IMPL_H
 #define SERVER_CONN_IMPL_H
 #include "server/conn.h"
+#include "server/quotas.h"
 
 #define CONN_CHUNK_BYTES 1048576u       /* a receive or send of this much has one deadline */
 #define CONN_GATHER_BYTES 262144u       /* small responses are gathered up to here */
@@ -47,6 +48,9 @@ struct conn {
     uint8_t *backlog;
     uint32_t backlog_off, backlog_len;
     int64_t active_ns;
+    /* quotas */
+    struct client_quotas quotas;
+    struct timer unmute;                /* armed: nothing is read until then (KIP-219) */
     /* requests, in order of arrival */
     struct list requests;
     uint32_t request_count;             /* in the list */
@@ -83,6 +87,9 @@ struct conn_set {
 
 void conn_mark_dirty(struct conn *c);
 void conn_close(struct conn *c, const char *why);   /* why: NULL says nothing */
+/* Nothing more is read until `until_ns`. */
+void conn_mute(struct conn *c, int64_t until_ns);
+static inline bool conn_muted(const struct conn *c) { return timer_armed(&c->unmute); }
 /* Hands out what is there and receives more, as far as limits allow. */
 void conn_read(struct conn *c);
 void conn_recv_done(struct io_op *op);

@@ -465,6 +465,28 @@ enum err controller_set_feature(struct controller_edit *e, const struct feature 
     return add(e, &r);
 }
 
+enum err controller_set_quota(struct controller_edit *e, const struct quota_entity *entity, const char *key, double value) {
+    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
+    Varve__Metadata__ClientQuota m = VARVE__METADATA__CLIENT_QUOTA__INIT;
+    Varve__Metadata__QuotaEntity parts[QUOTA_TYPES], *list[QUOTA_TYPES];
+    m.entity = list;
+    for (int t = 0; t < QUOTA_TYPES; t++) {
+        if (!entity->has[t]) continue;
+        Varve__Metadata__QuotaEntity *part = list[m.n_entity] = &parts[m.n_entity];
+        m.n_entity++;
+        varve__metadata__quota_entity__init(part);
+        part->type = (char *)quota_type_name((enum quota_type)t);
+        part->is_default = entity->name[t].p == NULL;
+        if (!part->is_default) part->name = (ProtobufCBinaryData){(size_t)entity->name[t].len, (uint8_t *)entity->name[t].p};
+    }
+    m.key = (char *)key;
+    m.value = value;
+    m.removed = value == 0;
+    r.kind_case = VARVE__METADATA__RECORD__KIND_CLIENT_QUOTA;
+    r.client_quota = &m;
+    return add(e, &r);
+}
+
 /* ---- coming and going -------------------------------------------------------------------------------- */
 
 uint64_t controller_metadata_plid(const struct controller *c, uint32_t *owner) {

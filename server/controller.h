@@ -57,6 +57,10 @@ enum err controller_set_next_producer_id(struct controller_edit *e, int64_t next
 
 enum err controller_set_feature(struct controller_edit *e, const struct feature *feature, int16_t level);
 
+/* A value of 0 removes. */
+struct quota_entity;
+enum err controller_set_quota(struct controller_edit *e, const struct quota_entity *entity, const char *key, double value);
+
 enum { CONTROLLER_CHANGE_RECORDS_MAX = 20000, CONTROLLER_QUEUE_MAX = 4096 };
 
 /* A request to change metadata; lives in its owner until `done` ran. */

@@ -250,6 +250,7 @@ struct image_edit *image_edit_begin(const struct broker *b, const struct image *
     im->metadata_end = base->metadata_end;
     im->topic_count = base->topic_count;
     im->next_producer_id = base->next_producer_id;
+    im->quotas = base->quotas;
     memcpy(im->feature_levels, base->feature_levels, sizeof im->feature_levels);
     im->partition_count = base->partition_count;
     im->broker = base->broker;
@@ -286,6 +287,7 @@ void image_free_unpublished(struct image *im) {
     if (im->broker && im->broker->edition == im->edition) broker_free(im->broker);
     for (uint32_t i = 0; i < im->topic_count; i++)
         if (im->by_name[i]->edition == im->edition) topic_free(im->by_name[i]);
+    if (im->quotas && im->quotas->edition == im->edition) quota_set_free(im->quotas);
     image_free_arrays(im);
 }
 
@@ -299,6 +301,7 @@ void image_free_older(struct image *older, struct image *newer) {
     newer->garbage_count = 0;
     broker_free(newer->broker_garbage);
     newer->broker_garbage = NULL;
+    if (older->quotas != newer->quotas) quota_set_free(older->quotas);
     image_free_arrays(older);
 }
 
@@ -306,6 +309,7 @@ void image_free_last(struct image *im) {
     if (!im) return;
     broker_free(im->broker);
     for (uint32_t i = 0; i < im->topic_count; i++) topic_free(im->by_name[i]);
+    quota_set_free(im->quotas);
     image_free_arrays(im);
 }
 
@@ -552,6 +556,30 @@ static enum err apply_feature(struct image_edit *e, const Varve__Metadata__Featu
     return OK;
 }
 
+static enum err apply_quota(struct image_edit *e, const Varve__Metadata__ClientQuota *m) {
+    struct image *im = e->next;
+    struct quota_entity entity = {0};
+    enum quota_key key;
+    enum quota_type type;
+    if (!quota_key_find(str_from(m->key), &key)) return ERR_CORRUPT;
+    for (size_t i = 0; i < m->n_entity; i++) {
+        const Varve__Metadata__QuotaEntity *part = m->entity[i];
+        if (!quota_type_find(str_from(part->type), &type) || entity.has[type] || part->name.len > QUOTA_NAME_BYTES_MAX) return ERR_CORRUPT;
+        entity.has[type] = true;
+        if (part->is_default) continue;
+        if (part->name.len == 0) return ERR_CORRUPT;
+        entity.name[type] = (struct str){(const char *)part->name.data, (int32_t)part->name.len};
+    }
+    if (!im->quotas || im->quotas->edition != im->edition) {
+        struct quota_set *copy = quota_set_copy(im->quotas, im->edition);
+        if (!copy) return ERR_NOMEM;
+        im->quotas = copy;
+    }
+    if (!m->removed && m->value == 0) return ERR_CORRUPT;
+    enum err err = quota_set_put(im->quotas, &entity, key, m->removed ? 0 : m->value);
+    return err == ERR_INVALID ? ERR_CORRUPT : err;
+}
+
 static enum err apply(struct image_edit *e, uint64_t metadata_offset, const Varve__Metadata__Record *r) {
     switch (r->kind_case) {
     case VARVE__METADATA__RECORD__KIND_TOPIC: return apply_topic(e, r->topic);
@@ -563,6 +591,7 @@ static enum err apply(struct image_edit *e, uint64_t metadata_offset, const Varv
         e->next->next_producer_id = r->producer_ids->next;
         return OK;
     case VARVE__METADATA__RECORD__KIND_FEATURE: return apply_feature(e, r->feature);
+    case VARVE__METADATA__RECORD__KIND_CLIENT_QUOTA: return apply_quota(e, r->client_quota);
     default: return ERR_UNSUPPORTED;
     }
 }

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "server/broker.h"
 #include "server/features.h"
+#include "server/quota_set.h"
 #include "server/topic_config.h"
 
 struct image_config { char *name, *value; };       /* one override; NUL-terminated */
@@ -62,6 +63,7 @@ struct image {
     struct image_topic **by_name, **by_id, **by_folded; /* ascending; folded: by name with '_' as '.' */
     int64_t next_producer_id;
     int64_t partition_count;
+    struct quota_set *quotas;                      /* client quotas; NULL: none. Shared until one changes */
     struct image_change *changes;                  /* from the image before this one, unless that was empty */
     uint32_t change_count;
     uint64_t *removed_plids;                       /* from an empty image: logs that metadata has removed; unordered */

@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/trace.h"
 #include "server/conn_impl.h"
+#include "server/quotas.h"
 
 enum { KEY_API_VERSIONS = 18 };
 
@@ -97,7 +98,9 @@ bool request_start(struct conn *c, struct buf *frame, uint32_t len) {
     c->held_bytes += frame->cap;
     set->request_count++;
     set->stats.requests++;
+    int64_t begun_ns = quota_handler_begin(rq);
     handle(rq);
+    quota_handler_end(rq, begun_ns);
     request_charge(rq);
     return !c->closing;
 }
@@ -106,6 +109,7 @@ struct wire_writer *request_reply_begin(struct request *rq) {
     ASSERT(!rq->done && rq->out.len == 0);
     wire_put_i32(&rq->out, 0); /* the frame's size; request_reply() knows it */
     kafka_response_header_write(&rq->out, rq->header.api_key, rq->header.api_version, rq->header.correlation_id);
+    rq->body_at = rq->out.len;
     return &rq->out;
 }
 
@@ -132,6 +136,11 @@ static void finish(struct request *rq) {
     conn_mark_dirty(c);
 }
 
+void request_show_pause(struct request *rq) {
+    bool shown = rq->throttle_ms > 0 && !rq->no_reply && quota_answer_has_pause(rq->header.api_key, rq->header.api_version);
+    if (shown && rq->out.len >= rq->body_at + sizeof(int32_t)) wire_patch_i32(&rq->out, rq->body_at, rq->throttle_ms);
+}
+
 void request_reply(struct request *rq) {
     size_t total = wire_writer_total(&rq->out);
     if (rq->out.err != OK || total < 8) {
@@ -141,6 +150,7 @@ void request_reply(struct request *rq) {
         rq->no_reply = true;
     } else {
         wire_patch_i32(&rq->out, 0, (int32_t)(total - 4));
+        request_show_pause(rq);
     }
     finish(rq);
 }

@@ -32,6 +32,8 @@ struct request {
     struct slice *lent;                  /* slices that `out` references; released after the send */
     uint32_t lent_count, lent_cap;
     int64_t received_ns;
+    int32_t throttle_ms;                 /* how long its client is to stay away: server/quotas.h */
+    size_t body_at;                      /* where the answer's body begins in `out` */
     bool done;                           /* reply finished, waits for its turn */
     bool no_reply;                       /* acks=0 */
     bool close_after;                    /* close the connection once this reply is out */
@@ -61,6 +63,9 @@ const char *request_peer(const struct request *rq);
 /* A large response takes memory that its client may be slow to fetch: how many of the `wanted` bytes it may hold
  * now. Less when many are waiting to be sent; 0: try again later. The share goes back when the response is gone. */
 uint32_t request_reserve(struct request *rq, uint64_t wanted);
+
+/* Writes throttle_ms into the finished answer, if that begins with it. request_reply() does so; again when it has changed. */
+void request_show_pause(struct request *rq);
 
 /* Counts what the decoded form takes by now. Called after the handler, and by who makes much of it later. */
 void request_charge(struct request *rq);
