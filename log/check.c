@@ -106,6 +106,11 @@ static bool window_has(const struct check *x, uint32_t position, uint32_t bytes)
 }
 static bool at_file_end(const struct check *x, uint32_t position) { return x->got < x->asked && position >= x->from; }
 
+/* Whether the batch can come behind one that ends before `expected`. */
+static bool follows(const struct check *x, const struct segment *s, int64_t expected, const struct batch_header *h) {
+    return h->base_offset == expected || (segment_has_gaps(x->log, s) && h->base_offset > expected);
+}
+
 /* Whether a batch that can follow the lost ones begins at buf[at]; *need: bytes that the window lacks to tell. */
 static bool fits(struct check *x, const struct segment *s, uint32_t position, uint32_t limit, struct batch_header *h, uint32_t *need) {
     const uint8_t *p = x->buf + (position - x->from);
@@ -128,7 +133,7 @@ static bool fits(struct check *x, const struct segment *s, uint32_t position, ui
     if (followed && behind < limit) {
         err = batch_parse(p + h->total_bytes, BATCH_HEADER_BYTES, &next);
         /* A record may hold what looks like a batch; one whose successor is damaged as well is the price. */
-        if ((err != OK && err != ERR_TRUNCATED) || next.base_offset != batch_last_offset(h) + 1) return false;
+        if ((err != OK && err != ERR_TRUNCATED) || !follows(x, s, batch_last_offset(h) + 1, &next)) return false;
     }
     return batch_crc_ok(p, h);
 }
@@ -188,7 +193,7 @@ static void lose(struct check *x, const char *why) {
 static void pass(struct check *x, const struct batch_header *h) {
     if (x->known < 0) {
         const struct faulty_range *r = faulty_at(x->log, h->base_offset);
-        if (r && r->start == h->base_offset && r->position == x->position) {
+        if (r && r->position == x->position && (r->start == h->base_offset || r->start == x->expected)) { /* before it there may be a gap */
             x->known = r->start;
             x->known_end = r->end;
         }
@@ -227,7 +232,7 @@ static bool look(struct check *x, const struct segment *s, uint32_t limit) {
     const char *wrong = NULL;
     if (err != OK && err != ERR_TRUNCATED) wrong = "no batch begins there";
     else if (h.total_bytes > limit - x->position || h.total_bytes > BATCH_IN_FILE_MAX) wrong = "the length of the batch is impossible";
-    else if (h.base_offset != x->expected) wrong = "the batch there has another offset";
+    else if (!follows(x, s, x->expected, &h)) wrong = "the batch there has another offset";
     else if (err == ERR_TRUNCATED && !at_file_end(x, x->position)) x->need = h.total_bytes;
     else if (err == ERR_TRUNCATED) wrong = "the file is shorter than what was written";
     else wrong = batch_wrong(x->log, s, p, &h);

@@ -112,3 +112,9 @@ void faulty_trim(struct log_impl *l) {
     while (n < l->faulty_count && l->faulty[n].base < l->segments[0].base) n++;
     removed(l, 0, n);
 }
+
+void faulty_forget(struct log_impl *l, int64_t from, int64_t to) {
+    uint32_t at = first_behind(l, from), n = 0;
+    while (at + n < l->faulty_count && l->faulty[at + n].base < to) n++;
+    if (n > 0) removed(l, at, n);
+}

@@ -25,4 +25,6 @@ void faulty_heal(struct log_impl *l, int64_t start);
 /* The log was cut to `end`; its start moved, segments may be gone. */
 void faulty_cut(struct log_impl *l, int64_t end);
 void faulty_trim(struct log_impl *l);
+/* The segments that begin in [from, to) are others now. */
+void faulty_forget(struct log_impl *l, int64_t from, int64_t to);
 #endif

@@ -25,6 +25,12 @@ void path_segment(char out[PATH_BYTES], const char *dir, const char *folder, int
     path_in_folder(out, dir, folder, name);
 }
 
+void path_swap(char out[PATH_BYTES], const char *dir, const char *folder, int64_t base, uint64_t swap_id, enum file_kind kind) {
+    char name[SWAP_NAME_BYTES];
+    swap_file_name(name, base, swap_id, kind);
+    path_in_folder(out, dir, folder, name);
+}
+
 void path_in_folder(char out[PATH_BYTES], const char *dir, const char *folder, const char *name) {
     int n = snprintf(out, PATH_BYTES, "%s/%s/%s", dir, folder, name);
     ASSERT(n > 0 && n < PATH_BYTES);
@@ -75,7 +81,9 @@ struct file *files_get(struct files *f, const struct log_impl *l, int64_t base, 
     if (!file) {
         make_room(f);
         char path[PATH_BYTES];
-        path_segment(path, f->dir, l->folder, base, kind);
+        const struct segment *s = segment_of(l, base);
+        if (s->base == base && s->swap_id) path_swap(path, f->dir, l->folder, base, s->swap_id, kind);
+        else path_segment(path, f->dir, l->folder, base, kind);
         int fd = io_open(f->io, path, IO_OPEN_READ | IO_OPEN_WRITE | flags);
         if (fd < 0) {
             *neg_errno = fd;

@@ -39,6 +39,8 @@ enum { PATH_BYTES = 4096 };
 /* <dir>/<folder>, <dir>/<folder>/<20 digits><suffix>, <dir>/<folder>/<name>. False: longer than PATH_BYTES. */
 void path_folder(char out[PATH_BYTES], const char *dir, const char *folder);
 void path_segment(char out[PATH_BYTES], const char *dir, const char *folder, int64_t base, enum file_kind kind);
+/* <dir>/<folder>/<20 digits>.<16 hex digits><suffix>.cleaned: what compaction has written, until it is the log's. */
+void path_swap(char out[PATH_BYTES], const char *dir, const char *folder, int64_t base, uint64_t swap_id, enum file_kind kind);
 void path_in_folder(char out[PATH_BYTES], const char *dir, const char *folder, const char *name);
 
 /* Opens or finds; `flags` are those of io_open beside READ and WRITE (CREATE, DIRECT). NULL: *neg_errno. Give back with

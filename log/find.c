@@ -82,7 +82,7 @@ static bool batch_fits(const struct find_op *x, const struct batch_header *h) {
 }
 
 static void compare(struct find_op *x, const struct batch_header *h) {
-    if (!x->scanning || (x->best && h->max_timestamp <= x->best_timestamp)) return;
+    if (!x->scanning || h->record_count == 0 || (x->best && h->max_timestamp <= x->best_timestamp)) return;
     x->best = true;
     x->best_timestamp = h->max_timestamp;
     x->best_offset = h->base_offset;

@@ -10,6 +10,7 @@
 #ifndef LOG_IMPL_H
 #define LOG_IMPL_H
 #include "base/list.h"
+#include "log/compact.h"
 #include "log/index.h"
 #include "log/journal.h"
 #include "log/log.h"
@@ -42,6 +43,7 @@ struct segment {
     uint32_t reindex_position;      /* this position on, */
     int64_t reindex_end;            /* which is where the batches below this offset end */
     bool sealed;                    /* no more appends, digests taken */
+    uint64_t swap_id;               /* written by compaction, its files still have the names of swap_path(); 0: their own */
 };
 
 /* ---- tail ------------------------------------------------------------------------------- */
@@ -108,6 +110,10 @@ struct log_impl {
     struct image *image;            /* found by recovery: the protected bytes below W of W's block; NULL: none */
     bool export_due;                /* Kafka's checkpoint files are older than the log */
     bool in_catalog;                /* a completed checkpoint has its state */
+    int64_t cleaned_end;            /* compaction has been here */
+    int64_t compacted_end;          /* segments that begin below it may have gaps in their offsets */
+    struct compact_run compact_run; /* the last one */
+    int64_t compact_retry_ms;       /* after a failed one: not before */
     void (*deleted)(void *ctx, enum err err);
     void *deleted_ctx;
 };
@@ -149,6 +155,9 @@ void segment_index_free(struct segment *s);
 void segment_index_written(struct segment *s, uint32_t offsets, uint32_t times);
 bool segment_must_roll(const struct log_impl *l, const struct segment *s, const struct batch_header *h, int64_t now_ms);
 
+/* Whether offsets within the segment may have gaps. */
+static inline bool segment_has_gaps(const struct log_impl *l, const struct segment *s) { return s->base < l->compacted_end; }
+
 static inline bool place_less(struct place a, struct place b) {
     return a.base != b.base ? a.base < b.base : a.position < b.position;
 }
@@ -163,5 +172,6 @@ uint32_t tail_find(const struct tail *t, int64_t offset);
 uint32_t tail_find_place(const struct tail *t, int64_t base, int64_t next_base, uint32_t position);
 void tail_cut(struct tail *t, int64_t end);                           /* drops entries that begin at or after `end` */
 void tail_drop_written(struct log_impl *l);                           /* those whose bytes are in files and not in memory */
+void tail_drop_below(struct log_impl *l, int64_t offset);             /* entries that begin below it; all of them are in files */
 void tail_free(struct tail *t);
 #endif

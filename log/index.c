@@ -46,7 +46,9 @@ static void time_entry_add(struct segment_index *x) {
     x->times[x->time_count++] = (struct time_entry){x->max_timestamp, x->max_timestamp_relative};
 }
 
+/* A batch that compaction has emptied has a time, but no record of that time. */
 static void note_timestamp(struct segment_index *x, const struct batch_header *h) {
+    if (h->record_count == 0) return;
     if (h->max_timestamp <= x->max_timestamp) return;
     x->max_timestamp = h->max_timestamp;
     x->max_timestamp_relative = (uint32_t)(batch_last_offset(h) - x->base_offset);

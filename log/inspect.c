@@ -69,7 +69,7 @@ static void by_index(struct short_walk *k, int fd) {
 static void whole_batches(struct short_walk *k, int fd) {
     struct batch_header h;
     by_index(k, fd);
-    while (header_at(k, fd, k->position, &h) && h.base_offset == k->expected && h.total_bytes <= k->size - k->position) {
+    while (header_at(k, fd, k->position, &h) && (h.base_offset == k->expected || (segment_has_gaps(k->log, k->s) && h.base_offset > k->expected)) && h.total_bytes <= k->size - k->position) {
         k->position += h.total_bytes;
         k->expected = batch_last_offset(&h) + 1;
     }

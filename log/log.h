@@ -43,6 +43,9 @@ struct log_store_config {
     uint64_t tail_bytes;                 /* memory for recent batches, all shards together */
     uint64_t producers_bytes;            /* memory for idempotent producers, all shards together; 0: only the bound of each log */
     uint64_t submitted_bytes;            /* memory for appends on their way to the journal, all shards together; 0: 32 MiB for each */
+    uint64_t compact_map_bytes;          /* memory for the keys that compaction looks at, all shards together; 0: no compaction */
+    uint64_t compact_bytes_per_second;   /* read and written by compaction, each shard; 0: as fast as it goes */
+    uint64_t compact_batch_bytes;        /* the largest decompressed batch; 0: 64 MiB */
     uint32_t open_files_max;             /* file handles kept open, all shards together */
     bool direct;                         /* O_DIRECT works here (io_probe_direct) */
     bool fsync_never;                    /* relaxed mode for tests of speed only; printed at start */

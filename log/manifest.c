@@ -85,6 +85,7 @@ enum err manifest_encode(const struct manifest *m, uint8_t **out, size_t *len) {
     msg.topic = (char *)m->topic;
     msg.partition = m->partition;
     msg.generation = m->generation;
+    msg.compacted_end = m->compacted_end;
     msg.n_segments = m->segment_count;
     msg.segments = list;
     size_t packed = err == OK ? varve__storage__manifest__get_packed_size(&msg) : 0;
@@ -143,6 +144,7 @@ static enum err manifest_from(struct manifest *m, const Varve__Storage__Manifest
     snprintf(m->topic, sizeof m->topic, "%s", msg->topic);
     m->partition = msg->partition;
     m->generation = msg->generation;
+    m->compacted_end = msg->compacted_end;
     for (size_t i = 0; i < msg->n_segments; i++) {
         struct sealed_segment s;
         if (i > 0 && msg->segments[i]->base_offset <= msg->segments[i - 1]->base_offset) return ERR_CORRUPT;

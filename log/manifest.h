@@ -39,6 +39,7 @@ struct manifest {
     char topic[256];              /* NUL-terminated */
     int32_t partition;
     uint64_t generation;
+    int64_t compacted_end;        /* segments that begin below it may have gaps in their offsets */
     struct sealed_segment *segments;  /* ascending base offset, owned */
     uint32_t segment_count, segment_cap;
 };

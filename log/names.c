@@ -100,6 +100,19 @@ void file_name(char out[FILE_NAME_BYTES], int64_t offset, enum file_kind kind) {
     snprintf(out, FILE_NAME_BYTES, "%020lld%s", (long long)offset, file_suffix(kind));
 }
 
+static const char swap_tail[] = ".cleaned"; /* Kafka's name for the same: it removes such files when it starts */
+
+void swap_file_name(char out[SWAP_NAME_BYTES], int64_t offset, uint64_t id, enum file_kind kind) {
+    ASSERT(offset >= 0);
+    snprintf(out, SWAP_NAME_BYTES, "%020lld.%016llx%s%s", (long long)offset, (unsigned long long)id, file_suffix(kind), swap_tail);
+}
+
+bool swap_file_parse(const char *name) {
+    size_t len = strlen(name);
+    return len > OFFSET_DIGITS + sizeof swap_tail - 1 && strspn(name, "0123456789") == OFFSET_DIGITS &&
+           strcmp(name + len - (sizeof swap_tail - 1), swap_tail) == 0;
+}
+
 enum file_kind file_parse(const char *name, int64_t *offset) {
     int64_t value = 0;
     for (int i = 0; i < OFFSET_DIGITS; i++) {

@@ -31,6 +31,10 @@ enum file_kind { FILE_OTHER, FILE_LOG, FILE_INDEX, FILE_TIMEINDEX, FILE_TXNINDEX
 const char *file_suffix(enum file_kind kind);   /* ".log", ...; "" for FILE_OTHER */
 /* 20 digits and suffix. */
 void file_name(char out[FILE_NAME_BYTES], int64_t offset, enum file_kind kind);
+#define SWAP_NAME_BYTES 64
+/* "<20 digits>.<16 hex digits><suffix>.cleaned": a segment that compaction has written, before it takes the place of others. */
+void swap_file_name(char out[SWAP_NAME_BYTES], int64_t offset, uint64_t id, enum file_kind kind);
+bool swap_file_parse(const char *name);
 /* FILE_OTHER unless exactly 20 digits (within int64) and a known suffix. */
 enum file_kind file_parse(const char *name, int64_t *offset);
 #endif

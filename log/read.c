@@ -3,7 +3,10 @@
  * Offsets below the first tail entry are wholly in files; the tail says where the rest is. What comes
  * from a disk is checked, batch by batch, before it leaves: CRC, offsets, epoch, length.
  *
- * A read may span a truncation, or find that its bytes moved from the journal to a file meanwhile: it
+ * In segments that compaction has written there are gaps: a read from within one goes on with what follows, perhaps in the
+ * next segment.
+ *
+ * A read may span a truncation or a swap, or find that its bytes moved from the journal to a file meanwhile: it
  * then starts again. */
 #include <errno.h>
 #include <stdlib.h>
@@ -38,8 +41,9 @@ struct read_op {
     uint32_t misled_to;
     bool located;                   /* by hint or index */
     bool seeking;                   /* the batch that holds the offset was not met yet */
+    int64_t offset;                 /* r->offset, or where the gap ends that it lies in */
     int64_t base;                   /* segment */
-    int64_t expected;               /* base offset of the next batch, for there are no gaps; -1: unknown, but */
+    int64_t expected;               /* base offset of the next batch, where there are no gaps; -1: unknown, but */
     int64_t expected_last;          /* the index says what its last offset is */
     uint32_t position, want, got;   /* of the first batch, bytes wanted, bytes there */
     uint32_t skip;                  /* of `buf`: bytes of the chunk before `position`, read for its digest */
@@ -87,6 +91,8 @@ static void restart(struct read_op *x) {
     buf_unref(x->buf);
     x->buf = NULL;
     log_read_release(x->r);
+    if (x->change != x->log->change) x->tries = 0;
+    x->offset = x->r->offset;
     if (++x->tries > TRIES_MAX) {
         trace_error("log", "%s: offset %lld cannot be read, and no damage is found", x->log->folder, (long long)x->r->offset);
         finish(x, ERR_CORRUPT);
@@ -166,8 +172,8 @@ static void journal_done(struct io_op *op) {
         finish(x, l->folder_moved ? ERR_CLOSED : ERR_IO);
         return;
     }
-    uint32_t i = tail_find(&l->tail, r->offset), bytes;
-    bool same = x->change == l->change && i < l->tail.journal_only && tail_at(&l->tail, i)->base_offset <= r->offset;
+    uint32_t i = tail_find(&l->tail, x->offset), bytes;
+    bool same = x->change == l->change && i < l->tail.journal_only && tail_at(&l->tail, i)->base_offset <= x->offset;
     uint32_t n = same ? entries_fitting(l, r, i, false, &bytes) : 0, at = 0;
     for (uint32_t k = i; k < i + n; k++) {
         const struct tail_entry *e = tail_at(&l->tail, k);
@@ -233,6 +239,11 @@ static struct read_hint *hint_slot(struct log_shard *sh, uint64_t plid, int64_t 
     return &sh->hints[(h >> 32) % READ_HINTS];
 }
 
+void read_hints_forget(struct log_shard *sh, uint64_t plid) {
+    for (uint32_t i = 0; i < READ_HINTS; i++)
+        if (sh->hints[i].plid == plid) sh->hints[i] = (struct read_hint){0};
+}
+
 static void file_read(struct read_op *x);
 
 static void checked(struct check *c) {
@@ -257,7 +268,7 @@ static void examine(struct read_op *x, uint32_t until) {
     }
     x->check->done = checked;
     x->check->owner = x;
-    check_start(x->check, l, s, x->r->offset, until, false);
+    check_start(x->check, l, s, x->offset, until, false);
 }
 
 /* The scan met something that cannot be: perhaps only the index was wrong. */
@@ -299,12 +310,29 @@ static void file_end(struct read_op *x, uint32_t position) {
     finish(x, OK);
 }
 
+/* All batches of the file were seen, none ends behind the offset: on to what follows, in memory or in the next segment. False: this is
+ * no gap. */
+static bool gap_crossed(struct read_op *x, uint32_t position, uint32_t limit) {
+    struct log_impl *l = x->log;
+    const struct segment *s = segment_by_base(l, x->base);
+    if (!s || !segment_has_gaps(l, s) || position != limit) return false;
+    int64_t next = s->end;
+    if (l->tail.count > 0 && tail_at(&l->tail, 0)->base_offset < next) next = tail_at(&l->tail, 0)->base_offset;
+    if (next <= x->offset) return false;
+    x->offset = next;
+    buf_unref(x->buf);
+    x->buf = NULL;
+    read_start(x);
+    return true;
+}
+
 /* The buffer ended inside a batch, or before one: read on from `at`, unless there is something to return. */
 static void read_on(struct read_op *x, uint32_t at, uint32_t total, uint32_t limit) {
     if (x->r->bytes > 0) {
         file_end(x, x->position + at);
         return;
     }
+    if (x->position + at >= limit && gap_crossed(x, x->position + at, limit)) return;
     bool hopeless = x->position + at >= limit || total > MIN(limit - (x->position + at), (uint32_t)BATCH_IN_FILE_MAX) ||
                     x->got < x->asked;
     if (hopeless || (at == 0 && x->got >= MAX(total, (uint32_t)BATCH_HEADER_BYTES))) {
@@ -321,7 +349,7 @@ static void scan(struct read_op *x) {
     struct segment *s = segment_by_base(l, x->base);
     int64_t limit_offset;
     uint32_t at = 0, limit = file_limit(l, s, &limit_offset);
-    const struct faulty_range *next = faulty_next(l, x->r->offset);
+    const struct faulty_range *next = faulty_next(l, x->offset);
     if (next && next->base == x->base) limit_offset = MIN(limit_offset, next->start);
     x->asked = MIN(x->asked, limit > x->position ? limit - x->position : 0);
     x->got = MIN(x->got, x->asked);
@@ -335,12 +363,13 @@ static void scan(struct read_op *x) {
             return;
         }
         /* Offset and epoch are not under the CRC: the offset must continue what came before. */
-        if (err != OK || (x->expected >= 0 ? h.base_offset != x->expected : batch_last_offset(&h) != x->expected_last)) {
+        bool follows = h.base_offset == x->expected || (segment_has_gaps(l, s) && h.base_offset > x->expected);
+        if (err != OK || !(x->expected >= 0 ? follows : batch_last_offset(&h) == x->expected_last)) {
             if (x->r->bytes > 0) file_end(x, x->position + at); /* the next read finds out */
             else scan_failed(x, x->position + at);
             return;
         }
-        if (batch_last_offset(&h) >= x->r->offset) {
+        if (batch_last_offset(&h) >= x->offset) {
             if (h.base_offset >= limit_offset && x->r->bytes > 0) {
                 file_end(x, x->position + at); /* what follows is faulty */
                 return;
@@ -415,7 +444,9 @@ static void file_read(struct read_op *x) {
         return;
     }
     int64_t limit_offset;
-    if (x->position >= file_limit(l, s, &limit_offset)) {
+    uint32_t limit = file_limit(l, s, &limit_offset);
+    if (x->position >= limit) {
+        if (gap_crossed(x, x->position, limit)) return;
         scan_failed(x, x->position);
         return;
     }
@@ -464,8 +495,8 @@ static void file_submit(struct read_op *x) {
 
 /* Batches behind known damage are found from its end on. */
 static void pass_faulty(struct read_op *x) {
-    const struct faulty_range *f = faulty_before(x->log, x->base, x->r->offset);
-    if (!f || f->end_position < x->position || (x->located && x->expected == x->r->offset)) return;
+    const struct faulty_range *f = faulty_before(x->log, x->base, x->offset);
+    if (!f || f->end_position < x->position || (x->located && x->expected == x->offset)) return;
     x->located = false;
     x->position = f->end_position;
     x->expected = f->end;
@@ -489,8 +520,8 @@ static void looked_up(struct lookup *lookup) {
 static void read_file(struct read_op *x) {
     struct log_impl *l = x->log;
     struct log_read *r = x->r;
-    const struct segment *s = segment_of(l, r->offset);
-    const struct read_hint *hint = hint_slot(l->pub.shard, l->pub.plid, r->offset);
+    const struct segment *s = segment_of(l, x->offset);
+    const struct read_hint *hint = hint_slot(l->pub.shard, l->pub.plid, x->offset);
     uint32_t want = MIN(MAX(r->max_bytes, (uint32_t)READ_BYTES_MIN), (uint32_t)READ_BYTES_MAX);
     x->base = s->base;
     x->expected = s->base;
@@ -499,20 +530,20 @@ static void read_file(struct read_op *x) {
     x->seeking = true;
     x->located = false;
     x->position = 0;
-    if (x->from_start || r->offset == s->base) {
+    if (x->from_start || x->offset == s->base) {
         pass_faulty(x);
         file_read(x);
         return;
     }
-    int64_t relative = r->offset - s->base;
-    if (hint->plid == l->pub.plid && hint->offset == r->offset && hint->place.base == s->base) {
+    int64_t relative = x->offset - s->base;
+    if (hint->plid == l->pub.plid && hint->offset == x->offset && hint->place.base == s->base) {
         x->located = true;
         x->want = want;
         x->position = hint->place.position;
-        x->expected = r->offset;
+        x->expected = x->offset;
         file_read(x);
     } else if (s->index && s->index->offset_count > 0 && s->index->offsets[0].relative <= relative) {
-        locate(x, index_find_entry(s->index, r->offset));
+        locate(x, index_find_entry(s->index, x->offset));
         pass_faulty(x);
         file_read(x);
     } else if (s->index_bytes > 0) {
@@ -529,21 +560,22 @@ static void read_start(struct read_op *x) {
     struct log_impl *l = x->log;
     struct log_read *r = x->r;
     reset(r);
+    r->next_offset = x->offset;
     if (l->folder_moved) { /* its name and its pieces of the journal may be others' by now */
         finish(x, ERR_CLOSED);
         return;
     }
-    if (r->offset < l->pub.start || r->offset > l->pub.end) {
+    if (x->offset < l->pub.start || x->offset > l->pub.end) {
         finish(x, ERR_RANGE);
         return;
     }
-    if (r->offset >= read_limit(l, r)) {
+    if (x->offset >= read_limit(l, r)) {
         finish(x, OK);
         return;
     }
-    uint32_t i = tail_find(&l->tail, r->offset);
-    if (i == l->tail.count || tail_at(&l->tail, i)->base_offset > r->offset) {
-        if (faulty_at(l, r->offset)) finish(x, ERR_CORRUPT);
+    uint32_t i = tail_find(&l->tail, x->offset);
+    if (i == l->tail.count || tail_at(&l->tail, i)->base_offset > x->offset) {
+        if (faulty_at(l, x->offset)) finish(x, ERR_CORRUPT);
         else read_file(x);
     } else if (tail_at(&l->tail, i)->slice) {
         finish(x, read_memory(l, r, i));
@@ -574,6 +606,7 @@ bool log_read(struct log *pub, struct log_read *r) {
     }
     x->r = r;
     x->log = l;
+    x->offset = r->offset;
     r->state = x;
     list_push_back(&pub->shard->reads, &x->link);
     l->reads++;

@@ -18,6 +18,7 @@
 #include "log/names.h"
 #include "log/state.h"
 #include "log/store.h"
+#include "log/swap.h"
 #include "log/truncate.h"
 #include "log/writer.h"
 
@@ -152,6 +153,7 @@ static enum err fold_log(struct log_impl *l, const struct journal_entry *e) {
     case ENTRY_TRUNCATE: return fold_truncate(l, e);
     case ENTRY_LOGSTART: return fold_start(l, e);
     case ENTRY_ROLL: return fold_roll(l, e);
+    case ENTRY_SWAP: return swap_fold(l, e->body, e->body_len);
     case ENTRY_DELETE:
         l->delete_joined = l->delete_durable = true;
         shard_forget_name(l->pub.shard, l);
@@ -191,8 +193,9 @@ static void unlist(void *ctx, const char *name, bool is_dir) {
     struct fixing *f = ctx;
     int64_t base;
     enum file_kind kind = file_parse(name, &base);
-    if (f->err != OK || is_dir || kind == FILE_OTHER) return;
-    if (kind != FILE_SNAPSHOT && segment_by_base(f->l, base)) return;
+    bool swap = kind == FILE_OTHER && swap_file_parse(name); /* those that count have their own names by now */
+    if (f->err != OK || is_dir || (kind == FILE_OTHER && !swap)) return;
+    if (!swap && kind != FILE_SNAPSHOT && segment_by_base(f->l, base)) return;
     /* One of a clean stop lies at the end of the log. One behind a cut tells of batches that are gone. */
     int64_t sound_end = f->l->truncate_end < 0 ? f->l->pub.end : f->l->truncate_end;
     if (kind == FILE_SNAPSHOT && base >= f->l->segments[0].base && base <= sound_end) return;
@@ -386,9 +389,23 @@ static void look_at_files(struct fixing *f) {
     reindex_all(f);
 }
 
+/* The SWAP is durable: its files get their names, if they did not before the crash. */
+static enum err finish_swaps(struct fixing *f) {
+    struct log_impl *l = f->l;
+    for (uint32_t i = 0; i < l->segment_count; i++) {
+        struct segment *s = &l->segments[i];
+        if (!s->swap_id) continue;
+        int rc = swap_rename(f->s->io, f->s->dir, l, s->base, s->swap_id);
+        if (rc < 0) return refuse(f, rc, "give a compacted segment its name");
+        s->swap_id = 0;
+    }
+    return OK;
+}
+
 static enum err fix_files(struct fixing *f) {
     struct log_impl *l = f->l;
     char path[PATH_BYTES];
+    if (finish_swaps(f) != OK) return f->err;
     path_folder(path, f->s->dir, l->folder);
     int rc = io_list(f->s->io, path, unlist, f);
     if (rc < 0 && rc != -ENOENT) return refuse(f, rc, "list its files");

@@ -14,7 +14,7 @@
 static struct segment *first_unsealed(struct log_impl *l) {
     for (uint32_t i = 0; i + 1 < l->segment_count; i++) {
         struct segment *s = &l->segments[i];
-        if (!s->sealed && s->written_bytes == s->size_bytes && !s->index) return s;
+        if (!s->sealed && !s->swap_id && s->written_bytes == s->size_bytes && !s->index) return s;
     }
     return NULL;
 }
@@ -59,7 +59,7 @@ static bool batches_right(struct seg_writer *w, const uint8_t *p, uint32_t len) 
             if (w->seal_have < BATCH_HEADER_BYTES) return true;
             struct batch_header h;
             enum err err = batch_parse(w->seal_head, BATCH_HEADER_BYTES, &h);
-            if ((err != OK && err != ERR_TRUNCATED) || batch_check(&h) != OK || h.base_offset != w->seal_next || batch_last_offset(&h) >= s->end)
+            if ((err != OK && err != ERR_TRUNCATED) || batch_check(&h) != OK || h.base_offset < w->seal_next || (h.base_offset > w->seal_next && !segment_has_gaps(w->log, s)) || batch_last_offset(&h) >= s->end)
                 return false;
             w->seal_next = batch_last_offset(&h) + 1;
             w->seal_expected = h.crc;

@@ -134,5 +134,6 @@ bool segment_must_roll(const struct log_impl *l, const struct segment *s, const 
     if (s->index && index_full(s->index)) return true;
     /* Kafka's rule: by record time where there is one, so that replaying old data rolls as it did then. */
     int64_t waited = s->first_timestamp >= 0 && h->max_timestamp >= 0 ? h->max_timestamp - s->first_timestamp : now_ms - s->created_ms;
-    return waited > l->config.segment_ms;
+    int64_t most = l->config.cleanup_compact ? MIN(l->config.segment_ms, l->config.max_compaction_lag_ms) : l->config.segment_ms;
+    return waited > most;
 }

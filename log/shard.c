@@ -7,6 +7,7 @@
 #include "log/mutant.h"
 #include "log/scrub.h"
 #include "log/store.h"
+#include "log/swap.h"
 
 /* Slices that the journal has not written yet hold memory: appends wait above this. */
 enum { SUBMITTED_BYTES_MAX = 32 << 20 };
@@ -83,6 +84,7 @@ void shard_free(struct log_shard *sh) {
     }
     finds_free(sh);
     checks_free(sh);
+    compactor_free(sh);
     reads_free(sh);
     writers_free(sh);
     checkpoint_free(sh);
@@ -389,6 +391,7 @@ static void effect_run(struct log_shard *sh, const struct effect *e) {
         if (e->done) e->done(&l->pub, e->ctx, OK);
         break;
     case EFFECT_TRUNCATE: truncate_durable(l, e); break;
+    case EFFECT_SWAP: swap_durable(l, e->offset, e->swap_id, e->bytes); break;
     case EFFECT_ROLL: writer_want(l); break;
     case EFFECT_IMAGE: writer_image_durable(l); break;
     case EFFECT_ASSIGNED: store_assigned(sh->store, sh, (uint64_t)e->offset); break;
@@ -407,7 +410,7 @@ static void effect_fail(const struct effect *e, enum err err) {
         void (*deleted)(void *ctx, enum err err) = l->deleted;
         l->deleted = NULL;
         if (deleted) deleted(l->deleted_ctx, err);
-    } else if (e->kind != EFFECT_IMAGE && e->kind != EFFECT_ASSIGNED) {
+    } else if (e->kind != EFFECT_IMAGE && e->kind != EFFECT_ASSIGNED && e->kind != EFFECT_SWAP) {
         notify(l);
     }
 }

@@ -12,15 +12,16 @@
 
 enum effect_kind {
     EFFECT_APPEND, EFFECT_MARKER, EFFECT_CREATE, EFFECT_DELETE, EFFECT_START, EFFECT_TRUNCATE, EFFECT_ROLL, EFFECT_IMAGE,
-    EFFECT_ASSIGNED
+    EFFECT_ASSIGNED, EFFECT_SWAP
 };
 struct effect {
     enum effect_kind kind;
     struct log_impl *log;
-    int64_t offset;                 /* APPEND: end; START: log start; TRUNCATE: end */
+    int64_t offset;                 /* APPEND: end; START: log start; TRUNCATE: end; SWAP: base of the new segment */
     struct place place;             /* TRUNCATE */
     uint64_t cuts;                  /* TRUNCATE: checkpoints begun before it */
-    uint32_t bytes;                 /* APPEND: of batches; START, TRUNCATE: dropped_total */
+    uint64_t swap_id;               /* SWAP */
+    uint32_t bytes;                 /* APPEND: of batches; START, TRUNCATE, SWAP: dropped_total */
     void (*done)(struct log *l, void *ctx, enum err err);   /* CREATE, START; may be NULL */
     void *ctx;
 };
@@ -100,6 +101,7 @@ struct log_shard {
     uint32_t sync_all_logs;         /* so many at least */
     struct timer retry;             /* of writers that wait for a folder's name or for disk space */
     bool disk_full;                 /* said so; until a write succeeds */
+    struct compactor *compactor;    /* NULL: none was needed yet */
     struct list reads, finds, checks; /* under way */
     struct read_hint hints[READ_HINTS];
     struct scrub *scrub;            /* owned */
@@ -156,6 +158,12 @@ extern const struct journal_shard_ops shard_journal_ops;
 void checkpoint_log_flushed(struct log_shard *sh, struct log_impl *l);
 void checkpoint_free(struct log_shard *sh);
 
+/* compactor.c: for a store that is closed. */
+bool compactor_busy(const struct log_shard *sh);
+void compactor_free(struct log_shard *sh);
+
+/* read.c: what was known of places in the log's files is not so any more. */
+void read_hints_forget(struct log_shard *sh, uint64_t plid);
 /* read.c, find.c, check.c: forget what is under way, for a store that is closed with the node down. */
 void reads_free(struct log_shard *sh);
 void finds_free(struct log_shard *sh);

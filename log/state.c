@@ -28,7 +28,7 @@ void config_from_message(const Varve__Storage__LogConfig *m, struct log_config *
 
 /* ---- encoding: the messages are built in one block of memory, pointers first ---------------------- */
 
-static void segment_to_message(const struct segment *s, Varve__Storage__Segment *m) {
+void segment_to_message(const struct segment *s, Varve__Storage__Segment *m) {
     varve__storage__segment__init(m);
     m->base_offset = s->base;
     m->end = s->end;
@@ -192,6 +192,8 @@ enum err state_encode(const struct log_impl *l, uint8_t **data, uint32_t *len) {
     m.config = &config;
     m.max_timestamp = l->pub.max_timestamp;
     m.size_bytes = l->pub.size_bytes;
+    m.cleaned_end = l->cleaned_end;
+    m.compacted_end = l->compacted_end;
     lists_fill(&lists, l, &m);
     enum err err = pack(&m, data, len);
     lists_free(&lists);
@@ -206,16 +208,12 @@ enum err state_encode_store(uint64_t metadata_assigned, uint8_t **data, uint32_t
 
 /* ---- decoding ----------------------------------------------------------------------------------- */
 
-static enum err decode_segment(struct log_impl *l, const Varve__Storage__Segment *m) {
+enum err segment_from_message(const Varve__Storage__Segment *m, struct segment *s) {
     bool sound = m->base_offset >= 0 && m->end >= m->base_offset && m->size_bytes <= INT32_MAX && m->index_bytes <= INT32_MAX &&
                  m->time_index_bytes <= INT32_MAX && m->index_bytes % INDEX_ENTRY_BYTES == 0 &&
                  m->time_index_bytes % TIME_ENTRY_BYTES == 0;
-    if (!sound || (l->segment_count > 0 && segment_last(l)->end != m->base_offset)) return ERR_CORRUPT;
-    if (l->segment_count > 0 && segment_last(l)->base >= m->base_offset) return ERR_CORRUPT;
-    enum err err = segment_add(l, m->base_offset, m->created_ms);
-    if (err != OK) return err;
-    struct segment *s = segment_last(l);
-    s->end = m->end;
+    if (!sound) return ERR_CORRUPT;
+    *s = (struct segment){.base = m->base_offset, .end = m->end, .created_ms = m->created_ms};
     s->size_bytes = s->written_bytes = (uint32_t)m->size_bytes;
     s->file_made = m->size_bytes > 0;
     s->index_bytes = (uint32_t)m->index_bytes;
@@ -227,6 +225,15 @@ static enum err decode_segment(struct log_impl *l, const Varve__Storage__Segment
     s->first_timestamp = m->first_timestamp;
     s->sealed = m->sealed;
     return OK;
+}
+
+static enum err decode_segment(struct log_impl *l, const Varve__Storage__Segment *m) {
+    struct segment s;
+    enum err err = segment_from_message(m, &s);
+    if (err == OK && l->segment_count > 0 && (segment_last(l)->end != s.base || segment_last(l)->base >= s.base)) err = ERR_CORRUPT;
+    if (err == OK) err = segment_add(l, s.base, s.created_ms);
+    if (err == OK) *segment_last(l) = s;
+    return err;
 }
 
 static enum err decode_producer(struct log_impl *l, const Varve__Storage__Producer *m) {
@@ -284,6 +291,8 @@ static enum err decode(struct log_impl *l, const Varve__Storage__LogState *m) {
         pub->epoch_start = pub->epochs.entries[pub->epochs.count - 1].start;
     }
     l->generation = m->generation;
+    l->cleaned_end = m->cleaned_end;
+    l->compacted_end = m->compacted_end;
     l->synced = (struct place){segment_last(l)->base, segment_last(l)->size_bytes};
     l->in_catalog = true;
     l->folder_made = true;

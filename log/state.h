@@ -9,6 +9,9 @@ MUST_CHECK enum err state_encode(const struct log_impl *l, uint8_t **data, uint3
 /* A new log with that state, W at its end. ERR_CORRUPT, ERR_NOMEM. */
 MUST_CHECK enum err state_decode(struct log_shard *sh, uint64_t plid, const uint8_t *data, size_t len, struct log_impl **out);
 
+void segment_to_message(const struct segment *s, Varve__Storage__Segment *m);
+MUST_CHECK enum err segment_from_message(const Varve__Storage__Segment *m, struct segment *s); /* ERR_CORRUPT */
+
 /* The state under this plid holds what is the store's: how far metadata was assigned. */
 #define STORE_PLID (UINT64_C(1) << 63)
 MUST_CHECK enum err state_encode_store(uint64_t metadata_assigned, uint8_t **data, uint32_t *len);

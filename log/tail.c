@@ -55,6 +55,16 @@ void tail_cut(struct tail *t, int64_t end) {
     t->journal_only = MIN(t->journal_only, t->count);
 }
 
+void tail_drop_below(struct log_impl *l, int64_t offset) {
+    struct tail *t = &l->tail;
+    while (t->count > 0 && tail_at(t, 0)->base_offset < offset) {
+        t->head++;
+        t->count--;
+        if (t->journal_only > 0) t->journal_only--;
+    }
+    if (t->count == 0) tail_free(t);
+}
+
 void tail_free(struct tail *t) {
     free(t->v);
     *t = (struct tail){0};

@@ -306,6 +306,8 @@ enum err impl_cut(struct log_impl *l, int64_t end, struct place place, int32_t e
     s->reindex_position = s->reindex ? MIN(s->reindex_position, place.position) : place.position;
     s->reindex = true;
     pub->durable_end = MIN(pub->durable_end, end);
+    l->cleaned_end = MIN(l->cleaned_end, end);
+    l->compacted_end = MIN(l->compacted_end, end);
     if (place_less(place, l->synced) && !MUTANT(W_KEPT)) l->synced = place;
     image_cut(l);
     LIST_FOREACH(it, &pub->shard->submitted) effects_cut(LIST_ENTRY(it, struct shard_slice, link), l, end);
@@ -354,7 +356,7 @@ static enum err locate(struct log_impl *l, int64_t offset, int64_t *end, struct 
     } while (err == OK && batch_last_offset(&h) < offset);
     walk_end(&k);
     if (err != OK) return err;
-    *end = h.base_offset;
+    *end = MIN(h.base_offset, offset); /* or it is in a gap, and nothing of this batch stays */
     place->position = position;
     return OK;
 }

@@ -84,6 +84,12 @@ static enum err folder_make(struct io *io, const char *dir, char *why, size_t wh
     return OK;
 }
 
+/* 0: no limit. */
+static uint64_t compact_rate(const struct config *config, uint32_t reactors) {
+    double rate = config->log_cleaner_io_max_bytes_per_second / reactors;
+    return rate >= 1e18 ? 0 : rate < 1 ? 1 : (uint64_t)rate;
+}
+
 static void store_config_fill(struct broker *b, struct log_store_config *c) {
     const struct config *config = &b->config;
     char why[128];
@@ -98,6 +104,9 @@ static void store_config_fill(struct broker *b, struct log_store_config *c) {
         .tail_bytes = (uint64_t)config->tail_bytes,
         .producers_bytes = (uint64_t)config->memory_max_bytes / 16,
         .submitted_bytes = (uint64_t)memory_submitted_bytes(config) * b->reactor_count,
+        .compact_map_bytes = config->log_cleaner_enable ? (uint64_t)config->log_cleaner_dedupe_buffer_size : 0,
+        .compact_bytes_per_second = compact_rate(config, b->reactor_count),
+        .compact_batch_bytes = (uint64_t)config->max_decompressed_batch_bytes,
         .open_files_max = config->open_files_max > 0 ? (uint32_t)config->open_files_max : OPEN_FILES_DEFAULT,
         .fsync_never = config->relaxed,
         .failed = store_failed,

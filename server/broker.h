@@ -12,6 +12,7 @@
 #include "base/timers.h"
 #include "log/log.h"
 #include "server/config.h"
+#include "server/cleaner.h"
 #include "server/housekeeping.h"
 
 struct broker_run;
@@ -47,6 +48,7 @@ struct reactor {
     struct partition_map *partitions;    /* of this reactor: server/partition.h */
     struct group_set *groups;            /* coordinators of its partitions: server/group_coordinator.h */
     struct housekeeping housekeeping;
+    struct cleaner cleaner;
     struct image *image;                 /* the one this reactor works with; see server/image.h */
     struct conn_set *conns;              /* server/conn.h */
     struct fetch_session_cache *fetch_sessions; /* made by this reactor: server/fetch_session.h */

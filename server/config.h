@@ -75,6 +75,9 @@ struct config {
     int64_t journal_bytes, disk_reserve_bytes, tail_bytes;
     int64_t scrub_bytes_per_second, scrub_interval_ms;
     int32_t journal_depth, open_files_max;
+    bool log_cleaner_enable;
+    int64_t log_cleaner_backoff_ms, log_cleaner_dedupe_buffer_size;
+    double log_cleaner_io_max_bytes_per_second;
     bool relaxed;                 /* durability=relaxed */
     const char *io_backend;       /* auto, io_uring, blocking */
     /* threads, connections and memory */

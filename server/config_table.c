@@ -6,6 +6,7 @@
     (offsetof(struct config, f) + 0 * sizeof(char[_Generic(&((struct config *)0)->f, ctype *: 1)]))
 #define INT(name, initial, min, max, f, doc) {name, CONFIG_INT, initial, min, max, NULL, NULL, FIELD(int32_t, f), doc}
 #define LONG(name, initial, min, max, f, doc) {name, CONFIG_LONG, initial, min, max, NULL, NULL, FIELD(int64_t, f), doc}
+#define DOUBLE(name, initial, f, doc) {name, CONFIG_DOUBLE, initial, 0, 1.7976931348623157E308, NULL, NULL, FIELD(double, f), doc}
 #define BOOL(name, initial, f, doc) {name, CONFIG_BOOL, initial, 0, 0, NULL, NULL, FIELD(bool, f), doc}
 #define TEXT(name, initial, choices, f, doc) \
     {name, CONFIG_STRING, initial, 0, 0, choices, NULL, FIELD(const char *, f), doc}
@@ -74,16 +75,24 @@ static const struct config_key table[] = {
     BARE("listeners", CONFIG_LIST, "PLAINTEXT://127.0.0.1:9092", 0, 0, NULL,
          "Where clients connect: `NAME://host:port`, up to eight, separated by commas. An empty host is all addresses, "
          "port 0 any free port. Listeners named in `controller.listener.names` are left out."),
+    LONG("log.cleaner.backoff.ms", "15000", 0, I64, log_cleaner_backoff_ms,
+         "How long each reactor waits before it looks for logs to compact again, when there was none."),
+    LONG("log.cleaner.dedupe.buffer.size", "134217728", 0, I64, log_cleaner_dedupe_buffer_size,
+         "Memory for the keys that compaction looks at, shared out over the reactors, 24 bytes for each key. A log with more keys is compacted "
+         "in several runs. At most 1/32 of memory.max.bytes unless it is set."),
     TOPIC("log.cleaner.delete.retention.ms", CONFIG_LONG, "86400000", 0, I64, NULL, "delete.retention.ms",
-          "How long tombstones of compacted topics are kept. " NOT_YET),
+          "How long tombstones of compacted topics are kept after they were first compacted."),
+    BOOL("log.cleaner.enable", "true", log_cleaner_enable, "Compact topics whose cleanup.policy says so."),
+    DOUBLE("log.cleaner.io.max.bytes.per.second", "1.7976931348623157E308", log_cleaner_io_max_bytes_per_second,
+           "Bytes that compaction may read and write a second, shared out over the reactors."),
     TOPIC("log.cleaner.max.compaction.lag.ms", CONFIG_LONG, NEVER, 1, I64, NULL, "max.compaction.lag.ms",
-          "The longest that a record of a compacted topic may go without being compacted. " NOT_YET),
+          "The longest that a record of a compacted topic may go without being compacted."),
     TOPIC("log.cleaner.min.cleanable.ratio", CONFIG_DOUBLE, "0.5", 0, 1, NULL, "min.cleanable.dirty.ratio",
-          "The share of dirty bytes from which a compacted topic is cleaned. " NOT_YET),
+          "The share of dirty bytes from which a compacted topic is cleaned."),
     TOPIC("log.cleaner.min.compaction.lag.ms", CONFIG_LONG, "0", 0, I64, NULL, "min.compaction.lag.ms",
-          "The shortest time that a record of a compacted topic stays as it was written. " NOT_YET),
+          "The shortest time that a record of a compacted topic stays as it was written."),
     TOPIC("log.cleanup.policy", CONFIG_LIST, "delete", 0, 0, "compact|delete", "cleanup.policy",
-          "Default of `cleanup.policy`: `delete`, `compact` or both. " NOT_YET),
+          "Default of `cleanup.policy`: `delete`, `compact` or both."),
     BARE("log.dir", CONFIG_STRING, NULL, 0, 0, NULL, "The data directory, when `log.dirs` is not set."),
     BARE("log.dirs", CONFIG_LIST, NULL, 0, 0, NULL,
          "The data directory (one only). Unset, as is `log.dir`: `./varve-data`. Flag: `--data`."),
@@ -213,8 +222,7 @@ static const char *const ignored[] = {
     "controlled.shutdown.*", "controller.listener.names", "controller.performance.*", "controller.quorum.*",
     "controller.socket.timeout.ms", "create.topic.policy.*", "delegation.token.*", "early.start.listeners",
     "group.consumer.*", "group.coordinator.*", "group.share.*", "group.streams.*", "initial.broker.registration.timeout.ms", "inter.broker.*", "kafka.metrics.*", "leader.imbalance.*",
-    "listener.security.protocol.map", "log.cleaner.backoff.ms", "log.cleaner.dedupe.buffer.size", "log.cleaner.enable",
-    "log.cleaner.io.*", "log.cleaner.threads", "log.deletion.*", "log.dir.failure.timeout.ms",
+    "listener.security.protocol.map", "log.cleaner.io.buffer.*", "log.cleaner.threads", "log.deletion.*", "log.dir.failure.timeout.ms",
     "log.flush.offset.checkpoint.interval.ms", "log.flush.scheduler.interval.ms",
     "log.flush.start.offset.checkpoint.interval.ms", "log.initial.task.delay.ms", "log.message.downconversion.enable",
     "log.message.format.version", "log.message.timestamp.difference.max.ms", "max.connection.creation.rate",

@@ -27,6 +27,7 @@ static const struct part parts[] = {
     {"queued.max.response.bytes", 8, false, MIB},
     {"request.arena.max.bytes", 32, true, 65536},
     {"max.decompressed.batch.bytes", 8, true, MIB},
+    {"log.cleaner.dedupe.buffer.size", 32, false, 65536},
     {"socket.request.max.bytes", 4, true, 1024},
 };
 enum { DERIVED = ARRAY_LEN(parts) + 1 };
@@ -69,7 +70,7 @@ static double planned(const struct config *c) {
                   (double)memory_submitted_bytes(c);
     return (double)FIXED_BYTES + 2.5 * (double)c->tail_bytes + (double)MAX(c->queued_max_request_bytes, 0) +
            (double)(requests_bytes(c) - c->queued_max_request_bytes / (int64_t)reactors * (int64_t)reactors) +
-           (double)c->queued_max_response_bytes + reactors * each;
+           (double)c->queued_max_response_bytes + (double)c->log_cleaner_dedupe_buffer_size + reactors * each;
 }
 
 int64_t memory_planned_bytes(const struct config *c) {
@@ -99,10 +100,10 @@ static int64_t budget(const struct config *c, int64_t machine_bytes) {
 static enum err too_much(const struct config *c, char *why, size_t why_len) {
     snprintf(why, why_len,
              "memory.max.bytes is %lld MiB, but the settings need %lld MiB: tail.bytes %lld (2.5 times), queued.max.request.bytes %lld, "
-             "queued.max.response.bytes %lld, and for each of %d reactors request.arena.max.bytes %lld, max.decompressed.batch.bytes %lld, "
+             "queued.max.response.bytes %lld, log.cleaner.dedupe.buffer.size %lld, and for each of %d reactors request.arena.max.bytes %lld, max.decompressed.batch.bytes %lld, "
              "socket.request.max.bytes %d where that is more than its part of queued.max.request.bytes; give it more, or them less",
              (long long)(c->memory_max_bytes / MIB), (long long)(memory_planned_bytes(c) / MIB + 1), (long long)c->tail_bytes,
-             (long long)c->queued_max_request_bytes, (long long)c->queued_max_response_bytes, c->reactors,
+             (long long)c->queued_max_request_bytes, (long long)c->queued_max_response_bytes, (long long)c->log_cleaner_dedupe_buffer_size, c->reactors,
              (long long)c->request_arena_max_bytes, (long long)c->max_decompressed_batch_bytes, c->socket_request_max_bytes);
     return ERR_INVALID;
 }

@@ -5,10 +5,11 @@
  *   queued.max.response.bytes      1/8   answers that nobody has taken yet
  *   request.arena.max.bytes        1/32  in decoding, one request on each reactor
  *   max.decompressed.batch.bytes   1/8   being looked into, one batch on each reactor
+ *   log.cleaner.dedupe.buffer.size 1/32  keys that compaction looks at, where there is something to compact
  *   appends on their way           1/16  to the journal (log_store_config.submitted_bytes)
  *   fixed                                the process, and for each reactor its ring and buffers to receive into
  *
- * What is left, a fifth at least, is for what grows with topics, partitions, producers and connections. Those have
+ * What is left, a fifth at least, is for compaction's batches (one on each reactor, as it was and as it will be) and for what grows with topics, partitions, producers and connections. Those have
  * bounds of their own (max.topic.partitions, max.connections; idempotent producers 1/16, log_store_config.producers_bytes; fetch sessions 1/32). A set value wins over its share; a sum
  * above the budget is refused.
  *

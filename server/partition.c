@@ -206,6 +206,7 @@ struct partition_map *partition_map_new(struct reactor *r) {
     }
     log_shard_on_writable(r->shard, on_writable, m);
     housekeeping_start(r);
+    cleaner_start(r);
     return m;
 }
 

@@ -123,6 +123,12 @@ void partition_delete_records(struct partition_delete_records *op);
 /* Retention of one partition, if metadata has claimed it; false: it is not here. The owner's thread. */
 bool partition_retain(struct reactor *r, uint64_t plid, bool hold_time);
 
+/* The same for compaction (server/partition_compact.c): whether it is due, completing the segment that is being written if that has waited
+ * long enough; and a run. */
+struct compact_look;
+bool partition_compact_look(struct reactor *r, uint64_t plid, struct compact_look *out);
+bool partition_compact(struct reactor *r, uint64_t plid);
+
 /* What is known of many partitions of one reactor (Metadata, DescribeLogDirs, DescribeQuorum; server/api_partitions.h). */
 struct partition_fact {
     int32_t leader_epoch;                /* -1: the log is not here; the rest is 0 then */

@@ -138,7 +138,7 @@ static int64_t check_offsets(struct scan *s, uint64_t at, const struct batch_hea
                     s->next_base);
     }
     s->expected = batch_last_offset(h) + 1;
-    s->expected_exact = true;
+    s->expected_exact = !s->own || !s->gaps;
     return batch_last_offset(h);
 }
 
@@ -190,7 +190,7 @@ static void good_batch(struct scan *s, uint64_t at, const struct batch_header *h
     int64_t last = check_offsets(s, at, h);
     check_epoch(s, at, h, last - h->last_offset_delta);
     entries_batch(s, at, h, last);
-    if (h->max_timestamp > s->max_timestamp) s->max_timestamp = h->max_timestamp;
+    if (h->max_timestamp > s->max_timestamp && h->record_count > 0) s->max_timestamp = h->max_timestamp;
 }
 
 static const char *what_is_wrong(enum shape shape, const struct batch_header *h) {
@@ -202,7 +202,7 @@ static const char *what_is_wrong(enum shape shape, const struct batch_header *h)
 void scan_batches(struct scan *s) {
     uint64_t at = 0;
     s->expected = MAX(s->base, 0);
-    s->expected_exact = s->own && s->base >= 0;
+    s->expected_exact = s->own && !s->gaps && s->base >= 0;
     s->epoch = s->max_timestamp = -1;
     while (at < s->in.size && s->in.neg_errno == 0) {
         struct batch_header h;

@@ -39,6 +39,7 @@ static void scan_context(struct scan *s, const struct folder *f, int64_t base) {
     *s = (struct scan){.d = s->d, .folder = f, .in = {.fd = -1}, .base = base, .own = f->has_manifest, .last = true, .next_base = INT64_MAX};
     if (base < 0) return;
     if (f->manifest_ok) s->sealed = manifest_find(&f->manifest, base);
+    s->gaps = !s->own || (f->manifest_ok && base < f->manifest.compacted_end);
     for (uint32_t i = 0; i < f->base_count && s->last; i++) {
         if (f->bases[i] <= base) continue;
         s->last = false;

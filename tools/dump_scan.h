@@ -31,7 +31,8 @@ struct scan {
     struct input in;
     int64_t base;                 /* -1: not known before the first batch */
     const struct sealed_segment *sealed;
-    bool own;                     /* written by Varve: offsets are dense, no zeros anywhere */
+    bool own;                     /* written by Varve: no zeros anywhere, offsets are dense */
+    bool gaps;                    /* but for what compaction has left out */
     bool last;                    /* no later segment: more may be written, or was about to be */
     int64_t next_base;            /* INT64_MAX: none */
     uint64_t durable_bytes;       /* by the catalogue */

@@ -1,8 +1,9 @@
 /* Batches from anywhere: parse, check, walk the records, rebuild under another codec.
- * Whatever walks to the end must still do so after recompression, with the same records. */
+ * Whatever walks to the end must still do so after recompression, with the same records; and after compaction, with fewer. */
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "log/batch_filter.h"
 #include "proto/record_batch.h"
 
 enum { CAP = 4 << 20 };
@@ -28,6 +29,26 @@ static int64_t walk(const uint8_t *batch, const struct batch_header *h, uint64_t
     return err == ERR_NOT_FOUND ? count : -1;
 }
 
+static void compact(const uint8_t *batch, const struct batch_header *h) {
+    struct offset_map map;
+    struct filter_result out;
+    struct batch_header g;
+    int64_t end;
+    uint64_t sum;
+    if (offset_map_init(&map, 64 * sizeof(struct offset_slot), 1000, 1)) abort();
+    enum err err = batch_keys(&map, batch, h, h->base_offset, CAP, &end);
+    ASSERT(err == OK && end >= h->base_offset && end <= batch_last_offset(h) + 1);
+    struct filter_rules r = {.map = &map, .map_end = end, .now_ms = 1, .delete_retention_ms = 5, .max_decompressed_bytes = CAP};
+    for (int last = 0; last < 2; last++) {
+        if (batch_filter(&r, batch, h, last, &out)) abort();
+        if (out.verdict != FILTER_REPLACE) continue;
+        ASSERT(batch_parse(out.batch, out.batch_len, &g) == OK && batch_check(&g) == OK && batch_crc_ok(out.batch, &g));
+        ASSERT(walk(out.batch, &g, &sum) == (int64_t)out.records_out && out.records_out <= out.records_in);
+        free(out.batch);
+    }
+    offset_map_free(&map);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct batch_header h, g;
     uint64_t sum = 0, other_sum = 0;
@@ -37,6 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (batch_check(&h)) return 0;
     int64_t count = walk(data, &h, &sum);
     if (count < 0) return 0;
+    compact(data, &h);
     uint8_t *other;
     size_t other_len;
     enum batch_codec codec = (enum batch_codec)(h.crc % CODEC_COUNT);
