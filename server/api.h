@@ -9,7 +9,8 @@
 /* Groups: */
 api_handler api_delete_groups, api_describe_groups, api_heartbeat, api_join_group, api_leave_group, api_list_groups,
     api_offset_delete, api_sync_group;
-api_handler api_alter_client_quotas, api_alter_configs, api_alter_partition_reassignments, api_api_versions, api_create_acls,
+api_handler api_alter_client_quotas, api_alter_configs, api_alter_partition_reassignments, api_alter_replica_log_dirs,
+    api_api_versions, api_create_acls,
     api_create_partitions, api_create_topics, api_delete_acls, api_delete_records, api_delete_topics,
     api_describe_acls, api_describe_client_quotas, api_describe_cluster, api_describe_configs, api_describe_log_dirs, api_describe_producers,
     api_describe_quorum, api_describe_topic_partitions, api_describe_user_scram_credentials, api_elect_leaders,

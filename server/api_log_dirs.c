@@ -1,4 +1,5 @@
-/* api_log_dirs.c - DescribeLogDirs (KIP-113, KIP-827): what lies in the data directory, and how full its disk is. */
+/* api_log_dirs.c - DescribeLogDirs (KIP-113, KIP-827): what lies in the data directory, and how full its disk is;
+ * AlterReplicaLogDirs: there is one directory, so a replica can only be told to stay. */
 #include "proto/kafka_messages.h"
 #include "server/api_partitions.h"
 
@@ -114,4 +115,43 @@ void api_describe_log_dirs(struct request *rq) {
     if (atomic_load(&request_broker(rq)->failed)) s->dir.error_code = KERR_KAFKA_STORAGE_ERROR;
     else if (s->in.topics_n < 0 ? !ask_all(s) : !ask_some(s)) return;
     partition_questions_send(&s->questions);
+}
+
+/* ---- AlterReplicaLogDirs ---------------------------------------------------------------------------------- */
+
+typedef struct k_alter_replica_log_dirs_response_results move_result;
+
+static int16_t move_error(struct request *rq, struct str path, struct str topic, int32_t partition) {
+    const struct image_topic *t = image_topic_by_name(request_image(rq), topic);
+    if (atomic_load(&request_broker(rq)->failed)) return KERR_KAFKA_STORAGE_ERROR;
+    if (!str_is(path, request_broker(rq)->config.data_path)) return KERR_LOG_DIR_NOT_FOUND;
+    return t && image_partition(t, partition) ? KERR_NONE : KERR_UNKNOWN_TOPIC_OR_PARTITION;
+}
+
+/* One result for each topic of each path, as they were named. */
+void api_alter_replica_log_dirs(struct request *rq) {
+    struct k_alter_replica_log_dirs_request m;
+    struct k_alter_replica_log_dirs_response out;
+    if (!request_decoded(rq, k_alter_replica_log_dirs_request_decode(&m, &rq->body, request_version(rq)))) return;
+    k_alter_replica_log_dirs_response_init(&out);
+    size_t topics = 0;
+    for (int32_t i = 0; i < m.dirs_n; i++) topics += (size_t)MAX(m.dirs[i].topics_n, 0);
+    out.results = request_alloc(rq, topics, sizeof *out.results);
+    if (!out.results) return;
+    for (int32_t i = 0; i < m.dirs_n; i++)
+        for (int32_t k = 0; k < m.dirs[i].topics_n; k++) {
+            const struct k_alter_replica_log_dirs_request_dirs_topics *t = &m.dirs[i].topics[k];
+            move_result *r = &out.results[out.results_n++];
+            k_alter_replica_log_dirs_response_results_init(r);
+            r->topic_name = t->name;
+            r->partitions = request_alloc(rq, (size_t)MAX(t->partitions_n, 0), sizeof *r->partitions);
+            if (!r->partitions) return;
+            for (int32_t p = 0; p < t->partitions_n; p++)
+                r->partitions[r->partitions_n++] = (struct k_alter_replica_log_dirs_response_results_partitions){
+                    t->partitions[p], move_error(rq, m.dirs[i].path, t->name, t->partitions[p]),
+                };
+        }
+    struct wire_writer *w = request_reply_begin(rq);
+    k_alter_replica_log_dirs_response_encode(&out, w, request_version(rq));
+    request_reply(rq);
 }

@@ -30,6 +30,7 @@ static const struct api table[] = {
     {31, 1, 3, 1, api_delete_acls},
     {32, 1, 4, 1, api_describe_configs},
     {33, 0, 2, 0, api_alter_configs},
+    {34, 1, 2, 1, api_alter_replica_log_dirs},
     {35, 1, 5, 1, api_describe_log_dirs},
     {37, 0, 3, 0, api_create_partitions},
     {42, 0, 2, 0, api_delete_groups},

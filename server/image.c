@@ -514,10 +514,13 @@ static enum err apply_broker_config(struct image_edit *e, const Varve__Metadata_
 /* A topic follows the broker in what it does not set itself. */
 static enum err topics_follow(struct image_edit *e) {
     struct image *im = e->next;
+    struct topic_config plain; /* of all that set nothing */
+    topic_config_resolve(&plain, image_config(im, e->broker), NULL, 0);
     for (uint32_t i = 0; i < im->topic_count; i++) {
         struct image_topic *t = im->by_name[i];
-        struct topic_config config;
-        enum err err = resolve_config(e, t, &config);
+        struct topic_config config = plain;
+        config.log.internal = t->internal;
+        enum err err = t->configs.count > 0 ? resolve_config(e, t, &config) : OK;
         if (err) return err;
         if (memcmp(&config, &t->config, sizeof config) == 0) continue;
         t = topic_own(e, t);

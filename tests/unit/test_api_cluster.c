@@ -79,6 +79,29 @@ START_TEST(log_dirs_hold_what_was_written) {
 }
 END_TEST
 
+START_TEST(replicas_stay_in_the_one_directory) {
+    ck_assert_int_eq(create_topic(&c, "t", 2), 0);
+    for (int16_t v = 1; v <= 2; v++) {
+        struct k_alter_replica_log_dirs_request q;
+        struct k_alter_replica_log_dirs_response a;
+        int32_t indexes[] = {1, 2};
+        struct k_alter_replica_log_dirs_request_dirs_topics t[] = {{STR_LIT("t"), indexes, 2}, {STR_LIT("nobody"), indexes, 1}};
+        struct k_alter_replica_log_dirs_request_dirs dirs[] = {{str_from(f.dir), t, 2}, {STR_LIT("/elsewhere"), t, 1}, {STR_LIT(""), NULL, 0}};
+        k_alter_replica_log_dirs_request_init(&q);
+        q.dirs = dirs;
+        q.dirs_n = 3;
+        CALL(&c, API_ALTER_REPLICA_LOG_DIRS, v, alter_replica_log_dirs, q, a);
+        ck_assert_int_eq(a.results_n, 3);
+        ck_assert_int_eq(a.results[0].partitions_n, 2);
+        ck_assert_int_eq(a.results[0].partitions[0].partition_index, 1);
+        ck_assert_int_eq(a.results[0].partitions[0].error_code, 0);
+        ck_assert_int_eq(a.results[0].partitions[1].error_code, KERR_UNKNOWN_TOPIC_OR_PARTITION);
+        ck_assert_int_eq(a.results[1].partitions[0].error_code, KERR_UNKNOWN_TOPIC_OR_PARTITION);
+        ck_assert_int_eq(a.results[2].partitions[0].error_code, KERR_LOG_DIR_NOT_FOUND);
+    }
+}
+END_TEST
+
 /* ---- DescribeTopicPartitions -------------------------------------------------------------------------- */
 
 static struct k_describe_topic_partitions_response page(const char *const *names, int32_t n, int32_t limit, const char *cursor, int32_t partition) {
@@ -593,6 +616,7 @@ int main(void) {
     tcase_set_timeout(t, 120);
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_test(t, log_dirs_hold_what_was_written);
+    tcase_add_test(t, replicas_stay_in_the_one_directory);
     tcase_add_test(t, topic_partitions_come_in_pages);
     tcase_add_test(t, named_topics_are_sorted_and_told_once);
     tcase_add_test(t, producers_of_a_partition);

@@ -39,14 +39,19 @@ broker=$!
 javac -cp "$jars/*" -d "$work/classes" "$here/KafkaTools.java"
 echo '{"version":1,"partitions":[{"topic":"data","partition":0,"offset":4},{"topic":"one","partition":1,"offset":-1},{"topic":"one","partition":2,"offset":99}]}' >"$work/records.json"
 echo '{"version":1,"partitions":[{"topic":"one","partition":0,"replicas":[1]}]}' >"$work/same.json"
+for x in varve kafka; do
+  mkdir "$work/$x.files"
+  cp "$work"/*.json "$work/$x.files"
+  echo '{"version":1,"partitions":[{"topic":"one","partition":0,"replicas":[1],"log_dirs":["'"$work/$x"'"]}]}' >"$work/$x.files/dirs.json"
+done
 
-tools() { # tools ADDRESS: what is printed for all commands
+tools() { # tools ADDRESS FILES OUTPUT: what is printed for all commands
   for _ in $(seq 120); do
     "$bin/varve" topic create data -b "$1" >/dev/null 2>&1 && break
     sleep 0.5
   done
   seq 10 | "$bin/varve" produce data -b "$1" >/dev/null || fail "records for $1"
-  java_quick KafkaTools "$1" "$work" <"$here/kafka_tools.txt" >"$2" 2>"$2.err" || { cat "$2.err" >&2; fail "KafkaTools $1"; }
+  java_quick KafkaTools "$1" "$2" <"$here/kafka_tools.txt" >"$3" 2>"$3.err" || { cat "$3.err" >&2; fail "KafkaTools $1"; }
 }
 mask() {
   # Ids, addresses, folders; numbers that differ; the wording of errors: their class is compared. Kafka lists the hours behind
@@ -56,11 +61,11 @@ mask() {
     -e 's/"size":[1-9][0-9]*/"size":N/g; s/(Epoch|HighWatermark): +[0-9]+/\1: N/; s/^(CurrentVoters: +..."id": 1).*/\1/' \
     -e 's/^(1 +)\tID\t.*/\1 ID/; s/SupportedMinVersion: [^ ]+ +//; s/following feature had an error.*//' \
     -e 's/(, )?DEFAULT_CONFIG:log\.(retention\.hours|roll\.hours|roll\.jitter\.hours|local\.retention\.(bytes|ms))=-?[0-9]+//' \
-    -e '/^Feature: metadata/!{/^Feature: /d}' -e '/LoggingController/d; s/^(  root)=[A-Z]+/\1/' \
+    -e 's#(log directory to) /[^ ]+#\1 DIR#' -e '/^Feature: metadata/!{/^Feature: /d}' -e '/LoggingController/d; s/^(  root)=[A-Z]+/\1/' \
     -e 's/^([0-9]+ *\t[0-9]+ *\t-1 *\t[0-9]+ *\t).*/producer/' "$1" | awk '/^partition: / { print | "sort"; next } { close("sort"); print; fflush() }' # in no order
 }
-tools "127.0.0.1:$ours" "$work/ours"
-tools "127.0.0.1:$port" "$work/theirs"
+tools "127.0.0.1:$ours" "$work/varve.files" "$work/ours"
+tools "127.0.0.1:$port" "$work/kafka.files" "$work/theirs"
 count=$(grep -c '^> ' "$work/ours")
 [ "$count" -ge 60 ] || fail "only $count commands were run"
 diff <(mask "$work/theirs") <(mask "$work/ours") >"$work/diff" || { cat "$work/diff" >&2; fail "the tools print something else (<: of Kafka)"; }
