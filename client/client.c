@@ -147,6 +147,7 @@ struct client *client_create(const struct client_config *cfg, char *why, size_t 
         c->config.bootstrap = strdup(cfg->bootstrap);
         c->config.client_id = strdup(cfg->client_id);
         c->metadata.controller = -1;
+        list_init(&c->tasks);
         if (getrandom(&c->random, sizeof c->random, 0) != sizeof c->random) c->random = (uint64_t)client_now_ns();
         c->random |= 1;
     }
@@ -188,16 +189,35 @@ enum err client_know_broker(struct client *c, int32_t id, struct str host, int32
     return add_conn(c, conn_new(c, id, host, port)) ? OK : ERR_NOMEM;
 }
 
+struct conn *client_add_conn(struct client *c, struct str host, int32_t port) {
+    struct conn *conn = conn_new(c, -1, host, port);
+    if (!conn || !add_conn(c, conn)) return NULL;
+    conn->dedicated = true;
+    return conn;
+}
+
+void client_remove_conn(struct client *c, struct conn *conn) {
+    for (int32_t i = 0; i < c->conn_count; i++) {
+        if (c->conns[i] != conn) continue;
+        memmove(&c->conns[i], &c->conns[i + 1], (size_t)(c->conn_count - i - 1) * sizeof(struct conn *));
+        c->conn_count--;
+        break;
+    }
+    conn_free(conn);
+}
+
 /* Any that is ready; else one that is on its way; else the next in turn that may be tried. */
 struct conn *client_any(struct client *c, int64_t now_ns) {
     bool coming = false;
     for (int32_t i = 0; i < c->conn_count; i++) {
+        if (c->conns[i]->dedicated) continue;
         if (c->conns[i]->state == CONN_READY) return c->conns[i];
         coming |= c->conns[i]->state != CONN_IDLE;
     }
     for (int32_t i = 0; i < c->conn_count && !coming; i++) {
         struct conn *conn = c->conns[c->any_next++ % c->conn_count];
         if (c->any_next == INT32_MAX) c->any_next = 0;
+        if (conn->dedicated) continue;
         if (now_ns < conn->retry_at_ns) {
             conn->wanted = true;
             continue;
@@ -259,6 +279,11 @@ void client_turn(struct client *c, int64_t deadline_ns) {
     int64_t now_ns = client_now_ns();
     if (expire(c, now_ns)) deadline_ns = now_ns; /* something happened: do not wait for more */
     metadata_pump(c, now_ns);
+    LIST_FOREACH(it, &c->tasks) {
+        struct client_task *task = LIST_ENTRY(it, struct client_task, link);
+        int64_t next_ns = task->pump(task, now_ns);
+        deadline_ns = MIN(deadline_ns, next_ns);
+    }
     wait_and_move(c, MIN(deadline_ns, metadata_deadline(c)), now_ns);
 }
 

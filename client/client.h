@@ -9,7 +9,8 @@
  *   client    connections, metadata (refreshed, leader routing), offsets, raw requests
  *   producer  batching per partition, compression, idempotence, retries, delivery reports
  *   consumer  by assignment: partitions with offsets; batches decoded to records
- *   admin     create, delete, list, describe, alter topics and configs
+ *   group     a consumer that is a member of a group: classic protocol or KIP-848, commits
+ *   admin     create, delete, list, describe, alter topics, configs, groups and their offsets
  *
  * A broker answers one connection in order, and a fetch may wait there: a program that produces and
  * consumes at the same time makes two clients.
@@ -208,8 +209,14 @@ void consumer_config_init(struct consumer_config *cfg);
 enum consumer_event_kind {
     CONSUMER_RECORD,
     CONSUMER_END,                 /* everything up to the end was handed out; again after each catching up */
-    CONSUMER_ERROR                /* the partition was given up: it is no longer assigned */
+    CONSUMER_ERROR,               /* the partition was given up: it is no longer assigned */
+    /* of group_poll() only */
+    CONSUMER_ASSIGNED,            /* `partitions` are ours from now on; may be none, after joining */
+    CONSUMER_REVOKED,             /* they go to others: ours until the next call of group_poll(), so commit now */
+    CONSUMER_LOST                 /* they are not ours any more (the group has expelled us): no commit counts */
 };
+/* `offset`: ASSIGNED: what is committed, -1: nothing, and reading begins where `reset` says; else the next to hand out. */
+struct group_partition { const char *topic; int32_t partition; int64_t offset; };
 struct consumer_event {
     enum consumer_event_kind kind;
     const char *topic;
@@ -225,6 +232,9 @@ struct consumer_event {
     enum err err;
     int16_t code;                 /* Kafka's; 0: none */
     const char *message;
+    /* CONSUMER_ASSIGNED, _REVOKED, _LOST */
+    const struct group_partition *partitions; /* ascending by topic and number */
+    int32_t partition_count;
 };
 
 struct consumer;
@@ -239,6 +249,64 @@ int32_t consumer_assigned_count(const struct consumer *k);
  * (which looking up an OFFSET_ may exceed by a second). ERR_INVALID: nothing is assigned.
  * `*out` and what it points to live until the next call on this consumer. */
 MUST_CHECK enum err consumer_poll(struct consumer *k, int32_t timeout_ms, const struct consumer_event **out);
+
+/* ---- group consumer --------------------------------------------------------------------------- */
+
+/* A member of a consumer group: the members share the partitions of their topics. Everything moves
+ * while any call on this client runs, heartbeats too: a program that makes none for the session
+ * timeout is expelled. Rebalances are events of group_poll(). Records are handed out at least once:
+ * what was handed out before a call of group_poll() may be committed by it. */
+enum group_protocol {
+    GROUP_CLASSIC,                /* JoinGroup, SyncGroup: members assign (any broker) */
+    GROUP_CONSUMER,               /* ConsumerGroupHeartbeat, KIP-848: the broker assigns */
+    GROUP_AUTO                    /* KIP-848 where the broker serves it, else classic */
+};
+struct group_config {
+    struct consumer_config consumer; /* its defaults, but CONSUMER_RESET_LATEST: also where nothing is committed */
+    const char *group;
+    const char *const *topics;    /* names; borrowed for the call */
+    int32_t topic_count;
+    const char *regex;            /* instead of or with topics; RE2 syntax, evaluated by the broker. KIP-848 only; NULL: none */
+    enum group_protocol protocol; /* GROUP_CLASSIC */
+    const char *assignors;        /* classic, in order of preference: "range,cooperative-sticky". Also "roundrobin".
+                                     cooperative-sticky alone: partitions that stay are read on during a rebalance */
+    const char *server_assignor;  /* KIP-848: "uniform" or "range"; NULL: the broker's choice */
+    const char *instance_id;      /* static membership (KIP-345); NULL: dynamic */
+    const char *rack;             /* NULL: none */
+    int32_t session_timeout_ms;   /* 45000; classic only, as is */
+    int32_t heartbeat_ms;         /* 3000 */
+    int32_t rebalance_timeout_ms; /* 300000: how long the group waits for us in a rebalance */
+    int32_t auto_commit_ms;       /* 5000; 0: only group_commit() */
+};
+void group_config_init(struct group_config *cfg);
+
+struct group;
+/* Joins in the background. NULL: memory, or settings that contradict each other; client_error() tells. */
+MUST_CHECK struct group *group_create(struct client *c, const struct group_config *cfg);
+/* As consumer_poll(), and rebalances. Also: ERR_FENCED (another member has our instance id), ERR_INVALID and
+ * others when the group refuses us: final, every later call fails the same. ERR_TIMEOUT says in client_error() why
+ * we are not in the group, if so. */
+MUST_CHECK enum err group_poll(struct group *g, int32_t timeout_ms, const struct consumer_event **out);
+/* Reads on at `offset`, or OFFSET_EARLIEST or _LATEST. ERR_NOT_FOUND: it is not ours. */
+MUST_CHECK enum err group_seek(struct group *g, const char *topic, int32_t partition, int64_t offset);
+/* Commits behind all records that were handed out, and waits. ERR_FENCED: the partitions are not ours any more.
+ * ERR_AGAIN: a rebalance is going on; they are committed by another call after it, or not at all. */
+MUST_CHECK enum err group_commit(struct group *g, int32_t timeout_ms);
+/* The same in the background; how it ended is told by group_stats(). */
+void group_commit_async(struct group *g);
+/* Commits (with auto_commit_ms), leaves the group and frees. A static member does not leave: it has the session
+ * timeout to come back. The error, if any, is about the commit or the leaving; `g` is gone in any case. */
+enum err group_close(struct group *g, int32_t timeout_ms);
+void group_destroy(struct group *g);  /* frees only, as if we had died. NULL is allowed */
+struct group_stats {
+    const char *member_id;        /* "" before joining; ours */
+    int32_t generation;           /* or member epoch; -1: not a member */
+    enum group_protocol protocol; /* in use */
+    bool leader;                  /* classic: we assign */
+    uint64_t rebalances;          /* assignments taken */
+    uint64_t commits, commits_failed;
+};
+struct group_stats group_stats(const struct group *g);
 
 /* ---- admin ------------------------------------------------------------------------------------ */
 
@@ -295,4 +363,57 @@ struct admin_log_dir {
 struct admin_log_dirs { const struct admin_log_dir *dirs; int32_t count; };
 MUST_CHECK enum err admin_describe_log_dirs(struct client *c, int32_t broker, int32_t timeout_ms, struct admin_log_dirs **out);
 void admin_log_dirs_free(struct admin_log_dirs *dirs);
+
+/* ---- groups, from outside ---------------------------------------------------------------------- */
+
+struct admin_group { const char *name, *protocol_type, *state, *type; }; /* state, type "" from brokers that tell none */
+struct admin_groups { const struct admin_group *groups; int32_t count; }; /* ascending by name */
+/* Of all brokers. `states`, `types` (NULL: all): names separated by commas, as "Stable,Empty"; old brokers do not filter. */
+MUST_CHECK enum err admin_list_groups(struct client *c, const char *states, const char *types, int32_t timeout_ms,
+                                      struct admin_groups **out);
+void admin_groups_free(struct admin_groups *groups);
+
+struct admin_partition { const char *topic; int32_t partition; };
+struct admin_member {
+    const char *id, *instance_id, *client_id, *host, *rack, *regex; /* instance_id, rack, regex NULL: none */
+    const char *const *topics;    /* subscribed; classic: as its metadata says */
+    int32_t topic_count;
+    const struct admin_partition *partitions; /* ascending */
+    int32_t partition_count;
+    const struct admin_partition *target;     /* KIP-848: what it should have; else as `partitions` */
+    int32_t target_count;
+    int32_t epoch;                /* KIP-848; -1: classic */
+    bool classic;                 /* speaks the classic protocol */
+};
+struct admin_group_details {
+    const char *name, *state, *type, *protocol_type, *assignor; /* type "classic" or "consumer" */
+    int32_t epoch, target_epoch;  /* KIP-848; -1: classic */
+    struct client_broker coordinator;
+    const struct admin_member *members;
+    int32_t member_count;
+};
+/* ERR_NOT_FOUND: there is no such group. */
+MUST_CHECK enum err admin_describe_group(struct client *c, const char *group, int32_t timeout_ms, struct admin_group_details **out);
+void admin_group_details_free(struct admin_group_details *details);
+/* ERR_NOT_FOUND; ERR_BUSY: it has members. */
+MUST_CHECK enum err admin_delete_group(struct client *c, const char *group, int32_t timeout_ms);
+
+struct admin_offset {
+    const char *topic;
+    int32_t partition;
+    int64_t offset;
+    int32_t leader_epoch;         /* -1: unknown */
+    const char *metadata;         /* NULL: none */
+    int16_t error;                /* Kafka's code, of this one */
+};
+struct admin_offsets { const struct admin_offset *offsets; int32_t count; }; /* ascending by topic and partition */
+/* All that is committed; nothing, without an error, for a group that does not exist. */
+MUST_CHECK enum err admin_group_offsets(struct client *c, const char *group, int32_t timeout_ms, struct admin_offsets **out);
+void admin_offsets_free(struct admin_offsets *offsets);
+/* Commits, or deletes, as somebody who is no member. Each one's `error` is set; the first is also returned.
+ * ERR_BUSY: the group has members (deleting: that subscribe to the topic). `offsets` sorted by topic. */
+MUST_CHECK enum err admin_alter_group_offsets(struct client *c, const char *group, struct admin_offset *offsets, int32_t count,
+                                              int32_t timeout_ms);
+MUST_CHECK enum err admin_delete_group_offsets(struct client *c, const char *group, struct admin_offset *offsets, int32_t count,
+                                               int32_t timeout_ms);
 #endif

@@ -35,6 +35,7 @@ struct request {
 struct conn {
     struct client *client;
     int32_t broker_id;            /* -1: a bootstrap address */
+    bool dedicated;               /* one owner's: not for requests to any broker */
     char *host;
     int32_t port;
     enum conn_state state;

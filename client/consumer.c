@@ -47,7 +47,7 @@ static void drop_chunks(struct consumer *k, const struct assigned *a) {
     }
 }
 
-static struct assigned *find(const struct consumer *k, const char *topic, int32_t partition) {
+struct assigned *consumer_find(const struct consumer *k, const char *topic, int32_t partition) {
     LIST_FOREACH(it, &k->assigned) {
         struct assigned *a = LIST_ENTRY(it, struct assigned, link);
         if (a->partition == partition && strcmp(a->topic->name, topic) == 0) return a;
@@ -70,13 +70,13 @@ enum err consumer_assign(struct consumer *k, const char *topic, int32_t partitio
     if (!a) return client_fail(k->client, ERR_NOMEM, 0, "out of memory");
     consumer_unassign(k, topic, partition);
     *a = (struct assigned){.topic = t, .partition = partition, .fetch_offset = offset, .position = offset, .end_offset = -1,
-                           .end_reported = -1, .max_bytes = k->config.partition_max_bytes};
+                           .position_epoch = -1, .committed = -1, .end_reported = -1, .max_bytes = k->config.partition_max_bytes};
     list_push_back(&k->assigned, &a->link);
     return OK;
 }
 
 void consumer_unassign(struct consumer *k, const char *topic, int32_t partition) {
-    struct assigned *a = find(k, topic, partition);
+    struct assigned *a = consumer_find(k, topic, partition);
     if (!a) return;
     detach(k, a);
     free(a);
@@ -195,6 +195,7 @@ static bool next_record(struct consumer *k) {
     }
     if (ev->record.offset < a->position) return false; /* a batch begins before the offset asked for */
     a->position = ev->record.offset + 1;
+    a->position_epoch = h->leader_epoch;
     ev->kind = CONSUMER_RECORD;
     ev->topic = a->topic->name;
     ev->partition = a->partition;
@@ -287,7 +288,7 @@ enum err consumer_poll(struct consumer *k, int32_t timeout_ms, const struct cons
     if (list_empty(&k->assigned)) return client_fail(k->client, ERR_INVALID, 0, "no partition is assigned");
     for (bool first = true;; first = false) {
         if (from_chunks(k) || from_partitions(k)) return OK;
-        if (!first && client_now_ns() >= deadline_ns) break;
+        if (!first && (client_now_ns() >= deadline_ns || (k->interrupt && *k->interrupt))) break;
         bool moved = look_up(k, deadline_ns); /* then something may have come meanwhile */
         int64_t next_ns = fetch_pump(k);
         client_turn(k->client, moved ? 0 : MIN(deadline_ns, next_ns));

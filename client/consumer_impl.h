@@ -14,6 +14,8 @@ struct assigned {
     int32_t partition;
     int64_t fetch_offset;         /* where the next request begins; negative: OFFSET_EARLIEST or _LATEST, to be found out */
     int64_t position;             /* the next to hand out */
+    int32_t position_epoch;       /* leader epoch of the record before; -1 */
+    int64_t committed;            /* groups: the offset that the coordinator has; -1 */
     int64_t end_offset;           /* as last told; -1 */
     int64_t end_reported;         /* position of the latest CONSUMER_END; -1 */
     int32_t max_bytes;            /* grows when a batch does not fit */
@@ -58,9 +60,13 @@ struct consumer {
     struct chunk *chunk;          /* being read, or NULL */
     struct record_iter iter;      /* of its current batch */
     bool in_batch;
+    const bool *interrupt;        /* groups: consumer_poll() returns when it becomes true; NULL: none */
     struct assigned *gone;        /* of the latest CONSUMER_ERROR: lives until the next call */
     struct consumer_event event;
 };
+
+/* consumer.c */
+struct assigned *consumer_find(const struct consumer *k, const char *topic, int32_t partition); /* or NULL */
 
 /* fetch.c */
 /* Sends what may be sent. Returns when there is something to do by time. */

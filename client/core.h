@@ -4,12 +4,20 @@
 #include "client/conn.h"
 #include "client/metadata.h"
 
+/* Work that goes on in every client_turn(). `pump` submits what is due and returns when it wants to be called
+ * again (INT64_MAX: when something happens); it must not turn. */
+struct client_task {
+    struct list link;
+    int64_t (*pump)(struct client_task *task, int64_t now_ns);
+};
+
 struct client {
     struct client_config config;  /* its strings are ours */
     struct conn **conns;          /* bootstrap addresses first, then brokers as they become known */
     int32_t conn_count;
     int32_t any_next;             /* where client_any() looks next */
     uint32_t turns;               /* ever; wraps */
+    struct list tasks;
     struct metadata metadata;
     char error[512];
     int16_t error_code;
@@ -36,6 +44,9 @@ struct conn *client_any(struct client *c, int64_t now_ns);
 struct conn *client_broker_conn(struct client *c, int32_t broker_id); /* ready or not; NULL: unknown broker */
 /* Brokers of a Metadata response. ERR_NOMEM. */
 MUST_CHECK enum err client_know_broker(struct client *c, int32_t id, struct str host, int32_t port, int64_t now_ns);
+/* A connection for one purpose, to be handed back with client_remove_conn(), which fails its requests. NULL: memory. */
+struct conn *client_add_conn(struct client *c, struct str host, int32_t port);
+void client_remove_conn(struct client *c, struct conn *conn);
 /* client_call() for requests that may be repeated: again, after a pause, while connections fail. */
 MUST_CHECK enum err client_ask(struct client *c, const struct client_exchange *x, int64_t deadline_ns,
                                struct client_reply *reply);

@@ -2,24 +2,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include "base/assert.h"
-#include "tools/cli.h"
-#include "tools/consume_format.h"
+#include "tools/consume.h"
 
 enum { OUTPUT_BYTES = 1 << 20, POLL_MS = 500, BURST_EVENTS = 1000 };
-
-enum start_kind { START_BEGINNING, START_END, START_OFFSET, START_LAST, START_TIME };
-struct start { enum start_kind kind; int64_t n; };
-
-struct consume {
-    const struct options *o;
-    struct client *client;
-    struct consumer *consumer;
-    struct format format;
-    struct json_out json;
-    struct progress progress;
-    uint64_t records;
-    bool failed;
-};
 
 /* ---- where to begin ---------------------------------------------------------------------- */
 
@@ -38,8 +23,8 @@ static bool start_parse(const char *text, struct start *out) {
     return true;
 }
 
-static enum err start_offset(struct consume *k, struct start start, int32_t partition, int64_t *out) {
-    const char *topic = k->o->args[0];
+enum err consume_start(struct consume *k, const char *topic, int32_t partition, int64_t *out) {
+    struct start start = k->start;
     struct client_offset at;
     enum err err = OK;
     *out = start.n;
@@ -62,7 +47,7 @@ static enum err start_offset(struct consume *k, struct start start, int32_t part
     return err;
 }
 
-static int assign(struct consume *k, struct start start) {
+static int assign(struct consume *k) {
     const struct options *o = k->o;
     int32_t count;
     enum err err = client_partition_count(k->client, o->args[0], false, o->timeout_ms, &count);
@@ -74,7 +59,7 @@ static int assign(struct consume *k, struct start start) {
     for (int32_t i = 0; i < count; i++) {
         int64_t offset;
         if (o->partition >= 0 && i != o->partition) continue;
-        err = start_offset(k, start, i, &offset);
+        err = consume_start(k, o->args[0], i, &offset);
         if (err == OK) err = consumer_assign(k->consumer, o->args[0], i, offset);
         if (err != OK) return cli_failed(o, k->client, err, o->args[0]);
     }
@@ -83,22 +68,21 @@ static int assign(struct consume *k, struct start start) {
 
 /* ---- the loop ---------------------------------------------------------------------------- */
 
-static void event(struct consume *k, const struct consumer_event *e) {
-    switch (e->kind) {
-    case CONSUMER_RECORD:
+void consume_event(struct consume *k, const struct consumer_event *e) {
+    if (e->kind == CONSUMER_RECORD) {
         k->records++;
         if (k->o->json) format_envelope(&k->json, e);
         else format_record(stdout, &k->format, e);
-        break;
-    case CONSUMER_END:
-        if (k->o->exit_at_end) consumer_unassign(k->consumer, k->o->args[0], e->partition);
-        break;
-    case CONSUMER_ERROR:
+    } else if (e->kind == CONSUMER_ERROR) {
         progress_end(&k->progress);
         fprintf(stderr, "varve consume: %s [%d]: %s\n", e->topic, e->partition, e->message ? e->message : err_str(e->err));
         k->failed = true;
-        break;
     }
+}
+
+static void event(struct consume *k, const struct consumer_event *e) {
+    consume_event(k, e);
+    if (e->kind == CONSUMER_END && k->o->exit_at_end) consumer_unassign(k->consumer, k->o->args[0], e->partition);
 }
 
 static bool enough(const struct consume *k) {
@@ -126,12 +110,12 @@ static int loop(struct consume *k, int signals) {
     return k->failed ? EXIT_FAILED : EXIT_OK;
 }
 
-static int run(struct consume *k, struct start start) {
+static int run(struct consume *k) {
     struct consumer_config cfg;
     consumer_config_init(&cfg);
     k->consumer = consumer_create(k->client, &cfg);
     if (!k->consumer) return cli_failed(k->o, k->client, ERR_NOMEM, NULL);
-    int code = assign(k, start);
+    int code = assign(k);
     if (code == EXIT_OK) {
         int signals = signals_open();
         progress_init(&k->progress, k->o);
@@ -145,15 +129,18 @@ static int run(struct consume *k, struct start start) {
 
 int cmd_consume(const struct options *o) {
     struct consume k = {.o = o};
-    struct start start;
     char wrong = 0;
     int code;
-    if (!start_parse(o->offset, &start)) {
+    if (!start_parse(o->offset, &k.start)) {
         fprintf(stderr, "varve consume: \"%s\" is not a value for --offset\ntry: varve consume --help\n", o->offset);
         return EXIT_USAGE;
     }
     if (!format_parse(&k.format, o->format ? o->format : "%s\\n", &wrong)) {
         fprintf(stderr, "varve consume: %%%c means nothing in a format\ntry: varve consume --help\n", wrong ? wrong : ' ');
+        return EXIT_USAGE;
+    }
+    if (!consume_args_ok(o)) {
+        format_free(&k.format);
         return EXIT_USAGE;
     }
     k.format.null_text = o->null_empty;
@@ -163,7 +150,7 @@ int cmd_consume(const struct options *o) {
         ASSERT(buffer != NULL);
         setvbuf(stdout, buffer, _IOFBF, OUTPUT_BYTES);
         json_init(&k.json, stdout);
-        code = cli_finish(o, run(&k, start));
+        code = cli_finish(o, o->group ? consume_group(&k) : run(&k));
         client_destroy(k.client);
         setvbuf(stdout, NULL, _IONBF, 0);
         free(buffer);

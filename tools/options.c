@@ -12,7 +12,9 @@ enum option_id {
     OPTION_FORMAT = 'f', OPTION_ENVELOPE = 'J', OPTION_QUIET = 'q', OPTION_HELP = 'h',
     OPTION_JSON = 256, OPTION_PARTITIONS, OPTION_REPLICATION, OPTION_CONFIG, OPTION_DELETE_CONFIG, OPTION_ACKS, OPTION_TIMEOUT,
     OPTION_CONNECTIONS, OPTION_IN_FLIGHT, OPTION_PER_REQUEST, OPTION_RECORD_BYTES, OPTION_BATCH_BYTES, OPTION_FETCH_BYTES, OPTION_RATE,
-    OPTION_SECONDS, OPTION_SERVER_PID, OPTION_BEFORE
+    OPTION_SECONDS, OPTION_SERVER_PID, OPTION_BEFORE, OPTION_GROUP = 'G', OPTION_TOPIC = 't',
+    OPTION_GROUP_PROTOCOL = 512, OPTION_ASSIGNOR, OPTION_INSTANCE, OPTION_STATE, OPTION_TYPE, OPTION_TO, OPTION_FROM_FILE, OPTION_EXECUTE,
+    OPTION_ALL_TOPICS
 };
 struct option_row {
     enum option_id id;
@@ -21,6 +23,7 @@ struct option_row {
     unsigned commands;
     const char *help;
 };
+enum { GROUP_MOVES = COMMAND_GROUP_SEEK | COMMAND_GROUP_DELETE };
 enum { ALL = ~0, BENCH = COMMAND_BENCH_PRODUCE | COMMAND_BENCH_CONSUME };
 static const struct option_row rows[] = {
     {OPTION_PARTITIONS, "partitions", "N", COMMAND_TOPIC_CREATE | COMMAND_TOPIC_ALTER,
@@ -45,6 +48,19 @@ static const struct option_row rows[] = {
     {OPTION_NULL, NULL, NULL, COMMAND_CONSUME, "print NULL for null keys and values"},
     {OPTION_OFFSET, "offset", "OFFSET", COMMAND_CONSUME,
      "beginning, end, N, -N (the last N) or @MS (a time, ms since 1970) (beginning)"},
+    {OPTION_GROUP, "group", "GROUP", COMMAND_CONSUME,
+     "as a member of this group: several topics (^REGEX: all that match), offsets are committed, --offset where none is"},
+    {OPTION_GROUP_PROTOCOL, "group-protocol", "NAME", COMMAND_CONSUME, "classic, consumer (KIP-848), or auto: what the broker serves (auto)"},
+    {OPTION_ASSIGNOR, "assignor", "NAME,...", COMMAND_CONSUME,
+     "classic: range, roundrobin, cooperative-sticky (range,cooperative-sticky); consumer: uniform or range"},
+    {OPTION_INSTANCE, "instance-id", "ID", COMMAND_CONSUME, "a static member: comes back to its partitions without a rebalance"},
+    {OPTION_STATE, "state", "STATE,...", COMMAND_GROUP_LIST, "only groups in these states, as Stable or Empty (all)"},
+    {OPTION_TYPE, "type", "TYPE,...", COMMAND_GROUP_LIST, "only classic, consumer, share or streams groups (all)"},
+    {OPTION_TO, "to", "WHERE", COMMAND_GROUP_SEEK, "see below"},
+    {OPTION_FROM_FILE, "from-file", "FILE", COMMAND_GROUP_SEEK, "TOPIC,PARTITION,OFFSET lines instead of --to; - is standard input"},
+    {OPTION_TOPIC, "topic", "TOPIC[:P,P...]", GROUP_MOVES, "only this topic, or these partitions of it; may be repeated"},
+    {OPTION_ALL_TOPICS, "all-topics", NULL, COMMAND_GROUP_SEEK, "all topics that the group has offsets in"},
+    {OPTION_EXECUTE, "execute", NULL, COMMAND_GROUP_SEEK, "do it, instead of showing what would be done"},
     {OPTION_COUNT, "count", "N", COMMAND_CONSUME, "exit after N records"},
     {OPTION_EXIT, "exit", NULL, COMMAND_CONSUME, "exit when the end of every partition was reached"},
     {OPTION_FORMAT, "format", "FORMAT", COMMAND_CONSUME, "what to print, see below (%s\\n)"},
@@ -93,6 +109,13 @@ void options_help(FILE *out, const struct command *command) {
         fprintf(out, "\nFORMAT: %%s value  %%S its length (-1: null)  %%R the same as 4 bytes, big-endian  %%k key\n"
                      "  %%K its length  %%T time in ms  %%h headers  %%t topic  %%p partition  %%o offset  %%%% percent sign\n"
                      "  and the escapes \\n \\t \\r \\0 \\\\ \\xHH\n");
+    if (command->bit == COMMAND_GROUP_SEEK)
+        fprintf(out, "\nWHERE: earliest  latest  current (where it is, within what exists)  N (an offset)  +N or -N (shifted)\n"
+                     "  @MS or a time as 2026-01-31T12:00:00.000[Z|+01:00] (the first record from then on)\n"
+                     "  a duration as PT2H30M or P1D (that long ago)\n"
+                     "Only groups without members can be moved. Offsets outside of what exists become the nearest that does.\n");
+    if (command->bit == COMMAND_GROUP_DESCRIBE)
+        fprintf(out, "\nLAG counts records. LAG-SECONDS is the age of the first record that is not consumed yet; 0 without a lag.\n");
 }
 
 /* ---- values ------------------------------------------------------------------------------ */
@@ -189,6 +212,12 @@ static bool header(struct options *o, char *text) {
     return true;
 }
 
+static bool topic(struct options *o, char *text) {
+    o->topics = append(o->topics, o->topic_count, sizeof *o->topics);
+    o->topics[o->topic_count++] = text;
+    return *text != '\0' && *text != ':';
+}
+
 static bool number32(const char *text, int64_t min, int64_t max, int32_t *out) {
     int64_t n;
     if (!number(text, min, max, &n)) return false;
@@ -237,6 +266,23 @@ static bool option_set(struct options *o, int id, char *value) {
         if (strcmp(value, "end") != 0) return number(value, 0, INT64_MAX, &o->before);
         o->before = -1;
         break;
+    case OPTION_GROUP:
+        o->group = value;
+        return *value != '\0';
+    case OPTION_GROUP_PROTOCOL:
+        o->group_protocol = value;
+        return strcmp(value, "classic") == 0 || strcmp(value, "consumer") == 0 || strcmp(value, "auto") == 0;
+    case OPTION_ASSIGNOR: o->assignor = value; break;
+    case OPTION_INSTANCE:
+        o->instance_id = value;
+        return *value != '\0';
+    case OPTION_STATE: o->state = value; break;
+    case OPTION_TYPE: o->type = value; break;
+    case OPTION_TO: o->to = value; break;
+    case OPTION_FROM_FILE: o->from_file = value; break;
+    case OPTION_TOPIC: return topic(o, value);
+    case OPTION_ALL_TOPICS: o->all_topics = true; break;
+    case OPTION_EXECUTE: o->execute = true; break;
     case OPTION_CONNECTIONS: return number32(value, 1, 50000, &o->connections);
     case OPTION_IN_FLIGHT: return number32(value, 1, 100000, &o->in_flight);
     case OPTION_PER_REQUEST: return number32(value, 1, 10000, &o->per_request);
@@ -331,6 +377,8 @@ int options_parse(const struct command *command, int argc, char **argv, struct o
 void options_free(struct options *o) {
     free(o->changes);
     free(o->headers);
+    free(o->topics);
     o->changes = NULL;
     o->headers = NULL;
+    o->topics = NULL;
 }

@@ -12,6 +12,8 @@ enum exit_code { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_DAMAGE = 3, 
 enum command_bit {
     COMMAND_TOPIC_CREATE = 1, COMMAND_TOPIC_LIST = 2, COMMAND_TOPIC_DESCRIBE = 4, COMMAND_TOPIC_ALTER = 8,
     COMMAND_TOPIC_DELETE = 16, COMMAND_PRODUCE = 32, COMMAND_CONSUME = 64, COMMAND_CLUSTER_DESCRIBE = 128,
+    COMMAND_GROUP_LIST = 1 << 8, COMMAND_GROUP_DESCRIBE = 1 << 9, COMMAND_GROUP_MEMBERS = 1 << 10, COMMAND_GROUP_OFFSETS = 1 << 11,
+    COMMAND_GROUP_SEEK = 1 << 12, COMMAND_GROUP_DELETE = 1 << 13, COMMAND_GROUP_EXPLAIN = 1 << 14,
     COMMAND_BENCH_PRODUCE = 1 << 20, COMMAND_BENCH_CONSUME = 1 << 21, COMMAND_TOPIC_TRIM = 1 << 22, COMMAND_CLUSTER_ALTER = 1 << 27
 };
 
@@ -55,6 +57,15 @@ struct options {
     int64_t count;                /* -1: no limit */
     bool exit_at_end;
     const char *format;           /* NULL: value and newline */
+
+    const char *group;            /* consume: NULL without one */
+    const char *group_protocol, *assignor, *instance_id; /* NULL: not given */
+    const char *state, *type;     /* group list: filters; NULL: all */
+    const char *from_file;        /* group seek */
+    const char *to;               /* group seek: where, as given */
+    const char **topics;          /* group seek, delete: --topic, owned */
+    int32_t topic_count;
+    bool execute, all_topics;     /* group seek, delete */
 
     int32_t connections, in_flight, per_request;      /* bench */
     int32_t record_bytes, batch_bytes, fetch_bytes;
