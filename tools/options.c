@@ -14,7 +14,7 @@ enum option_id {
     OPTION_CONNECTIONS, OPTION_IN_FLIGHT, OPTION_PER_REQUEST, OPTION_RECORD_BYTES, OPTION_BATCH_BYTES, OPTION_FETCH_BYTES, OPTION_RATE,
     OPTION_SECONDS, OPTION_SERVER_PID, OPTION_BEFORE, OPTION_GROUP = 'G', OPTION_TOPIC = 't',
     OPTION_GROUP_PROTOCOL = 512, OPTION_ASSIGNOR, OPTION_INSTANCE, OPTION_STATE, OPTION_TYPE, OPTION_TO, OPTION_FROM_FILE, OPTION_EXECUTE,
-    OPTION_ALL_TOPICS
+    OPTION_ALL_TOPICS, OPTION_EXPORT
 };
 struct option_row {
     enum option_id id;
@@ -61,6 +61,8 @@ static const struct option_row rows[] = {
     {OPTION_TOPIC, "topic", "TOPIC[:P,P...]", GROUP_MOVES, "only this topic, or these partitions of it; may be repeated"},
     {OPTION_ALL_TOPICS, "all-topics", NULL, COMMAND_GROUP_SEEK, "all topics that the group has offsets in"},
     {OPTION_EXECUTE, "execute", NULL, COMMAND_GROUP_SEEK, "do it, instead of showing what would be done"},
+    {OPTION_EXPORT, "export", NULL, COMMAND_GROUP_SEEK, "print TOPIC,PARTITION,OFFSET lines, as --from-file reads them"},
+    {OPTION_QUIET, "quiet", NULL, COMMAND_GROUP_SEEK, "do not say that nothing was changed"},
     {OPTION_COUNT, "count", "N", COMMAND_CONSUME, "exit after N records"},
     {OPTION_EXIT, "exit", NULL, COMMAND_CONSUME, "exit when the end of every partition was reached"},
     {OPTION_FORMAT, "format", "FORMAT", COMMAND_CONSUME, "what to print, see below (%s\\n)"},
@@ -281,6 +283,7 @@ static bool option_set(struct options *o, int id, char *value) {
     case OPTION_TO: o->to = value; break;
     case OPTION_FROM_FILE: o->from_file = value; break;
     case OPTION_TOPIC: return topic(o, value);
+    case OPTION_EXPORT: o->export_csv = true; break;
     case OPTION_ALL_TOPICS: o->all_topics = true; break;
     case OPTION_EXECUTE: o->execute = true; break;
     case OPTION_CONNECTIONS: return number32(value, 1, 50000, &o->connections);

@@ -65,7 +65,7 @@ struct options {
     const char *to;               /* group seek: where, as given */
     const char **topics;          /* group seek, delete: --topic, owned */
     int32_t topic_count;
-    bool execute, all_topics;     /* group seek, delete */
+    bool execute, all_topics, export_csv;             /* group seek */
 
     int32_t connections, in_flight, per_request;      /* bench */
     int32_t record_bytes, batch_bytes, fetch_bytes;
