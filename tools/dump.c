@@ -21,6 +21,7 @@ static const char help[] =
     "and the commit journal (catalog, *.vj). Works on Kafka's own files, and while a broker is running.\n"
     "\n"
     "  --records   also the records of each batch, and the entries of each journal group\n"
+    "              (of __consumer_offsets in words; --offsets-decoder: of files elsewhere too)\n"
     "  --summary   figures about each partition instead: batches, records, codecs, sizes, times, gaps, producers, keys\n"
     "  --follow    go on with what is added to .log files, from segment to segment, until interrupted\n"
     "  --json      one JSON object a line\n"
@@ -282,12 +283,12 @@ static bool usage(int *exit_code, const char *what) {
 }
 
 static bool parse_options(int argc, char **argv, struct dump *d, int *exit_code) {
-    enum { FROM = 256, TO, KEY, GREP, HEADER, SUMMARY, FOLLOW };
+    enum { FROM = 256, TO, KEY, GREP, HEADER, SUMMARY, FOLLOW, OFFSETS };
     static const struct option options[] = {
         {"records", no_argument, NULL, 'r'}, {"json", no_argument, NULL, 'j'}, {"verify", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'},
         {"from", required_argument, NULL, FROM}, {"to", required_argument, NULL, TO}, {"key", required_argument, NULL, KEY},
         {"grep", required_argument, NULL, GREP}, {"header", required_argument, NULL, HEADER}, {"summary", no_argument, NULL, SUMMARY},
-        {"follow", no_argument, NULL, FOLLOW}, {NULL, 0, NULL, 0}};
+        {"follow", no_argument, NULL, FOLLOW}, {"offsets-decoder", no_argument, NULL, OFFSETS}, {NULL, 0, NULL, 0}};
     int c;
     bool summary = false;
     optind = 1;
@@ -297,6 +298,7 @@ static bool parse_options(int argc, char **argv, struct dump *d, int *exit_code)
         else if (c == 'v') d->verify = true;
         else if (c == SUMMARY) summary = true;
         else if (c == FOLLOW) d->follow = true;
+        else if (c == OFFSETS) d->records = d->offsets_decoder = true;
         else if (c == KEY) d->filter.key = optarg;
         else if (c == GREP) d->filter.grep = optarg;
         else if (c == HEADER) filter_header(&d->filter, optarg);

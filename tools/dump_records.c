@@ -30,7 +30,7 @@ static void text_control(const struct record *r) {
     else printf(" controlType: %d", type);
 }
 
-static void text_record(const struct batch_header *h, const struct record *r) {
+static void text_record(const struct batch_header *h, const struct record *r, bool offsets) {
     printf("| offset: %" PRId64 " %s: %" PRId64 " keySize: %" PRId32 " valueSize: %" PRId32 " sequence: %" PRId32 " headerKeys: [", r->offset,
            h->attributes & BATCH_LOG_APPEND_TIME ? "LogAppendTime" : "CreateTime", r->timestamp,
            r->key.p ? r->key.len : -1,
@@ -42,6 +42,8 @@ static void text_record(const struct batch_header *h, const struct record *r) {
     putchar(']');
     if (h->attributes & BATCH_CONTROL) {
         text_control(r);
+    } else if (offsets) {
+        print_offsets_record(NULL, true, r);
     } else {
         if (r->key.p) {
             fputs(" key: ", stdout);
@@ -55,7 +57,7 @@ static void text_record(const struct batch_header *h, const struct record *r) {
     putchar('\n');
 }
 
-static void json_record(struct json_out *j, const char *path, const struct batch_header *h, const struct record *r) {
+static void json_record(struct json_out *j, const char *path, const struct batch_header *h, const struct record *r, bool offsets) {
     json_object(j, NULL);
     json_text(j, "type", "record");
     json_text(j, "file", path);
@@ -73,7 +75,9 @@ static void json_record(struct json_out *j, const char *path, const struct batch
     }
     json_array_end(j);
     int type = control_type(r);
-    if (!(h->attributes & BATCH_CONTROL)) {
+    if (offsets && !(h->attributes & BATCH_CONTROL)) {
+        print_offsets_record(j, false, r);
+    } else if (!(h->attributes & BATCH_CONTROL)) {
         json_bytes(j, "key", r->key);
         json_bytes(j, "payload", r->value);
     } else if (type >= 0 && type <= CONTROL_KRAFT_VOTERS) {
@@ -90,6 +94,7 @@ void print_records(struct dump *d, const char *path, uint64_t position, const ui
                    const struct batch_header *h) {
     struct record_iter it;
     struct record r;
+    bool offsets = d->offsets_decoder || is_offsets_file(path);
     enum err err = batch_check(h);
     if (err == OK) err = record_iter_init(&it, batch, h, BATCH_BYTES_MAX);
     if (err == ERR_TOO_LARGE) {
@@ -103,8 +108,8 @@ void print_records(struct dump *d, const char *path, uint64_t position, const ui
     }
     while ((err = record_iter_next(&it, &r)) == OK) {
         if (!filter_record(&d->filter, &r)) continue;
-        if (d->json) json_record(&d->out, path, h, &r);
-        else text_record(h, &r);
+        if (d->json) json_record(&d->out, path, h, &r, offsets);
+        else text_record(h, &r, offsets);
     }
     if (err != ERR_NOT_FOUND) dump_damage(d, path, position, "records cannot be read: %s", err_str(err));
     record_iter_free(&it);
