@@ -10,7 +10,7 @@
 
 /* Work that one call may do itself; some 0.2 ms. */
 enum {
-    CONSUMER_GROUP_INLINE = 4096,            /* assignor_cost() */
+    CONSUMER_GROUP_INLINE = 2048,            /* assignor_cost() */
     CONSUMER_GROUP_INLINE_REGEX = 100000,    /* group_regex_cost() over all topics */
     CONSUMER_GROUP_REGEX_SLICE = 20000,      /* the same, of one consumer_group_regex_run() */
     CONSUMER_GROUP_REST_MS = 1000            /* between two rounds of expressions over changed topics; after a lack of memory */
