@@ -63,8 +63,10 @@ static void checkpoint_cut(void *ctx) {
         err = states_take(sh);
     }
     if (err != OK) {
+        /* The journal gets no cut slice and never completes: the directory is latched. What is in the open slice may be the
+         * first half of what failed. */
         shard_fail(sh, err, "a checkpoint could not be taken: out of memory");
-        if (!sh->open) return; /* the journal gets no cut slice and never completes: the directory is latched */
+        return;
     }
     shard_submit(sh, true);
 }
@@ -144,6 +146,7 @@ void checkpoint_log_flushed(struct log_shard *sh, struct log_impl *l) {
 static void checkpoint_flush(void *ctx, uint64_t seq) {
     struct log_shard *sh = ctx;
     struct checkpoint *c = &sh->checkpoint;
+    if (sh->failed != OK) return; /* perhaps the cut itself: the directory is latched, and no footer will be written */
     ASSERT(c->active && !c->flushing);
     c->flushing = true;
     c->seq = seq;

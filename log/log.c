@@ -247,9 +247,17 @@ void log_configure(struct log *pub, const struct log_config *c) {
 
 /* ---- append --------------------------------------------------------------------------------- */
 
+/* Memory did not suffice for a roll: the segment goes on without the entry that ends a time index. */
+static void unseal(struct segment *s, uint32_t times) {
+    if (s->index) s->index->time_count = MIN(s->index->time_count, times);
+    free(s->snapshot);
+    s->snapshot = NULL;
+}
+
 enum err impl_roll(struct log_impl *l, int64_t created_ms) {
     struct segment *s = segment_last(l);
     enum err err = s->reindex ? OK : segment_index_need(l, s);
+    uint32_t times = err == OK && !s->reindex ? s->index->time_count : 0;
     if (err == OK && !s->reindex) err = index_seal(s->index);
     free(s->snapshot); /* of a roll that memory did not suffice for */
     s->snapshot = NULL;
@@ -258,7 +266,9 @@ enum err impl_roll(struct log_impl *l, int64_t created_ms) {
         err = producers_to_snapshot(&l->pub.producers, &s->snapshot, &len);
         s->snapshot_len = err == OK ? (uint32_t)len : 0;
     }
-    return err == OK ? segment_add(l, l->pub.end, created_ms) : err;
+    if (err == OK) err = segment_add(l, l->pub.end, created_ms);
+    if (err != OK && !s->reindex) unseal(s, times);
+    return err;
 }
 
 static enum err roll(struct log_impl *l, int64_t now_ms) {
@@ -267,11 +277,14 @@ static enum err roll(struct log_impl *l, int64_t now_ms) {
     m.segment_base = l->pub.end;
     m.created_ms = now_ms;
     enum err err = shard_effect_reserve(sh);
+    if (err == OK) err = segment_index_need(l, segment_last(l));
+    uint32_t times = err == OK ? segment_last(l)->index->time_count : 0;
     if (err == OK) err = impl_roll(l, now_ms);
     if (err != OK) return err;
     err = shard_message(sh, ENTRY_ROLL, l->pub.plid, &m.base);
     if (err != OK) {
         segment_remove_last(l);
+        unseal(segment_last(l), times);
         return err;
     }
     shard_effect(sh, EFFECT_ROLL, l);
@@ -336,8 +349,9 @@ static void expire_producers(struct log_impl *l, int64_t now_ms) {
 
 enum err log_append(struct log *pub, struct log_append *a) {
     struct log_impl *l = impl_of(pub);
-    expire_producers(l, a->now_ms);
     struct log_shard *sh = pub->shard;
+    if (sh->failed != OK) return ERR_IO; /* before the sequence is looked at: what the log knows of it may be half an append */
+    expire_producers(l, a->now_ms);
     struct batch_header h = *a->header;
     struct producer_batch duplicate;
     a->duplicate = false;

@@ -237,12 +237,26 @@ struct log *log_shard_by_plid(struct log_shard *sh, uint64_t plid) {
 
 /* ---- the open slice ------------------------------------------------------------------------- */
 
+/* Memory for effects, and for the plids that they will leave: neither may be missing when the slice is durable. */
+static enum err effects_grow(struct shard_slice *ss) {
+    uint32_t cap = ss->effect_cap ? ss->effect_cap * 2 : 4;
+    struct effect *v = realloc(ss->effects, cap * sizeof *v);
+    if (!v) return ERR_NOMEM;
+    ss->effects = v;
+    uint64_t *plids = realloc(ss->plids, cap * sizeof *plids);
+    if (!plids) return ERR_NOMEM;
+    ss->plids = plids;
+    ss->effect_cap = cap;
+    return OK;
+}
+
 static enum err slice_open(struct log_shard *sh) {
     struct shard_slice *ss = calloc(1, sizeof *ss);
     if (!ss) return ERR_NOMEM;
-    enum err err = journal_slice_init(&ss->s, sh->journal, sh->index);
+    enum err err = effects_grow(ss);
+    if (err == OK) err = journal_slice_init(&ss->s, sh->journal, sh->index);
     if (err != OK) {
-        free(ss);
+        slice_free(ss);
         return err;
     }
     ss->s.done = slice_done;
@@ -284,18 +298,11 @@ enum err shard_effect_reserve(struct log_shard *sh) {
     enum err err;
     if (!sh->open && (err = slice_open(sh)) != OK) return err;
     struct shard_slice *ss = sh->open;
-    if (ss->effect_count + 2 <= ss->effect_cap) return OK;
-    uint32_t cap = ss->effect_cap ? ss->effect_cap * 2 : 4;
-    struct effect *v = realloc(ss->effects, cap * sizeof *v);
-    if (!v) return ERR_NOMEM;
-    ss->effects = v;
-    ss->effect_cap = cap;
-    return OK;
+    return ss->effect_count + 2 <= ss->effect_cap ? OK : effects_grow(ss);
 }
 
 struct effect *shard_effect(struct log_shard *sh, enum effect_kind kind, struct log_impl *l) {
-    enum err err = shard_effect_reserve(sh);   /* a slice that the entry itself opened starts without room */
-    ASSERT(err == OK);
+    ASSERT(sh->open->effect_count < sh->open->effect_cap); /* a slice that the entry itself opened has room, too */
     struct effect *e = &sh->open->effects[sh->open->effect_count++];
     *e = (struct effect){.kind = kind, .log = l};
     return e;
@@ -420,8 +427,6 @@ static bool slice_keep(struct log_shard *sh, struct shard_slice *ss) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < ss->effect_count; i++) n += ss->effects[i].kind == EFFECT_APPEND;
     if (n == 0) return false;
-    ss->plids = malloc(n * sizeof *ss->plids);
-    ASSERT(ss->plids); /* a few words; without them the tail could not be found again */
     for (uint32_t i = 0; i < ss->effect_count; i++)
         if (ss->effects[i].kind == EFFECT_APPEND) ss->plids[ss->plid_count++] = ss->effects[i].log->pub.plid;
     list_push_back(&sh->tails, &ss->link);

@@ -35,7 +35,7 @@ struct shard_slice {
     struct buf *memory;             /* from `done` on */
     struct effect *effects;
     uint32_t effect_count, effect_cap;
-    uint64_t *plids;                /* from `done` on: logs with tail entries here */
+    uint64_t *plids;                /* room for effect_cap; from `done` on: logs with tail entries here */
     uint32_t plid_count;
 };
 static inline struct buf *shard_slice_buf(const struct shard_slice *ss) { return ss->memory ? ss->memory : ss->s.buf; }

@@ -93,6 +93,16 @@ static enum err index_file(struct log_impl *l, struct segment *s, enum file_kind
     return n == (int64_t)bytes ? OK : ERR_NOT_FOUND;
 }
 
+/* Whether nothing of the files was lost: zeros at their end, which loading leaves out, or a last entry that is another one. A power
+ * cut tears whole blocks. */
+static bool files_whole(const struct segment *s, const struct segment_index *x, uint32_t offsets, uint32_t times) {
+    if (x->offset_count != offsets || x->time_count != times) return false;
+    const struct index_entry *e = x->offset_written > 0 ? &x->offsets[x->offset_written - 1] : &s->last_index;
+    const struct time_entry *t = x->time_written > 0 ? &x->times[x->time_written - 1] : &s->last_time;
+    return e->relative == s->last_index.relative && e->position == s->last_index.position && t->timestamp == s->last_time.timestamp &&
+           t->relative == s->last_time.relative;
+}
+
 /* All entries of the segment: those in its files and behind them those in memory. */
 static enum err index_whole(struct log_impl *l, struct segment *s, struct segment_index *x, uint32_t *rescan_from) {
     const struct segment_index *old = s->index;
@@ -111,8 +121,14 @@ static enum err index_whole(struct log_impl *l, struct segment *s, struct segmen
     free(times);
     if (err == ERR_NOT_FOUND || err == ERR_CORRUPT) return OK; /* `x` is empty, and the scan begins at 0 */
     if (err != OK) return err;
-    x->offset_written = MIN(x->offset_count, s->index_bytes / INDEX_ENTRY_BYTES);
-    x->time_written = MIN(x->time_count, s->time_index_bytes / TIME_ENTRY_BYTES);
+    x->offset_written = s->index_bytes / INDEX_ENTRY_BYTES;
+    x->time_written = s->time_index_bytes / TIME_ENTRY_BYTES;
+    if (!files_whole(s, x, x->offset_written + offsets_new, x->time_written + times_new)) {
+        index_free(x);
+        index_init(x, s->base, l->config.index_interval_bytes, l->config.segment_index_bytes);
+        *rescan_from = 0;
+        return OK;
+    }
     /* What lies behind the lowest cut is of batches that are gone. */
     index_truncate(x, s->reindex_end, s->reindex_position, rescan_from);
     return OK;
@@ -167,7 +183,7 @@ static enum err producers_cut(struct log_impl *l, int64_t end) {
     struct producers *p = &l->pub.producers;
     uint32_t count;
     int64_t *ids = producers_sorted_ids(p, &count);
-    if (!ids) return count > 0 ? ERR_NOMEM : OK;
+    if (!ids) return p->count > 0 ? ERR_NOMEM : OK;
     struct producers cut;
     producers_init(&cut);
     enum err err = OK;
@@ -225,6 +241,7 @@ enum err truncate_find_producers(struct log_impl *l) {
     enum err err = OK;
     for (uint32_t i = from; i < l->segment_count && err == OK; i++) err = producers_scan(l, &l->segments[i], &found);
     int64_t *ids = err == OK ? producers_sorted_ids(&found, &count) : NULL;
+    if (err == OK && !ids && found.count > 0) err = ERR_NOMEM;
     for (uint32_t i = 0; ids && i < count && err == OK; i++)
         if (!producers_find(&l->pub.producers, ids[i])) err = producers_put(&l->pub.producers, producers_find(&found, ids[i]));
     free(ids);

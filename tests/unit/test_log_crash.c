@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include "tests/unit/log_watch.h"
+#include "tests/unit/alloc_hook.h"
 #include "tests/unit/mutants.h"
 
 enum { MODELS_MAX = 6 };
@@ -17,7 +18,7 @@ struct run {
     struct log_watch watch;
     uint32_t created_count;
     bool down;
-    bool faulted, names_lost;
+    bool faulted, names_lost, short_of_memory;
     char message[600];
     int lives;
     bool strays;                         /* recovery left ranges for the writer: files may hold stray bytes meanwhile */
@@ -28,6 +29,15 @@ struct run {
         if (!(run)->message[0]) snprintf((run)->message, sizeof (run)->message, __VA_ARGS__); \
         return;                                                         \
     } while (0)
+
+/* What may be answered while memory has ended. */
+static bool excused(const struct run *x, enum err err) { return err == ERR_NOMEM && x->short_of_memory; }
+
+#ifdef VARVE_MUTANTS
+static void memory_fails(struct run *x, bool on) { alloc_hook.paused = !on || !x->short_of_memory; }
+#else
+static void memory_fails(struct run *x, bool on) { (void)x, (void)on; }
+#endif
 
 static uint64_t pick(struct run *x, uint64_t n) { return prng_below(&x->rng, n); }
 
@@ -68,9 +78,10 @@ static void do_create(struct run *x, struct model *mo, uint32_t slot) {
     spec.config.segment_bytes = pick(x, 2) ? 1u << 30 : 20000 + (uint32_t)pick(x, 100000);
     spec.config.index_interval_bytes = pick(x, 2) ? 4096 : 0;
     enum err err = log_create(shard_for(x, mo->plid), &spec, &mo->log, created, mo);
-    if (err == ERR_NOSPACE || err == ERR_IO || err == ERR_CLOSED || err == ERR_EXISTS) {
+    if (err == ERR_NOSPACE || err == ERR_IO || err == ERR_CLOSED || err == ERR_EXISTS || excused(x, err)) {
         mo->log = NULL;
-        mo->plid = 0;
+        mo->delete_asked = excused(x, err) && shard_for(x, mo->plid)->failed != OK; /* half done: nobody knows until the next start */
+        if (!mo->delete_asked) mo->plid = 0;
         return;
     }
     if (err != OK) RUN_FAIL(x, "create: %s", err_str(err));
@@ -93,7 +104,7 @@ static void do_append(struct run *x, struct model *mo) {
     }
     struct log_append a;
     enum err err = append_spec(mo->log, &s, &a);
-    if (err == ERR_AGAIN || err == ERR_NOSPACE || err == ERR_IO || err == ERR_TOO_LARGE || err == ERR_CLOSED) return;
+    if (err == ERR_AGAIN || err == ERR_NOSPACE || err == ERR_IO || err == ERR_TOO_LARGE || err == ERR_CLOSED || excused(x, err)) return;
     if (err != OK) RUN_FAIL(x, "append: %s", err_str(err));
     if (a.duplicate) RUN_FAIL(x, "append: a new batch was called a duplicate");
     if (a.base_offset != mo->end) RUN_FAIL(x, "append: base offset %lld, expected %lld", (long long)a.base_offset, (long long)mo->end);
@@ -112,7 +123,7 @@ static void do_set_start(struct run *x, struct model *mo) {
         mo->starts[mo->starts_asked++ % STARTS_MAX] = offset;
         mo->start_asked = offset;
     }
-    if (err != OK && err != ERR_IO && err != ERR_CLOSED) RUN_FAIL(x, "set_start: %s", err_str(err));
+    if (err != OK && err != ERR_IO && err != ERR_CLOSED && !excused(x, err)) RUN_FAIL(x, "set_start: %s", err_str(err));
 }
 
 static void find_sequence(struct model *mo) {
@@ -132,9 +143,10 @@ static void do_truncate(struct run *x, struct model *mo) {
     if (offset < l->start) return;
     int32_t epoch = epochs_at(&l->epochs, offset > 0 ? offset - 1 : 0);
     enum err err = log_truncate(l, epoch < 0 ? 0 : epoch, offset);
-    if (err == ERR_IO || err == ERR_CLOSED || err == ERR_UNSUPPORTED) return;
+    if (err == ERR_IO || err == ERR_CLOSED || err == ERR_UNSUPPORTED || excused(x, err)) return;
     if (err != OK) RUN_FAIL(x, "truncate: %s", err_str(err));
     if (l->end != offset) RUN_FAIL(x, "truncate: end is %lld instead of %lld", (long long)l->end, (long long)offset);
+    note(mo, "truncate", offset);
     model_cut(mo, offset);
     find_sequence(mo);
 }
@@ -151,7 +163,7 @@ static void do_read(struct run *x, struct model *mo) {
         return;
     }
     if (err == ERR_RANGE && l->start > start) return;
-    if (err == ERR_IO && x->m.failed != OK) return;
+    if ((err == ERR_IO && x->m.failed != OK) || excused(x, err)) return;
     if (err != OK) RUN_FAIL(x, "read of %lld: %s", (long long)r.offset, err_str(err));
     const char *wrong = r.bytes ? model_compare(mo, &r) : "nothing";
     if (wrong) RUN_FAIL(x, "read of %lld: %s", (long long)r.offset, wrong);
@@ -169,7 +181,7 @@ static void do_duplicate(struct run *x, struct model *mo) {
         if (batch_parse(b->bytes, b->len, &h) != OK) RUN_FAIL(x, "the model's batch does not parse");
         struct log_append a = {.batch = b->bytes, .header = &h, .now_ms = 1, .log_append_time_ms = -1};
         enum err err = log_append(mo->log, &a);
-        if (err == ERR_IO || err == ERR_CLOSED) return;
+        if (err == ERR_IO || err == ERR_CLOSED || excused(x, err)) return;
         if (err != OK || !a.duplicate || a.base_offset != b->base)
             RUN_FAIL(x, "the last idempotent batch again: %s, duplicate %d, offset %lld, expected %lld", err_str(err), a.duplicate,
                      (long long)a.base_offset, (long long)b->base);
@@ -191,7 +203,7 @@ static void step(struct run *x) {
     else if (what < 80) do_duplicate(x, mo);
     else if (what < 84) {
         enum err err = log_begin_epoch(mo->log, mo->log->epoch + 1);
-        if (err != OK && err != ERR_IO && err != ERR_CLOSED) RUN_FAIL(x, "begin_epoch: %s", err_str(err));
+        if (err != OK && err != ERR_IO && err != ERR_CLOSED && !excused(x, err)) RUN_FAIL(x, "begin_epoch: %s", err_str(err));
     } else if (what < 87) do_set_start(x, mo);
     else if (what < 90) do_truncate(x, mo);
     else if (what < 92) journal_checkpoint(x->m.store->journal, false, NULL, NULL);
@@ -313,7 +325,9 @@ static void one_life(struct run *x, uint64_t crash_in, uint32_t steps, bool stop
     trace_debug("test", "life: %u logs, %llu groups", x->m.recovery.logs, (unsigned long long)x->m.recovery.journal_groups);
     for (uint32_t i = 0; i < x->m.config.shards; i++) x->m.shards[i]->sync_all_logs = 1 + (uint32_t)pick(x, 6);
     x->strays = !x->m.recovery.fresh && !x->m.recovery.clean;
+    memory_fails(x, false); /* what is tried is the log, not the comparing */
     check_all(x);
+    memory_fails(x, true);
     for (uint32_t i = 0; i < steps && !x->down && !x->message[0]; i++) {
         step(x);
         (void)watch_durable(&x->watch);
@@ -321,6 +335,7 @@ static void one_life(struct run *x, uint64_t crash_in, uint32_t steps, bool stop
     }
     if (!x->down && x->m.failed != OK && !x->message[0] && !x->faulted) snprintf(x->message, sizeof x->message, "latched: %s", err_str(x->m.failed));
     bool stopped = !x->down && !x->message[0] && stop && x->m.failed == OK && machine_stop(&x->m);
+    memory_fails(x, false);
     if (stopped) check_files_exact(x);
     else crash(x);
     if (x->watch.wrong[0] && !x->message[0]) snprintf(x->message, sizeof x->message, "%s", x->watch.wrong);
@@ -508,6 +523,33 @@ START_TEST(every_operation_may_be_the_last) {
 }
 END_TEST
 
+#ifdef VARVE_MUTANTS
+/* Allocations of the log fail, one or many, anywhere in a life and in its stop: calls say so, or the directory is given up;
+ * nothing that was durable is lost, and nothing falls. */
+START_TEST(memory_may_end_anywhere) {
+    uint64_t from = from_env("VARVE_SEED_FROM", 1), seeds = from_env("VARVE_SEEDS", 150), failed = 0, stops = 0;
+    for (uint64_t seed = from; seed < from + seeds; seed++) {
+        struct run x;
+        run_begin(&x, seed);
+        for (int life = 0; life < 3 && !x.message[0]; life++) {
+            bool short_now = life < 2;
+            x.faulted = x.short_of_memory = short_now;
+            alloc_hook = (struct alloc_hook){.from = short_now ? 1 + pick(&x, 600) : 0, .times = pick(&x, 2) ? 1 : 1 + pick(&x, 200)};
+            one_life(&x, 0, 20 + (uint32_t)pick(&x, 200), true);
+            failed += alloc_hook.failed;
+            stops += x.m.stopped && x.m.stop_err == OK;
+            x.m.stopped = false;
+            alloc_hook = (struct alloc_hook){0};
+        }
+        run_end(&x);
+        ck_assert_msg(!x.message[0], "seed %llu: %s", (unsigned long long)seed, x.message);
+    }
+    ck_assert_uint_gt(failed, seeds);
+    ck_assert_uint_gt(stops, seeds);
+}
+END_TEST
+#endif
+
 /* By themselves, so that CK_RUN_CASE can choose. */
 static void case_add(Suite *s, const char *name, const TTest *test) {
     TCase *t = tcase_create(name);
@@ -526,6 +568,9 @@ int main(void) {
     case_add(s, "every", every_operation_may_be_the_last);
     case_add(s, "cut", recovery_protects_the_block_that_it_cuts);
     case_add(s, "torn", a_torn_checkpoint_takes_nothing_of_the_one_before);
+#ifdef VARVE_MUTANTS
+    case_add(s, "memory", memory_may_end_anywhere);
+#endif
     SRunner *r = srunner_create(s);
     srunner_set_fork_status(r, CK_NOFORK);
     srunner_run_all(r, CK_NORMAL);

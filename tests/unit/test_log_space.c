@@ -102,12 +102,59 @@ START_TEST(what_was_accepted_has_a_place) {
 }
 END_TEST
 
+static void add_size(void *ctx, const char *path, uint64_t size_bytes) {
+    (void)path;
+    *(uint64_t *)ctx += ALIGN_UP(size_bytes, (uint64_t)IO_BLOCK_BYTES);
+}
+
+/* Somebody else takes the disk, the reserve too, up to a few blocks. A stop then waits, without giving the directory up, and ends
+ * well when there is space; or a crash comes first, and nothing is lost. */
+START_TEST(a_stop_waits_for_space) {
+    uint64_t from = from_env("VARVE_SEED_FROM", 1), seeds = from_env("VARVE_SEEDS", 40), waited = 0;
+    for (uint64_t seed = from; seed < from + seeds; seed++) {
+        struct filling f;
+        fill_begin(&f, seed);
+        sim_disk_capacity(m.world, 0, UINT64_C(1) << 30);
+        for (uint32_t i = 0; i < 100 + pick(&f, 200); i++) {
+            struct model *x = &f.logs[pick(&f, f.count)];
+            append_n(x, 1, 1, 1 + (uint32_t)pick(&f, 8000), 1000);
+            if (pick(&f, 40) == 0) journal_checkpoint(m.store->journal, false, NULL, NULL);
+        }
+        uint64_t used = 0;
+        sim_files(m.world, 0, add_size, &used);
+        sim_disk_capacity(m.world, 0, used + pick(&f, 60) * IO_BLOCK_BYTES);
+        bool stopped = stop_in_time();
+        waited += !stopped;
+        ck_assert_msg(m.failed == OK, "seed %llu: given up: %s", (unsigned long long)seed, err_str(m.failed));
+        bool crash = !stopped && pick(&f, 3) == 0;
+        sim_disk_capacity(m.world, 0, UINT64_C(1) << 30);
+        if (crash) sim_crash(m.world, 0, (enum sim_crash_policy)pick(&f, SIM_KILLED));
+        for (int i = 0; !crash && !m.stopped; i++) {
+            ck_assert_int_lt(i, 3000);
+            ck_assert(machine_turn(&m, 10000000));
+        }
+        ck_assert_msg(crash || m.stop_err == OK, "seed %llu: the stop: %s", (unsigned long long)seed, err_str(m.stop_err));
+        machine_close(&m);
+        check_again(&f);
+        ck_assert(crash || m.recovery.clean);
+        sim_crash(m.world, 0, SIM_LOSE_ALL);
+        machine_close(&m);
+        fill_end(&f);
+    }
+    ck_assert_uint_gt(waited, 0);
+}
+END_TEST
+
 int main(void) {
     mutant_choose();
     Suite *s = suite_create("log space");
     TCase *t = tcase_create("space");
     tcase_set_timeout(t, 0);
     tcase_add_test(t, what_was_accepted_has_a_place);
+    suite_add_tcase(s, t);
+    t = tcase_create("taken");
+    tcase_set_timeout(t, 0);
+    tcase_add_test(t, a_stop_waits_for_space);
     suite_add_tcase(s, t);
     return run_suite(s);
 }
