@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include "log/kafka_files.h"
+#include "tools/dump_repair.h"
 
 enum { EXIT_READ = 1, EXIT_USAGE = 2, EXIT_DAMAGE = 3, DEPTH_MAX = 8 };
 
@@ -15,6 +16,7 @@ static const char help[] =
     "usage: varve dump [--records] [--follow] [FILTER...] [--json] FILE|DIR...\n"
     "       varve dump --summary [FILTER...] [--json] FILE|DIR...\n"
     "       varve dump --verify [--json] FILE|DIR...\n"
+    "       varve dump --repair [--to DIR | --in-place] [--json] DIR\n"
     "\n"
     "Shows what the files of a broker hold: .log, .index, .timeindex, .txnindex, .snapshot,\n"
     "leader-epoch-checkpoint, partition.metadata, offset checkpoints, varve.manifest, varve.meta,\n"
@@ -33,9 +35,12 @@ static const char help[] =
     "  --key TEXT          records with this key\n"
     "  --grep TEXT         records whose key or value holds TEXT\n"
     "  --header NAME[=V]   records with this header\n"
+    "  --repair    say what would be done to DIR (a data directory, or a partition folder, Kafka's too) so that a broker can serve\n"
+    "              whatever is readable; --to writes a repaired copy, --in-place changes DIR, which no broker may be using. What is taken\n"
+    "              out is kept in a folder beside it (NAME.damaged), and said with its offsets\n"
     "  --help\n"
     "\n"
-    "Exit code: 0 all well, 1 something cannot be read, 2 usage, 3 damage.\n";
+    "Exit code: 0 all well (repaired, with --to or --in-place), 1 something cannot be read, 2 usage, 3 damage.\n";
 
 /* ---- what is said about a file ---- */
 
@@ -282,15 +287,19 @@ static bool usage(int *exit_code, const char *what) {
     return false;
 }
 
-static bool parse_options(int argc, char **argv, struct dump *d, int *exit_code) {
-    enum { FROM = 256, TO, KEY, GREP, HEADER, SUMMARY, FOLLOW, OFFSETS };
+struct repair_options { bool repair, in_place; const char *to; };
+
+static bool parse_options(int argc, char **argv, struct dump *d, struct repair_options *repair, int *exit_code) {
+    enum { REPAIR = 300, IN_PLACE, FROM = 256, TO, KEY, GREP, HEADER, SUMMARY, FOLLOW, OFFSETS };
     static const struct option options[] = {
         {"records", no_argument, NULL, 'r'}, {"json", no_argument, NULL, 'j'}, {"verify", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'},
         {"from", required_argument, NULL, FROM}, {"to", required_argument, NULL, TO}, {"key", required_argument, NULL, KEY},
         {"grep", required_argument, NULL, GREP}, {"header", required_argument, NULL, HEADER}, {"summary", no_argument, NULL, SUMMARY},
-        {"follow", no_argument, NULL, FOLLOW}, {"offsets-decoder", no_argument, NULL, OFFSETS}, {NULL, 0, NULL, 0}};
+        {"follow", no_argument, NULL, FOLLOW}, {"offsets-decoder", no_argument, NULL, OFFSETS}, {"repair", no_argument, NULL, REPAIR},
+        {"in-place", no_argument, NULL, IN_PLACE}, {NULL, 0, NULL, 0}};
     int c;
     bool summary = false;
+    const char *to = NULL;
     optind = 1;
     while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         if (c == 'r') d->records = true;
@@ -302,8 +311,11 @@ static bool parse_options(int argc, char **argv, struct dump *d, int *exit_code)
         else if (c == KEY) d->filter.key = optarg;
         else if (c == GREP) d->filter.grep = optarg;
         else if (c == HEADER) filter_header(&d->filter, optarg);
-        else if (c == FROM || c == TO) {
-            if (!bound_parse(optarg, c == FROM ? &d->filter.from : &d->filter.to)) return usage(exit_code, "--from and --to take an offset, or @ and a time");
+        else if (c == REPAIR) repair->repair = true;
+        else if (c == IN_PLACE) repair->in_place = true;
+        else if (c == TO) to = optarg;
+        else if (c == FROM) {
+            if (!bound_parse(optarg, &d->filter.from)) return usage(exit_code, "--from and --to take an offset, or @ and a time");
         } else {
             if (c != 'h') return usage(exit_code, NULL);
             fputs(help, stdout);
@@ -312,6 +324,13 @@ static bool parse_options(int argc, char **argv, struct dump *d, int *exit_code)
         }
     }
     if (optind == argc) return usage(exit_code, NULL);
+    if (repair->repair) {
+        repair->to = to;
+        if (d->verify || d->records || summary || d->follow || filter_any(&d->filter)) return usage(exit_code, "--repair goes with --to, --in-place and --json only");
+        return true;
+    }
+    if (repair->in_place) return usage(exit_code, "--in-place goes with --repair");
+    if (to && !bound_parse(to, &d->filter.to)) return usage(exit_code, "--from and --to take an offset, or @ and a time");
     if (d->verify && (summary || d->follow || filter_any(&d->filter))) return usage(exit_code, "--verify looks at everything");
     if (summary && d->follow) return usage(exit_code, "--summary and --follow do not go together");
     if (filter_by_record(&d->filter)) d->records = true;
@@ -325,8 +344,13 @@ static bool parse_options(int argc, char **argv, struct dump *d, int *exit_code)
 int cmd_dump(int argc, char **argv) {
     struct dump d = {0};
     int exit_code;
-    if (!parse_options(argc, argv, &d, &exit_code)) return exit_code;
+    struct repair_options repair = {0};
+    if (!parse_options(argc, argv, &d, &repair, &exit_code)) return exit_code;
     json_init(&d.out, stdout);
+    if (repair.repair) {
+        exit_code = dump_repair(&d, argv + optind, argc - optind, repair.to, repair.in_place);
+        return fflush(stdout) == 0 && !ferror(stdout) ? exit_code : EXIT_READ;
+    }
     if (d.follow) (void)dump_follow(&d, argv + optind, argc - optind);
     for (int i = optind; i < argc && !d.follow; i++) {
         d.walking = is_dir(argv[i], true);

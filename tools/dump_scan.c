@@ -82,6 +82,40 @@ static bool scan_once(struct scan *s, const char *const paths[3], unsigned what)
     return true;
 }
 
+bool scan_ranges(struct dump *d, const struct folder *f, const char *path, int64_t base, struct bad_range **out, uint32_t *count) {
+    struct scan s = {.d = d};
+    *out = NULL;
+    *count = 0;
+    scan_context(&s, f, base);
+    int err = input_open(&s.in, path);
+    if (err == 0) {
+        scan_batches(&s);
+        err = s.in.neg_errno;
+    }
+    if (err == 0 && s.nomem) err = -ENOMEM;
+    struct bad_range *v = err == 0 ? calloc(s.damage_count + 2, sizeof *v) : NULL;
+    if (!v) {
+        dump_unreadable(d, path, err ? err : -ENOMEM);
+        scan_free(&s);
+        return false;
+    }
+    uint64_t size = s.in.size;
+    for (uint32_t i = 0; i < s.damage_count; i++) {
+        const struct damage *x = &s.damages[i];
+        if (x->what != VERIFY_LOG || x->bytes == 0) continue;
+        struct bad_range *r = &v[(*count)++];
+        *r = (struct bad_range){.from = x->position, .to = MIN(x->position + x->bytes, size)};
+        snprintf(r->why, sizeof r->why, "%s", x->text);
+    }
+    if (s.unfinished_bytes > 0) {
+        v[*count] = (struct bad_range){.from = size - s.unfinished_bytes, .to = size, .unfinished = true};
+        snprintf(v[(*count)++].why, DAMAGE_TEXT_BYTES, "an unfinished batch");
+    }
+    scan_free(&s);
+    *out = v;
+    return true;
+}
+
 static int by_file_and_position(const void *a, const void *b) {
     const struct damage *x = a, *y = b;
     if (x->what != y->what) return x->what < y->what ? -1 : 1;

@@ -52,6 +52,10 @@ struct scan {
     struct entries offsets, times;
 };
 
+/* Bytes of a .log that are no sound batches, ascending; malloc'ed. False: it cannot be read, which was said. */
+struct bad_range { uint64_t from, to; bool unfinished; char why[DAMAGE_TEXT_BYTES]; };
+bool scan_ranges(struct dump *d, const struct folder *f, const char *path, int64_t base, struct bad_range **out, uint32_t *count);
+
 void scan_damage(struct scan *s, unsigned what, uint64_t position, uint64_t bytes, const char *fmt, ...) PRINTF_LIKE(5, 6);
 
 /* ---- dump_batches.c: the walk along the batches ---- */
