@@ -7,7 +7,7 @@
 #include "server/request.h"
 
 /* Groups: */
-api_handler api_delete_groups, api_describe_groups, api_heartbeat, api_join_group, api_leave_group, api_list_groups,
+api_handler api_consumer_group_describe, api_consumer_group_heartbeat, api_delete_groups, api_describe_groups, api_heartbeat, api_join_group, api_leave_group, api_list_groups,
     api_offset_delete, api_sync_group;
 api_handler api_alter_client_quotas, api_alter_configs, api_alter_partition_reassignments, api_alter_replica_log_dirs,
     api_api_versions, api_create_acls,
@@ -53,6 +53,7 @@ void uuid_text(const struct uuid *id, char out[UUID_TEXT_BYTES]);
 /* The other form, of 36 hexadecimal digits and dashes, of a new random one, and NUL. */
 enum { UUID_HEX_BYTES = 37 };
 void request_fresh_id(struct request *rq, char out[UUID_HEX_BYTES]);
+struct str request_fresh_uuid(struct request *rq); /* in the first form */
 struct str request_uuid_text(struct request *rq, const struct uuid *id);
 
 /* 1..249 of [a-zA-Z0-9._-], not "." or "..", and not the metadata log's name. NULL: fine; else why not. */

@@ -30,6 +30,14 @@ struct bytes request_copy_bytes(struct request *rq, struct bytes b) {
     return (struct bytes){p, b.len};
 }
 
+struct str request_fresh_uuid(struct request *rq) {
+    struct uuid id;
+    io_entropy(rq->reactor->io, id.b, sizeof id.b);
+    id.b[6] = (uint8_t)((id.b[6] & 0x0f) | 0x40);
+    id.b[8] = (uint8_t)((id.b[8] & 0x3f) | 0x80);
+    return request_uuid_text(rq, &id);
+}
+
 void request_fresh_id(struct request *rq, char out[UUID_HEX_BYTES]) {
     uint8_t b[16];
     io_entropy(rq->reactor->io, b, sizeof b);

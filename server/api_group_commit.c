@@ -43,7 +43,7 @@ static void put(struct group_records *records, struct str group, const commit_to
     group_records_put(records, &key, &value);
 }
 
-static int32_t build(const struct commit_state *s, struct group *g, struct group_records *records) {
+static int32_t build(struct commit_state *s, struct group *g, struct group_records *records) {
     int64_t retention_ms = request_version(s->op.rq) <= 4 ? s->in.retention_time_ms : -1, now_ms = group_reactor(g)->now_ms;
     for (int32_t i = 0; i < s->in.topics_n; i++)
         for (int32_t k = 0; k < s->in.topics[i].partitions_n; k++)
@@ -58,10 +58,24 @@ static void committed(struct group *g, void *ctx, int16_t error) {
     group_op_finish(&s->op, error == KERR_UNKNOWN_SERVER_ERROR ? KERR_INVALID_COMMIT_OFFSET_SIZE : error);
 }
 
+/* A member of an older epoch may commit what it has had since (KIP-1251). */
+static void check_partitions(struct commit_state *s, struct group *g) {
+    struct group_view v;
+    group_view_fill(g, &v);
+    for (int32_t i = 0; i < s->out.topics_n; i++)
+        for (int32_t k = 0; k < s->out.topics[i].partitions_n; k++)
+            if (s->out.topics[i].partitions[k].error_code == KERR_NONE)
+                s->out.topics[i].partitions[k].error_code =
+                    consumer_group_check_partition(g->consumer, &v.env, s->in.member_id, s->in.generation_id_or_member_epoch,
+                                                   s->in.topics[i].name, s->in.topics[i].partitions[k].partition_index);
+}
+
 static void run(struct group_op *op, struct group *g) {
     struct commit_state *s = op->owner;
     struct group_committer who = {s->in.generation_id_or_member_epoch, s->in.member_id, s->in.group_instance_id, request_version(op->rq)};
-    int16_t error = group_commit_check(g, &who);
+    bool per_partition;
+    int16_t error = group_commit_check(g, &who, &per_partition);
+    if (!error && per_partition) check_partitions(s, g);
     if (!error && group_memory_full(group_reactor(g))) error = KERR_COORDINATOR_NOT_AVAILABLE;
     struct group_records records;
     group_records_begin(&records);

@@ -14,6 +14,7 @@ struct join_state {
     struct k_join_group_response out;
     struct str host;
     char fresh[UUID_HEX_BYTES];
+    struct str fresh_uuid;
     bool out_of_memory;
 };
 
@@ -24,7 +25,8 @@ static void join_done(struct group_op *op) {
         request_close(rq, "the answer needs more memory than request.arena.max.bytes");
         return;
     }
-    if (op->error && !s->out.error_code) { /* it has not come to the core */
+    if (op->error && !s->out.error_code) { /* it has not come to the core, or what that wrote not into the log */
+        k_join_group_response_init(&s->out);
         s->out.error_code = op->error;
         s->out.member_id = s->in.member_id;
     }
@@ -64,8 +66,42 @@ void group_join_reply(void *ctx, void *ticket, const struct classic_join_reply *
     group_op_finish(op, reply->error);
 }
 
+static void join_run(struct group_op *op, struct group *g);
+
+static void join_again(struct group *g, void *ctx, int16_t error) {
+    if (error) group_op_finish(ctx, error);
+    else join_run(ctx, g);
+}
+
+/* A group of the consumer protocol: with members it takes classic ones, too; an empty one is deleted. */
+static void join_consumer(struct group_op *op, struct group *g) {
+    struct join_state *s = op->owner;
+    struct request *rq = op->rq;
+    struct group_view v;
+    struct group_records records;
+    group_records_begin(&records);
+    if (consumer_group_member_count(g->consumer) == 0) {
+        consumer_group_delete(g->consumer, &records);
+        if (!records.err && records.count > 0) {
+            group_append(g, GROUP_EXCLUSIVE, &records, join_again, op);
+            return;
+        }
+        group_records_free(&records);
+        group_op_finish(op, KERR_COORDINATOR_NOT_AVAILABLE);
+        return;
+    }
+    struct group_client client = {rq->header.client_id, s->host};
+    group_view_fill(g, &v);
+    consumer_group_join(g->consumer, &v.env, &s->in, request_version(rq), &client, s->fresh_uuid, &rq->arena, &records, &s->out);
+    group_consumer_after(g, &records, op, true);
+}
+
 static void join_run(struct group_op *op, struct group *g) {
     struct join_state *s = op->owner;
+    if (group_has_consumer(g)) {
+        join_consumer(op, g);
+        return;
+    }
     const struct k_join_group_request *in = &s->in;
     int16_t version = request_version(op->rq);
     struct classic_group *core = group_classic(g);
@@ -100,6 +136,7 @@ void api_join_group(struct request *rq) {
     if (rq->header.client_id.p == NULL) rq->header.client_id = STR_LIT("");
     s->host = request_printf(rq, "/%s", request_peer(rq));
     request_fresh_id(rq, s->fresh);
+    s->fresh_uuid = request_fresh_uuid(rq);
     group_op_begin(&s->op);
 }
 
@@ -140,6 +177,14 @@ void group_sync_reply(void *ctx, void *ticket, const struct classic_sync_reply *
 static void sync_run(struct group_op *op, struct group *g) {
     struct sync_state *s = op->owner;
     const struct k_sync_group_request *in = &s->in;
+    if (group_has_consumer(g)) {
+        struct group_view v;
+        group_view_fill(g, &v);
+        consumer_group_sync(g->consumer, &v.env, in, &op->rq->arena, &s->out);
+        group_arm(g);
+        group_op_finish(op, KERR_NONE);
+        return;
+    }
     struct classic_assignment *assignments = arena_array(&op->rq->arena, (size_t)MAX(in->assignments_n, 1), sizeof *assignments);
     if (!g->classic || !assignments) {
         group_op_finish(op, g->classic ? KERR_COORDINATOR_NOT_AVAILABLE : KERR_UNKNOWN_MEMBER_ID);
@@ -187,7 +232,12 @@ static void heartbeat_done(struct group_op *op) {
 static void heartbeat_run(struct group_op *op, struct group *g) {
     const struct heartbeat_state *s = op->owner;
     int16_t error = KERR_UNKNOWN_MEMBER_ID;
-    if (g->classic) {
+    if (group_has_consumer(g)) {
+        struct group_view v;
+        group_view_fill(g, &v);
+        error = consumer_group_classic_heartbeat(g->consumer, &v.env, &s->in);
+        group_arm(g);
+    } else if (g->classic) {
         struct classic_env env = group_classic_env(g);
         error = classic_heartbeat(g->classic, &env, s->in.generation_id, s->in.member_id, s->in.group_instance_id);
     }
@@ -214,9 +264,9 @@ struct leave_state {
 static void leave_done(struct group_op *op) {
     struct leave_state *s = op->owner;
     struct request *rq = op->rq;
-    s->out.error_code = op->error;
-    if (op->error) s->out.members_n = 0;
-    else if (request_version(rq) < 3) s->out.error_code = s->out.members[0].error_code;
+    if (op->error) s->out.error_code = op->error;
+    if (s->out.error_code) s->out.members_n = 0;
+    else if (request_version(rq) < 3 && s->out.members_n > 0) s->out.error_code = s->out.members[0].error_code;
     if (request_version(rq) < 3) s->out.members_n = 0;
     struct wire_writer *w = request_reply_begin(rq);
     k_leave_group_response_encode(&s->out, w, request_version(rq));
@@ -226,6 +276,16 @@ static void leave_done(struct group_op *op) {
 static void leave_run(struct group_op *op, struct group *g) {
     struct leave_state *s = op->owner;
     bool some = false;
+    if (group_has_consumer(g)) {
+        struct group_view v;
+        struct group_records records;
+        group_view_fill(g, &v);
+        group_records_begin(&records);
+        k_leave_group_response_init(&s->out);
+        consumer_group_leave(g->consumer, &v.env, &s->in, request_version(op->rq), &op->rq->arena, &records, &s->out);
+        group_consumer_after(g, &records, op, false);
+        return;
+    }
     struct classic_env env = group_classic_env(g);
     for (int32_t i = 0; i < s->out.members_n; i++) {
         const struct k_leave_group_request_members *m = &s->in.members[i];

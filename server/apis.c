@@ -47,6 +47,8 @@ static const struct api table[] = {
     {60, 0, 2, 0, api_describe_cluster},
     {61, 0, 0, 0, api_describe_producers},
     {64, 0, 0, 0, api_unregister_broker},
+    {68, 0, 1, 0, api_consumer_group_heartbeat},
+    {69, 0, 1, 0, api_consumer_group_describe},
     {74, 0, 1, 0, api_list_config_resources},
     {75, 0, 0, 0, api_describe_topic_partitions},
 };

@@ -97,6 +97,9 @@ struct config {
     int32_t group_initial_rebalance_delay_ms, group_min_session_timeout_ms, group_max_session_timeout_ms, group_max_size;
     int32_t offset_metadata_max_bytes, offsets_topic_num_partitions, offsets_topic_segment_bytes, offsets_retention_minutes;
     int64_t offsets_retention_check_interval_ms;
+    int32_t group_consumer_session_timeout_ms, group_consumer_heartbeat_interval_ms, group_consumer_assignment_interval_ms,
+            group_consumer_regex_refresh_interval_ms, group_consumer_max_size;
+    const char *group_consumer_migration_policy;
     /* defaults of topic configs: read through topic_config_resolve() */
     /* diagnostics */
     const char *log_format;       /* text, logfmt, json */

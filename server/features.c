@@ -3,6 +3,7 @@
 #include "base/compiler.h"
 
 static const struct feature table[] = {
+    {"group.version", 0, 1, 1}, /* KIP-848 */
     /* 30 is 4.3-IV0, from which tools read the release. The metadata log is of our own kind: no other level means anything. */
     {"metadata.version", 30, 30, 30},
 };

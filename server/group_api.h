@@ -18,8 +18,8 @@ struct group_committer {
     struct str member_id, instance_id;
     int16_t version;                     /* of OffsetCommit */
 };
-/* Kafka error code; KERR_NONE: may commit now. The owner's thread. */
-int16_t group_commit_check(struct group *g, const struct group_committer *who);
+/* Kafka error code; KERR_NONE: may commit now, or (`per_partition`) what consumer_group_check_partition() allows. The owner's thread. */
+int16_t group_commit_check(struct group *g, const struct group_committer *who, bool *per_partition);
 /* For a member that reads its offsets under an epoch (KIP-848); a null member asks for nobody. */
 int16_t group_fetch_check(const struct group *g, struct str member_id, int32_t member_epoch);
 /* Nothing is known of this group. */

@@ -287,9 +287,11 @@ static void replay_gone(struct classic_group *g, const struct classic_env *env) 
     }
 }
 
-static void forget(struct classic_group *g, const struct classic_env *env) {
+void classic_forget(struct classic_group *g, const struct classic_env *env, int16_t error) {
+    struct classic_pending *p, *p_next;
+    HASH_ITER(hh, g->pending, p, p_next) classic_pending_remove(g, p);
     struct classic_member *m, *next;
-    HASH_ITER(hh, g->members, m, next) classic_remove(g, env, m, KERR_UNKNOWN_MEMBER_ID);
+    HASH_ITER(hh, g->members, m, next) classic_remove(g, env, m, error);
     set_text(g, &g->protocol, STR_NULL);
     set_text(g, &g->leader, STR_NULL);
     set_text(g, &g->protocol_type, STR_NULL);
@@ -300,10 +302,6 @@ static void forget(struct classic_group *g, const struct classic_env *env) {
 }
 
 enum err classic_replay(struct classic_group *g, const struct classic_env *env, const struct k_group_metadata_value *v) {
-    if (!v) {
-        forget(g, env);
-        return OK;
-    }
     if (!set_text(g, &g->protocol_type, v->protocol_type.len > 0 ? v->protocol_type : STR_NULL) || !set_text(g, &g->protocol, v->protocol) ||
         !set_text(g, &g->leader, v->leader)) return ERR_NOMEM;
     g->recorded = true;

@@ -124,8 +124,10 @@ void classic_left(struct classic_group *g, const struct classic_env *env, struct
 /* To be called at `next_deadline_ms`; earlier changes nothing. */
 void classic_tick(struct classic_group *g, const struct classic_env *env, struct str group, struct group_records *out);
 
-/* A record of the group; a null value: it is deleted. ERR_NOMEM. */
+/* A record of the group. ERR_NOMEM. */
 MUST_CHECK enum err classic_replay(struct classic_group *g, const struct classic_env *env, const struct k_group_metadata_value *value);
+/* It is deleted: who waits hears `error`. */
+void classic_forget(struct classic_group *g, const struct classic_env *env, int16_t error);
 /* After the record of `change` was replayed, or could not be appended: answers those who waited for it. */
 void classic_committed(struct classic_group *g, const struct classic_env *env);
 void classic_failed(struct classic_group *g, const struct classic_env *env, int16_t error);

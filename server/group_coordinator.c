@@ -78,6 +78,7 @@ static void group_free(struct group *g) {
     charge(g, 0);
     timer_cancel(&group_reactor(g)->timers, &g->timer);
     classic_free(g->classic);
+    group_consumer_free(g);
     group_offsets_free(&g->offsets);
     HASH_DEL(g->coordinator->groups, g);
     free(g);
@@ -108,8 +109,13 @@ void group_settle(struct group *g) {
         classic_free(g->classic);
         g->classic = NULL;
     }
-    if (!busy && g->offsets.count == 0 && !g->classic) group_free(g);
-    else charge(g, (int64_t)sizeof *g + g->id_len + g->offsets.bytes + (g->classic ? g->classic->bytes : 0));
+    if (!busy && g->consumer && consumer_group_is_gone(g->consumer)) group_consumer_free(g);
+    if (!busy && g->offsets.count == 0 && !g->classic && !g->consumer) {
+        group_free(g);
+        return;
+    }
+    charge(g, (int64_t)sizeof *g + g->id_len + g->offsets.bytes + (g->classic ? g->classic->bytes : 0) +
+                  (g->consumer ? consumer_group_bytes(g->consumer) : 0));
 }
 
 /* ---- operations -------------------------------------------------------------------------------------- */
@@ -311,22 +317,31 @@ static enum err replay_into(struct group *g, const struct group_key *key, const 
     case K_OFFSET_COMMIT_KEY_TYPE:
         return group_offsets_replay(&g->offsets, key->topic, key->partition, value ? &value->offset_commit : NULL);
     case K_GROUP_METADATA_KEY_TYPE: {
-        if (!value && !g->classic) return OK;
         struct classic_env env = group_classic_env(g);
-        return group_classic(g) ? classic_replay(g->classic, &env, value ? &value->group_metadata : NULL) : ERR_NOMEM;
+        if (!value) {
+            if (g->classic) classic_forget(g->classic, &env, g->upgrades ? KERR_REBALANCE_IN_PROGRESS : KERR_UNKNOWN_MEMBER_ID);
+            return OK;
+        }
+        if (g->consumer) group_consumer_free(g);
+        return group_classic(g) ? classic_replay(g->classic, &env, &value->group_metadata) : ERR_NOMEM;
     }
     default: return ERR_UNSUPPORTED;
     }
+}
+
+static bool is_of_consumer_group(int16_t type) {
+    return type != K_LEGACY_OFFSET_COMMIT_KEY_TYPE && type != K_OFFSET_COMMIT_KEY_TYPE && type != K_GROUP_METADATA_KEY_TYPE;
 }
 
 enum err coordinator_replay(struct coordinator *c, struct bytes key_bytes, struct bytes value_bytes) {
     struct group_key key;
     struct group_value value;
     enum err err = key_bytes.p ? group_key_parse(key_bytes, &key) : ERR_CORRUPT;
-    if (!err && value_bytes.p) err = group_value_parse(key.type, value_bytes, &c->set->arena, &value);
+    bool raw = !err && is_of_consumer_group(key.type);
+    if (!err && value_bytes.p && !raw) err = group_value_parse(key.type, value_bytes, &c->set->arena, &value);
     struct group *g = NULL;
     if (!err && !(g = group_get(c, key.group))) err = ERR_NOMEM;
-    if (!err) err = replay_into(g, &key, value_bytes.p ? &value : NULL);
+    if (!err) err = raw ? group_consumer_replay(g, &key, value_bytes) : replay_into(g, &key, value_bytes.p ? &value : NULL);
     arena_reset(&c->set->arena);
     if (g) group_settle(g);
     return err;
@@ -384,6 +399,8 @@ struct group_set *group_set_new(struct reactor *r) {
     struct group_set *s = calloc(1, sizeof *s);
     if (!s) return NULL;
     s->reactor = r;
+    s->wall_base_ms = r->now_ms;
+    s->mono_base_ns = r->now_ns;
     list_init(&s->all);
     list_init(&s->work);
     arena_init(&s->arena, REPLAY_ARENA_BYTES);
@@ -419,7 +436,7 @@ static void coordinator_free(struct coordinator *c) {
 }
 
 void coordinator_free_if_gone(struct coordinator *c) {
-    if (c->state == COORDINATOR_GONE && list_empty(&c->commits) && !c->load.reading) coordinator_free(c);
+    if (c->state == COORDINATOR_GONE && list_empty(&c->commits) && !c->load.reading && c->jobs == 0) coordinator_free(c);
 }
 
 static void coordinator_leave(struct coordinator *c) {
@@ -459,6 +476,21 @@ static void grow(struct group_set *s, int32_t count) {
     s->count = count;
 }
 
+/* Committed offsets of topics that are gone go; consumer groups look at theirs again. */
+static void topics_changed(struct group_set *s, const struct image *im) {
+    bool removed = false, changed = s->topics_version == 0;
+    for (uint32_t i = 0; i < im->change_count; i++) {
+        removed = removed || im->changes[i].kind == IMAGE_PARTITION_REMOVED;
+        changed = changed || im->changes[i].kind != IMAGE_TOPIC_CONFIGURED;
+    }
+    if (removed) expire_all(s);
+    if (!changed) return;
+    s->topics_version++;
+    for (int32_t i = 0; i < s->count; i++)
+        for (struct group *g = s->coordinators[i] ? s->coordinators[i]->groups : NULL; g; g = g->hh.next)
+            if (g->consumer) group_arm(g);
+}
+
 void group_set_image(struct group_set *s) {
     if (s->stopped) return;
     const struct image_topic *t = image_topic_by_name(reactor_image(s->reactor), STR_LIT(GROUP_TOPIC));
@@ -470,12 +502,7 @@ void group_set_image(struct group_set *s) {
         if (mine && !s->coordinators[i]) coordinator_begin(s, i, plid);
     }
     if (s->count > 0 && !timer_armed(&s->expiry_timer)) arm_expiry(s);
-    const struct image *im = reactor_image(s->reactor);
-    for (uint32_t i = 0; i < im->change_count; i++) {
-        if (im->changes[i].kind != IMAGE_PARTITION_REMOVED) continue;
-        expire_all(s); /* committed offsets of topics that are gone */
-        return;
-    }
+    topics_changed(s, reactor_image(s->reactor));
 }
 
 void group_set_stop(struct group_set *s) {

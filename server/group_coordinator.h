@@ -25,6 +25,7 @@
 #include "proto/group_records.h"
 #include "server/broker.h"
 #include "server/group_classic.h"
+#include "server/group_consumer.h"
 #include "server/group_offsets.h"
 
 #define GROUP_TOPIC "__consumer_offsets"
@@ -37,6 +38,13 @@ struct group {
     struct coordinator *coordinator;
     struct group_offsets offsets;
     struct classic_group *classic;        /* NULL: has no members and never had, as far as is known */
+    struct consumer_group *consumer;      /* of the consumer protocol (KIP-848); NULL: it is not one */
+    struct group_assign_job *assign;      /* its work on the way: server/group_members.c */
+    struct consumer_group_regex *regex;
+    struct mail regex_mail;
+    bool regex_away;
+    bool upgrades, downgrades;            /* what the records that are on the way make of it */
+    int64_t rest_until_ns;                /* an append of its own failed: not again before */
     struct timer timer;                   /* its next deadline */
     bool tick_due;                        /* that has passed; waits for the lock */
     struct list queue;                    /* group_op.link: wait for the lock */
@@ -93,6 +101,7 @@ void group_op_park(struct group_op *op, struct group *g);
 struct classic_group *group_classic(struct group *g);
 /* How the core is called now; join and sync tickets are the operations of JoinGroup and SyncGroup (server/api_group_members.c). */
 struct classic_env group_classic_env(struct group *g);
+void group_arm(struct group *g);          /* after anything that may have changed its deadlines */
 /* After a call of the classic core under an exclusive lock: appends what it put into `records` (taken over), and then ends `op`
  * (may be NULL) with `error`, or with why that failed. */
 void group_classic_after(struct group *g, struct group_records *records, struct group_op *op, int16_t error);
@@ -106,6 +115,14 @@ void group_records_begin(struct group_records *records);
 /* The memory of groups is used up: what would make them larger is refused. */
 bool group_memory_full(const struct reactor *r);
 struct reactor *group_reactor(const struct group *g);
+
+/* What the core of a consumer group sees; good for the call. */
+struct group_view { struct group_env env; struct group_topics topics; };
+void group_view_fill(const struct group *g, struct group_view *v);
+bool group_has_consumer(const struct group *g);
+/* After a call of that core under an exclusive lock: appends `records` (taken over), and then ends `op` (may be NULL) with 0, or with
+ * why that failed. `joins`: a JoinGroup caused it. */
+void group_consumer_after(struct group *g, struct group_records *records, struct group_op *op, bool joins);
 
 /* ---- the coordinators of one reactor ---- */
 struct group_set;

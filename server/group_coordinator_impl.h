@@ -45,6 +45,7 @@ struct coordinator {
     struct group_load load;
     struct group_expiry expiry;
     struct list commits;                  /* group_commit.link: on their way */
+    uint32_t jobs;                        /* work of consumer groups on its way */
     struct list parked;                   /* group_op.link: wait for other members */
 };
 
@@ -57,10 +58,13 @@ struct group_set {
     struct mail work_mail;
     bool work_posted, stopped;
     struct timer expiry_timer;
+    uint64_t topics_version;              /* struct group_topics */
+    int64_t wall_base_ms, mono_base_ns;   /* of the clock of consumer groups */
     struct arena arena;                   /* of one replay */
 };
 
-/* One record into the state. ERR_UNSUPPORTED: not ours. ERR_TRUNCATED, ERR_CORRUPT: does not parse. ERR_NOMEM. */
+/* One record into the state. ERR_UNSUPPORTED: not ours. ERR_TRUNCATED, ERR_CORRUPT: does not parse. ERR_INVALID: contradicts the
+ * state, which is not to be used any more. ERR_NOMEM. */
 MUST_CHECK enum err coordinator_replay(struct coordinator *c, struct bytes key, struct bytes value);
 /* Has work for slices now. */
 void coordinator_work(struct coordinator *c);
@@ -73,6 +77,13 @@ void group_settle(struct group *g);
 /* group_timers.c: the classic core's deadlines */
 void group_tick(struct group *g);         /* with an exclusive lock */
 void group_timer_init(struct group *g);
+
+/* group_members.c: consumer groups */
+void group_consumer_tick(struct group *g);
+int64_t group_consumer_deadline_ns(const struct group *g);
+/* As coordinator_replay(). */
+MUST_CHECK enum err group_consumer_replay(struct group *g, const struct group_key *key, struct bytes value);
+void group_consumer_free(struct group *g);
 
 /* group_expiry.c */
 void group_expiry_begin(struct coordinator *c);   /* again, if a pass is under way */

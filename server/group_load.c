@@ -84,7 +84,7 @@ static void replay(struct coordinator *c, const struct record *r) {
     enum err err = coordinator_replay(c, r->key, r->value);
     if (err == ERR_UNSUPPORTED) {
         l->unknown++;
-    } else if (err == ERR_NOMEM) {
+    } else if (err == ERR_NOMEM || err == ERR_INVALID) {
         failed(c, err_str(err));
     } else if (err) {
         if (l->malformed++ < REPORTS_MAX)

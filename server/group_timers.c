@@ -24,11 +24,13 @@ struct classic_env group_classic_env(struct group *g) {
 /* ---- deadlines ------------------------------------------------------------------------------------------ */
 
 /* Only ever moved forward by the core's tick: one that is set too early finds nothing to do. */
-static void arm(struct group *g) {
+void group_arm(struct group *g) {
     struct reactor *r = group_reactor(g);
-    bool idle = !g->classic || g->classic->next_deadline_ms == CLASSIC_NEVER || g->coordinator->state != COORDINATOR_ACTIVE;
-    if (idle || g->coordinator->set->stopped) return;
-    int64_t deadline_ns = (g->classic->next_deadline_ms + 1) * 1000000;
+    int64_t deadline_ns = INT64_MAX;
+    if (g->coordinator->state != COORDINATOR_ACTIVE) return;
+    if (g->classic && g->classic->next_deadline_ms != CLASSIC_NEVER) deadline_ns = (g->classic->next_deadline_ms + 1) * 1000000;
+    if (g->consumer) deadline_ns = MIN(deadline_ns, group_consumer_deadline_ns(g));
+    if (deadline_ns == INT64_MAX) return;
     if (!timer_armed(&g->timer) || g->timer.deadline_ns > deadline_ns) timer_set(&r->timers, &g->timer, deadline_ns);
 }
 
@@ -41,6 +43,10 @@ static void on_timer(struct timer *t) {
 void group_timer_init(struct group *g) { timer_init(&g->timer, on_timer); }
 
 void group_tick(struct group *g) {
+    if (group_has_consumer(g)) {
+        group_consumer_tick(g);
+        return;
+    }
     if (!g->classic) return;
     struct classic_env env = group_classic_env(g);
     struct group_records records;
@@ -50,7 +56,12 @@ void group_tick(struct group *g) {
 }
 
 void coordinator_activated(struct coordinator *c) {
-    for (struct group *g = c->groups; g; g = g->hh.next) arm(g);
+    for (struct group *g = c->groups; g; g = g->hh.next) {
+        struct group_view v;
+        group_view_fill(g, &v);
+        if (g->consumer) consumer_group_loaded(g->consumer, &v.env);
+        group_arm(g);
+    }
     group_expiry_begin(c);
 }
 
@@ -65,7 +76,7 @@ static void finished(struct group *g, void *ctx, int16_t error) {
     } else {
         classic_committed(g->classic, &env);
     }
-    arm(g);
+    group_arm(g);
     if (op) group_op_finish(op, error ? error : op->error);
 }
 
@@ -83,6 +94,6 @@ void group_classic_after(struct group *g, struct group_records *records, struct 
         finished(g, op, failure);
         return;
     }
-    arm(g);
+    group_arm(g);
     if (op) group_op_finish(op, error);
 }
