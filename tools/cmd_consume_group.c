@@ -172,6 +172,10 @@ static void configure(const struct options *o, struct group_config *cfg, const c
     else if (o->assignor) cfg->assignors = o->assignor;
     if (o->assignor && cfg->protocol == GROUP_AUTO) cfg->protocol = GROUP_CLASSIC; /* the lists have other names */
     cfg->instance_id = o->instance_id;
+    if (o->session_timeout_ms > 0) {
+        cfg->session_timeout_ms = o->session_timeout_ms;
+        cfg->heartbeat_ms = MIN(cfg->heartbeat_ms, MAX(o->session_timeout_ms / 3, 1));
+    }
     cfg->auto_commit_ms = 0; /* we know what was printed */
     cfg->consumer.reset = CONSUMER_RESET_EARLIEST;
 }

@@ -14,7 +14,7 @@ enum option_id {
     OPTION_CONNECTIONS, OPTION_IN_FLIGHT, OPTION_PER_REQUEST, OPTION_RECORD_BYTES, OPTION_BATCH_BYTES, OPTION_FETCH_BYTES, OPTION_RATE,
     OPTION_SECONDS, OPTION_SERVER_PID, OPTION_BEFORE, OPTION_GROUP = 'G', OPTION_TOPIC = 't',
     OPTION_GROUP_PROTOCOL = 512, OPTION_ASSIGNOR, OPTION_INSTANCE, OPTION_STATE, OPTION_TYPE, OPTION_TO, OPTION_FROM_FILE, OPTION_EXECUTE,
-    OPTION_ALL_TOPICS, OPTION_EXPORT
+    OPTION_ALL_TOPICS, OPTION_EXPORT, OPTION_SESSION
 };
 struct option_row {
     enum option_id id;
@@ -54,6 +54,8 @@ static const struct option_row rows[] = {
     {OPTION_ASSIGNOR, "assignor", "NAME,...", COMMAND_CONSUME,
      "classic: range, roundrobin, cooperative-sticky (range,cooperative-sticky); consumer: uniform or range"},
     {OPTION_INSTANCE, "instance-id", "ID", COMMAND_CONSUME, "a static member: comes back to its partitions without a rebalance"},
+    {OPTION_SESSION, "session-timeout", "MS", COMMAND_CONSUME,
+     "classic: how long the group waits for a member that is silent before others get its partitions (45000)"},
     {OPTION_STATE, "state", "STATE,...", COMMAND_GROUP_LIST, "only groups in these states, as Stable or Empty (all)"},
     {OPTION_TYPE, "type", "TYPE,...", COMMAND_GROUP_LIST, "only classic, consumer, share or streams groups (all)"},
     {OPTION_TO, "to", "WHERE", COMMAND_GROUP_SEEK, "see below"},
@@ -278,6 +280,7 @@ static bool option_set(struct options *o, int id, char *value) {
     case OPTION_INSTANCE:
         o->instance_id = value;
         return *value != '\0';
+    case OPTION_SESSION: return number32(value, 10, 86400000, &o->session_timeout_ms);
     case OPTION_STATE: o->state = value; break;
     case OPTION_TYPE: o->type = value; break;
     case OPTION_TO: o->to = value; break;

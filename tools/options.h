@@ -60,6 +60,7 @@ struct options {
 
     const char *group;            /* consume: NULL without one */
     const char *group_protocol, *assignor, *instance_id; /* NULL: not given */
+    int32_t session_timeout_ms;   /* 0: libvarve's default */
     const char *state, *type;     /* group list: filters; NULL: all */
     const char *from_file;        /* group seek */
     const char *to;               /* group seek: where, as given */
