@@ -140,7 +140,7 @@ static enum err load_catalog(struct recovery *r) {
     struct piece_list list = {0};
     int rc = io_list(j->io, j->folder, list_piece, &list);
     if (rc < 0) return refuse(r, err_from_errno(rc), "cannot be listed: %s", strerror(-rc));
-    uint64_t bytes;
+    uint64_t bytes = 0;
     enum err err = bytes_limit(r, &bytes);
     if (err != OK) return err;
     err = catalog_load(&j->catalog, j->io, path, &r->footer, r->h->state, r->h->ctx, r->why, r->why_len);
