@@ -1,51 +1,171 @@
 /* replica.h - the quorum core of one partition: events in, actions out.
  *
- * Pure: no clock, I/O, randomness or allocation. The shell (server/partition.c) tells it what
- * happened and performs the actions in the order in which they are listed. It remembers positions,
- * never bytes. This is the core for a group of one; what it says here stays true with peers.
+ * Pure: no clock, I/O, threads or bytes; time comes with each event, random numbers from a seed. The shell
+ * (server/partition.c; in tests the simulator) reports what happened and performs the actions in the order in which they are
+ * listed. Rules and their reasons: docs/replication.md, whose section numbers the code names.
  *
- * A position (epoch, offset) is ordered lexicographically and names a place in a walk over records
- * and zero-length epoch markers: after every element up to it.
+ * Durability. Every change that must survive (vote, configuration, marker, records, truncation, log start, reset) is an
+ * action with a sequence number `seq`, which grows by one; the shell puts each into its journal in that order and reports
+ * REPLICA_DURABLE{seq} when everything up to it is durable, perhaps late, perhaps never. What depends on it (grants,
+ * acknowledgements, a leader counting itself) is held back inside until then. After a failed write nothing is reported any more.
  *
- * Invariants: durable <= last; high_watermark <= durable.offset and never falls; it is meaningful
- * only while `established`. */
+ * A leader's own records: the shell asks with REPLICA_WRITE, appends to its log, and reports REPLICA_APPENDED; that takes a seq too.
+ *
+ * Invariants: high_watermark <= end, never falls, meaningful to clients only while `established`; only a leader publishes.
+ * Memory: the walk and, while it leads others, `peers`; both bounded. */
 #ifndef REPLICATION_REPLICA_H
 #define REPLICATION_REPLICA_H
-#include <stdbool.h>
-#include <stdint.h>
-
-struct replica_position { int32_t epoch; int64_t offset; };
-static inline int replica_position_compare(struct replica_position a, struct replica_position b) {
-    if (a.epoch != b.epoch) return a.epoch < b.epoch ? -1 : 1;
-    return a.offset < b.offset ? -1 : a.offset > b.offset;
-}
+#include "base/err.h"
+#include "replication/message.h"
 
 enum replica_event_kind {
-    REPLICA_START,    /* `position`: the last element in the log, all of it durable; epoch 0 when fresh */
-    REPLICA_WRITE,    /* a client batch wants to be appended: perform the actions, then append */
-    REPLICA_APPENDED, /* `position`: the log's last element now (after a marker or records) */
-    REPLICA_DURABLE   /* `position`: everything up to it is durable here */
+    REPLICA_START,       /* once, first: `start` */
+    REPLICA_TICK,        /* time has passed: replica_deadline() says when it is wanted */
+    REPLICA_MESSAGE,     /* `message`, valid and addressed to this partition */
+    REPLICA_SENT,        /* an append to peers[`peer`] of `session` left, up to `position` (perhaps shortened) */
+    REPLICA_DURABLE,     /* all changes up to `seq` */
+    REPLICA_DURABLE_AT,  /* a group that was always of one (`marks` NULL), whose log only grows: all elements up to `position` */
+    REPLICA_WRITE,       /* a batch wants to be appended: perform the actions, then append. ERR_AGAIN: not now; ERR_CLOSED: not the leader */
+    REPLICA_APPENDED,    /* `position`: end of the log after the leader appended records */
+    REPLICA_MOVE_START,  /* leader: the log starts at position.offset <= high watermark. ERR_RANGE, ERR_CLOSED */
+    REPLICA_RECONFIGURE, /* leader: to `config` (ids are set here). ERR_AGAIN: later; ERR_INVALID; ERR_CLOSED */
+    REPLICA_TRANSFER,    /* leader: hand over to voter `member`. ERR_AGAIN, ERR_INVALID, ERR_CLOSED */
+    REPLICA_PEER_LOST,   /* the connection to `member` was reset or refused */
+    REPLICA_DAMAGED      /* `damaged`: the log has (no longer) a range that cannot be read */
 };
-struct replica_event { enum replica_event_kind kind; struct replica_position position; };
+struct replica_start {                   /* what is durable when a process begins */
+    struct replica_member self;
+    int32_t epoch;
+    bool has_voted;
+    struct replica_member voted;         /* in `epoch` */
+    struct replica_config config;        /* count 0: none yet */
+    struct replica_position base;
+    const struct replica_marker *markers;/* copied */
+    uint32_t marker_count;
+    int64_t end;
+    int64_t timeout_ns;                  /* D: a leader that is silent for so long may be replaced; at least 10 x (sync + round trip) */
+    uint64_t seed;
+};
+struct replica_event {
+    enum replica_event_kind kind;
+    int64_t now_ns;
+    union {
+        const struct replica_start *start;
+        const struct replica_message *message;
+        struct { uint32_t peer; uint64_t session; struct replica_position position; } sent;
+        uint64_t seq;
+        struct replica_position position;
+        const struct replica_config *config;
+        struct replica_member member;
+        bool damaged;
+    } u;
+};
 
 enum replica_action_kind {
-    REPLICA_BEGIN_EPOCH,   /* append the marker (epoch, end of log); then REPLICA_APPENDED */
-    REPLICA_HIGH_WATERMARK /* the high watermark is now `offset` */
+    /* to the journal, in this order, each with its seq */
+    REPLICA_PERSIST_VOTE,    /* epoch, has_voted, voted */
+    REPLICA_PERSIST_CONFIG,  /* config: replica->config */
+    REPLICA_BEGIN_EPOCH,     /* the marker (position.epoch, position.offset) at the log's end */
+    REPLICA_APPEND_RECORDS,  /* records [from, to) of the message in hand, all of epoch position.epoch */
+    REPLICA_TRUNCATE,        /* drop records >= position.offset and markers of epochs > position.epoch; a barrier: durable before
+                                any file changes */
+    REPLICA_SET_START,       /* the log starts at position.offset; position.epoch: of the record before it */
+    REPLICA_RESET,           /* discard the log; it is empty and begins at position */
+    /* to the world */
+    REPLICA_SEND,            /* message; REPLICA_APPEND: attach records, then report REPLICA_SENT for `peer` */
+    REPLICA_HIGH_WATERMARK,  /* it is position.offset now */
+    REPLICA_ROLE             /* leader, established or neither: whoever waits for the old role is to be told */
 };
-struct replica_action { enum replica_action_kind kind; int32_t epoch; int64_t offset; };
-enum { REPLICA_ACTIONS_MAX = 4 };
-struct replica_actions { struct replica_action list[REPLICA_ACTIONS_MAX]; uint32_t count; };
+struct replica_action {
+    enum replica_action_kind kind;
+    uint64_t seq;
+    struct replica_position position;
+    int64_t from, to;
+    uint32_t peer;
+    struct replica_message message;      /* REPLICA_SEND only */
+};
+/* Large: one for each reactor, reused. The bound follows from one append (a marker and records for each of its markers, a
+ * truncation, vote, configuration, start) and one message to each peer. */
+enum { REPLICA_ACTIONS_MAX = 2 * REPLICA_MESSAGE_MARKERS_MAX + 2 * REPLICA_MEMBERS_MAX + 12 };
+struct replica_actions { uint32_t count; struct replica_action list[REPLICA_ACTIONS_MAX]; };
+
+enum replica_role { REPLICA_FOLLOWER, REPLICA_PRE_CANDIDATE, REPLICA_CANDIDATE, REPLICA_LEADER };
+
+struct replica_peer {                    /* of a leader */
+    struct replica_member member;
+    bool voter;
+    bool sending;                        /* a REPLICA_SEND waits for its REPLICA_SENT */
+    bool below;                          /* what it needs is gone: REPLICA_INSTALL_START */
+    bool probing;                        /* `next` is a guess: one append at a time */
+    uint64_t session;
+    struct replica_position next;        /* the position behind what was sent */
+    struct replica_position match;       /* durable there; {0, -1}: nothing known */
+    int64_t acked_ns, sent_ns;
+    uint32_t acked_round;
+    struct replica_config_id acked_config; /* durable there, said in this epoch */
+    uint32_t in_flight;
+};
+
+struct replica_mark { uint64_t seq; struct replica_position position; };
+enum { REPLICA_MARKS_MAX = 32 };
 
 struct replica {
-    struct replica_position last, durable;
-    int32_t epoch;           /* the epoch that this replica leads */
-    int64_t epoch_start;     /* where its marker lies; INT64_MAX until it is appended */
-    int64_t high_watermark;  /* exclusive */
-    bool established;        /* everything below epoch_start is known to be committed */
-    bool begins_on_write;    /* restarted in its last epoch; the first write begins a new one */
+    struct replica_member self;
+    int64_t timeout_ns;
+    uint64_t random;
+    /* state that survives, as in memory: the disk may be behind */
+    int32_t epoch;
+    bool has_voted;
+    struct replica_member voted;
+    struct replica_config config;
+    struct walk walk;
+    /* how far the disk is */
+    uint64_t seq, durable_seq;           /* given out; reported */
+    uint64_t barrier_seq;                /* of the newest vote, configuration, truncation, start or reset */
+    struct replica_position durable;     /* elements up to it are durable; {0, -1}: unknown while a truncation is not */
+    struct replica_mark *marks;          /* ascending: what is durable with which seq; NULL: never had anybody beside it */
+    uint32_t mark_count;
+    /* state that does not survive */
+    enum replica_role role;
+    bool established;                    /* leader: everything below epoch_start is known to be committed */
+    bool begins_on_write;                /* a group of one after a restart: its first change begins an epoch */
+    bool damaged;
+    bool leader_lost;                    /* the connection to the leader broke: it counts as not heard */
+    bool has_leader;
+    struct replica_member leader;        /* of `epoch` */
+    int64_t heard_ns;                    /* from it */
+    int64_t election_ns;                 /* when to campaign; INT64_MAX: never */
+    int64_t heartbeat_ns;                /* leader: when to send to all */
+    int64_t high_watermark;
+    int64_t epoch_start;                 /* leader: where its marker lies */
+    struct replica_position verified;    /* follower: equal to the log of `leader` up to here; {0, -1}: unknown */
+    uint64_t answer_session;             /* of the append that is answered next */
+    uint32_t answer_round;
+    bool answer_due;                     /* something was verified that is not acknowledged yet */
+    uint32_t granted;                    /* candidates: bits of config.members */
+    uint64_t vote_seq;                   /* a grant, or our own campaign, waits for this to be durable; 0: none */
+    struct replica_member vote_for;
+    bool campaign_transfer;              /* the leader asked us to campaign */
+    bool transferring;
+    struct replica_member transfer_to;
+    int64_t transfer_ns;                 /* when to give the transfer up */
+    uint64_t next_session;
+    uint32_t round;
+    struct replica_peer *peers;          /* of the configuration, without self; owned, only while it leads others */
+    uint32_t peer_count;
+#ifdef VARVE_MUTANTS
+    int mutant;                          /* tests: the rule that is left out */
+#endif
 };
 
 void replica_init(struct replica *r);
-/* `actions` is overwritten. */
-void replica_step(struct replica *r, const struct replica_event *event, struct replica_actions *actions);
+void replica_free(struct replica *r);
+/* `actions` is overwritten. What an error means is said with the event; other events return OK, or ERR_NOMEM: as if it was lost. */
+enum err replica_step(struct replica *r, const struct replica_event *event, struct replica_actions *actions);
+/* When the next REPLICA_TICK is wanted; INT64_MAX: never. */
+int64_t replica_deadline(const struct replica *r);
+/* Whether `m`, voter or learner, answered within the timeout and has everything that is committed (leader). */
+bool replica_in_sync(const struct replica *r, const struct replica_member *m, int64_t now_ns);
+/* How many voters have everything up to `position` durably (leader; itself included). */
+uint32_t replica_copies(const struct replica *r, struct replica_position position);
 #endif

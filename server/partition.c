@@ -87,7 +87,7 @@ int16_t partition_check_epoch(const struct partition *p, int32_t current_leader_
 
 /* ---- the core and the log --------------------------------------------------------------------- */
 
-static void step(struct partition *p, enum replica_event_kind kind, struct replica_position at);
+static enum err step(struct partition *p, enum replica_event_kind kind, struct replica_position at);
 
 /* What is durable, as a position. The marker of the last epoch counts once something behind it is
  * durable, or with the creation of the log. */
@@ -100,40 +100,80 @@ static struct replica_position durable_position(const struct partition *p) {
 }
 
 static void begin_epoch(struct partition *p) {
-    enum err err = log_begin_epoch(p->log, p->epoch_due);
-    if (err) return; /* tried again before the next append */
+    if (p->log->epoch != p->epoch_due && log_begin_epoch(p->log, p->epoch_due) != OK) return; /* tried again before the next append */
     p->epoch_due = 0;
-    step(p, REPLICA_APPENDED, (struct replica_position){p->log->epoch, p->log->end});
 }
 
-/* The order matters: markers go into the log before anything is appended behind them, and the high
- * watermark is published only from the core's action. */
-static void step(struct partition *p, enum replica_event_kind kind, struct replica_position at) {
-    struct replica_event event = {kind, at};
-    struct replica_actions actions;
-    replica_step(&p->replica, &event, &actions);
-    for (uint32_t i = 0; i < actions.count; i++) {
-        const struct replica_action *a = &actions.list[i];
-        switch (a->kind) {
-        case REPLICA_BEGIN_EPOCH:
-            p->epoch_due = a->epoch;
-            if (p->log->epoch == a->epoch) p->epoch_due = 0; /* made with the log */
-            else begin_epoch(p);
-            break;
-        case REPLICA_HIGH_WATERMARK:
-            break; /* partition_moved() follows every event that can cause it */
-        }
+/* What the core's timers count in; a group of one has none. */
+#define REPLICA_TIMEOUT_NS INT64_C(500000000)
+
+/* The order matters: markers go into the log before anything is appended behind them, and the high watermark is published only
+ * from the core's action (partition_moved() follows every event that can cause it). A group of one sends nothing, cuts nothing
+ * and needs no vote beside its marker. */
+static void perform(struct partition *p, const struct replica_action *a) {
+    switch (a->kind) {
+    case REPLICA_BEGIN_EPOCH:
+        p->epoch_due = a->position.epoch;
+        begin_epoch(p); /* or it was made with the log */
+        break;
+    case REPLICA_HIGH_WATERMARK:
+    case REPLICA_ROLE:
+    case REPLICA_PERSIST_VOTE:
+        break;
+    case REPLICA_PERSIST_CONFIG:
+    case REPLICA_SET_START:
+    case REPLICA_APPEND_RECORDS:
+    case REPLICA_TRUNCATE:
+    case REPLICA_RESET:
+    case REPLICA_SEND:
+        ASSERT(!"an action that a group of one never asks for");
+        break;
     }
 }
 
+static enum err perform_step(struct partition *p, const struct replica_event *event) {
+    struct replica_actions *actions = &p->map->actions;
+    enum err err = replica_step(&p->replica, event, actions);
+    for (uint32_t i = 0; i < actions->count; i++) perform(p, &actions->list[i]);
+    return err;
+}
+
+static enum err step(struct partition *p, enum replica_event_kind kind, struct replica_position at) {
+    struct replica_event event = {.kind = kind, .now_ns = p->map->reactor->now_ns, .u.position = at};
+    return perform_step(p, &event);
+}
+
+/* What the log holds, all of it durable, and that there is nobody else. ERR_NOMEM. */
+static enum err start(struct partition *p) {
+    const struct log *l = p->log;
+    struct replica_start from = {
+        .self = {p->map->reactor->broker->config.node_id, *log_store_incarnation(p->map->reactor->broker->store)},
+        .base = {0, l->start}, .end = l->end, .timeout_ns = REPLICA_TIMEOUT_NS, .seed = p->plid,
+    };
+    from.config = (struct replica_config){.id = {0, 1}, .voters = 1, .count = 1, .members = {from.self}};
+    struct replica_marker last = {l->epoch, l->epoch_start}; /* of the epochs before it nothing is asked in a group of one */
+    if (p->created && l->epoch > 0) {
+        from.base.offset = MIN(l->start, last.start);
+        from.markers = &last;
+        from.marker_count = 1;
+    } else {
+        from.end = l->start;
+    }
+    struct replica_event event = {.kind = REPLICA_START, .now_ns = p->map->reactor->now_ns, .u.start = &from};
+    return perform_step(p, &event);
+}
+
 enum err partition_before_append(struct partition *p) {
-    if (p->epoch_due == 0) step(p, REPLICA_WRITE, (struct replica_position){0, 0});
+    if (p->epoch_due == 0) {
+        enum err err = step(p, REPLICA_WRITE, (struct replica_position){0, 0});
+        if (err != OK) return err;
+    }
     if (p->epoch_due != 0) begin_epoch(p);
     return p->epoch_due == 0 ? OK : ERR_AGAIN;
 }
 
 void partition_after_append(struct partition *p) {
-    step(p, REPLICA_APPENDED, (struct replica_position){p->log->epoch, p->log->end});
+    (void)step(p, REPLICA_APPENDED, (struct replica_position){p->log->epoch, p->log->end});
 }
 
 /* Everybody whose wait is over, once for each move. */
@@ -150,7 +190,7 @@ static void on_durable(struct log *l, void *owner) {
         partition_fail_produces(p, KERR_KAFKA_STORAGE_ERROR);
         return;
     }
-    step(p, REPLICA_DURABLE, durable_position(p));
+    (void)step(p, REPLICA_DURABLE_AT, durable_position(p));
     partition_moved(p);
 }
 
@@ -169,6 +209,11 @@ static struct partition *partition_new(struct partition_map *m, uint64_t plid) {
     list_init(&p->blocked);
     topic_config_resolve(&p->config, &m->reactor->broker->config, NULL, 0);
     return p;
+}
+
+static void partition_free(struct partition *p) {
+    replica_free(&p->replica);
+    free(p);
 }
 
 static void attach(struct partition *p, struct log *l) {
@@ -202,7 +247,10 @@ struct partition_map *partition_map_new(struct reactor *r) {
         }
         attach(p, l);
         p->created = true;
-        step(p, REPLICA_START, (struct replica_position){l->epoch, l->end});
+        if (start(p) != OK) {
+            partition_map_free(m);
+            return NULL;
+        }
     }
     log_shard_on_writable(r->shard, on_writable, m);
     housekeeping_start(r);
@@ -215,7 +263,7 @@ void partition_map_free(struct partition_map *m) {
     struct partition *p, *next;
     HASH_ITER(hh, m->by_plid, p, next) {
         HASH_DEL(m->by_plid, p);
-        free(p);
+        partition_free(p);
     }
     free(m);
 }
@@ -250,7 +298,7 @@ static void on_created(struct log *l, void *ctx, enum err err) {
     p->create_done = NULL;
     if (!err && !p->gone) {
         p->created = true;
-        step(p, REPLICA_DURABLE, durable_position(p));
+        (void)step(p, REPLICA_DURABLE_AT, durable_position(p));
         partition_moved(p);
     }
     if (done) done(p->create_ctx, err);
@@ -288,12 +336,12 @@ static enum err create(struct reactor *r, const struct image_topic *t, int32_t p
     struct log *l = NULL;
     enum err err = log_create(r->shard, &spec, &l, on_created, p);
     if (err) {
-        free(p);
+        partition_free(p);
         return err;
     }
     attach(p, l);
-    step(p, REPLICA_START, (struct replica_position){0, 0});
-    if (l->epoch == p->replica.epoch) step(p, REPLICA_APPENDED, (struct replica_position){l->epoch, l->end});
+    err = start(p);
+    ASSERT(err == OK); /* a few bytes; the log is there already */
     return OK;
 }
 
@@ -309,7 +357,7 @@ bool partition_create(struct reactor *r, const struct image_topic *t, int32_t pa
 void partition_unref_work(struct partition *p) {
     ASSERT(p->works > 0);
     p->works--;
-    if (p->gone && p->works == 0 && !p->log) free(p);
+    if (p->gone && p->works == 0 && !p->log) partition_free(p);
 }
 
 static void on_deleted(void *ctx, enum err err) {
@@ -317,7 +365,7 @@ static void on_deleted(void *ctx, enum err err) {
     p->log = NULL;
     void (*done)(void *, enum err) = p->delete_done;
     void *done_ctx = p->delete_ctx;
-    if (p->works == 0) free(p);
+    if (p->works == 0) partition_free(p);
     done(done_ctx, err);
 }
 

@@ -31,6 +31,7 @@ struct partition {
 struct partition_map {
     struct reactor *reactor;
     struct partition *by_plid;
+    struct replica_actions actions; /* of the step that is being made */
     struct list blocked;
     int16_t stop_error;           /* not 0: stopping */
     bool writable;                /* the journal has room again */

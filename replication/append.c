@@ -1,0 +1,190 @@
+/* append.c - a follower takes elements from its leader (docs/replication.md 6, F1 to F5). */
+#include "base/assert.h"
+#include "replication/replica_impl.h"
+
+static void reject(struct step *s, const struct replica_message *m) {
+    struct replica *r = s->r;
+    struct replica_position hint;
+    if (!walk_floor(&r->walk, m->prev, &hint)) hint = walk_base(&r->walk);
+    struct replica_message *reply = step_send(s, REPLICA_APPEND_REPLY, &m->from);
+    reply->session = m->session;
+    reply->round = m->round;
+    reply->prev = m->prev;
+    reply->match = hint;
+}
+
+static void acknowledge(struct step *s, struct replica_position match) {
+    struct replica *r = s->r;
+    struct replica_message *reply = step_send(s, REPLICA_APPEND_REPLY, &r->leader);
+    reply->session = r->answer_session;
+    reply->round = r->answer_round;
+    reply->ok = true;
+    reply->match = match;
+}
+
+/* F5: what is acknowledged is durable, and so are epoch, configuration and earlier truncations; of every request, also of those
+ * that bring nothing. */
+void append_answer(struct step *s) {
+    struct replica *r = s->r;
+    if (!r->answer_due || r->role == REPLICA_LEADER || !r->has_leader || !position_known(r->verified)) return;
+    if (MUTANT(r, ACK_BEFORE_FSYNC)) {
+        r->answer_due = false;
+        acknowledge(s, r->verified);
+        return;
+    }
+    if (r->durable_seq < r->barrier_seq || !position_known(r->durable)) return;
+    struct replica_position match = replica_position_min(r->verified, r->durable);
+    if (replica_position_compare(match, r->verified) == 0) r->answer_due = false;
+    if (MUTANT(r, ACK_OWN_LEO)) match = (struct replica_position){r->epoch, r->walk.end};
+    acknowledge(s, match);
+}
+
+/* From whom, in this epoch; whatever we were, we follow now. */
+static bool follow(struct step *s, const struct replica_message *m) {
+    struct replica *r = s->r;
+    if (m->epoch < r->epoch) { /* it has been replaced, or we campaigned alone: either way it must hear of our epoch */
+        reject(s, m);
+        return false;
+    }
+    if (r->role == REPLICA_LEADER) return false; /* two leaders in one epoch: not from a peer that keeps the rules */
+    step_become_follower(s);
+    if (!r->has_leader || !replica_member_eq(&r->leader, &m->from)) r->verified = POSITION_UNKNOWN;
+    r->has_leader = true;
+    r->leader_lost = false;
+    r->leader = m->from;
+    r->heard_ns = s->now_ns;
+    election_reset(s);
+    return true;
+}
+
+/* A reader of a message's elements in the order of the walk. */
+struct elements { const struct replica_message *m; struct replica_position at; uint32_t marker; };
+
+static int64_t records_end(const struct elements *e) { /* of the records that come next, before a marker or the end */
+    return e->marker < e->m->marker_count ? e->m->markers[e->marker].start : e->m->end_offset;
+}
+static bool at_end(const struct elements *e) { return e->marker == e->m->marker_count && e->at.offset >= e->m->end_offset; }
+
+static bool has_marker(const struct replica *r, struct replica_marker m) {
+    const struct walk *w = &r->walk;
+    if (m.start < w->start || m.epoch == w->base_epoch) return true;
+    int32_t i = walk_find(w, m.epoch);
+    if (i >= 0) return w->markers[i].start == m.start;
+    if (MUTANT(r, GC)) /* as if zero-length epochs that are committed had been collected */
+        for (uint32_t k = 0; k < w->count; k++)
+            if (w->markers[k].start == m.start && w->markers[k].epoch > m.epoch && m.start <= r->high_watermark) return true;
+    return false;
+}
+
+/* F3: passes over the elements that we have; stops at the first that we lack, or at the end. */
+static void skip_present(const struct replica *r, struct elements *e) {
+    const struct walk *w = &r->walk;
+    for (;;) {
+        int64_t to = records_end(e);
+        int64_t have = walk_epoch_end(w, e->at.epoch);
+        if (to > w->start && to > have) { /* have is -1 for epochs that we lack: then nothing of it is here */
+            if (have > e->at.offset) e->at.offset = have;
+            else if (e->at.offset < w->start) e->at.offset = w->start;
+            return;
+        }
+        e->at.offset = to;
+        if (e->marker == e->m->marker_count || !has_marker(r, e->m->markers[e->marker])) return;
+        e->at.epoch = e->m->markers[e->marker++].epoch;
+    }
+}
+
+/* F2: our log ends in the leader's own epoch, so it is a prefix of the leader's: whatever an old message says, nothing is cut. */
+static void skip_to_last(const struct replica *r, struct elements *e) {
+    struct replica_position last = walk_last(&r->walk);
+    for (; e->marker < e->m->marker_count && e->m->markers[e->marker].epoch <= last.epoch; e->marker++)
+        e->at = (struct replica_position){e->m->markers[e->marker].epoch, e->m->markers[e->marker].start};
+    if (e->at.epoch < last.epoch) e->at.offset = e->m->end_offset;  /* ends before our last epoch */
+    else if (e->at.offset < last.offset) e->at.offset = last.offset < e->m->end_offset ? last.offset : e->m->end_offset;
+}
+
+static void append_rest(struct step *s, struct elements *e) {
+    while (!at_end(e)) {
+        int64_t to = records_end(e);
+        if (to > e->at.offset) step_append_records(s, to);
+        e->at.offset = to;
+        if (e->marker == e->m->marker_count) continue;
+        e->at.epoch = e->m->markers[e->marker++].epoch;
+        step_begin_epoch(s, e->at.epoch);
+    }
+}
+
+static void take(struct step *s, const struct replica_message *m) {
+    struct replica *r = s->r;
+    struct elements e = {m, m->prev, 0};
+    bool own_epoch = walk_last(&r->walk).epoch == m->epoch && !MUTANT(r, TRUNC_TO_REQUEST);
+    if (own_epoch) skip_to_last(r, &e);
+    else skip_present(r, &e);
+    bool all = at_end(&e);
+    if (!all || (MUTANT(r, TRUNC_TO_REQUEST) && replica_position_compare(e.at, walk_last(&r->walk)) < 0)) {
+        if (replica_position_compare(e.at, walk_last(&r->walk)) != 0) {
+            ASSERT(!own_epoch || MUTANT(r, ACK_NO_INC));
+#ifndef VARVE_MUTANTS
+            ASSERT(e.at.offset >= r->high_watermark); /* committed elements are in every leader's log */
+#endif
+            step_truncate(s, e.at);
+        }
+        append_rest(s, &e);
+    }
+    r->verified = walk_last(&r->walk).epoch == m->epoch ? walk_last(&r->walk) : e.at;
+}
+
+/* F4: bounded by what was verified, not by the end of our log. */
+static void follow_high_watermark(struct step *s, const struct replica_message *m) {
+    struct replica *r = s->r;
+    if (!m->established && !MUTANT(r, EXPOSE_HW_EARLY)) return;
+    int64_t bound = MUTANT(r, FOLLOWER_HW_LEO) ? r->walk.end : r->verified.offset;
+    int64_t hw = m->high_watermark < bound ? m->high_watermark : bound;
+    if (hw > r->high_watermark) step_high_watermark(s, hw);
+    if (m->start > r->walk.start && m->start <= r->high_watermark) step_set_start(s, m->start);
+}
+
+static void answer(struct step *s, const struct replica_message *m) {
+    struct replica *r = s->r;
+    r->answer_session = m->session;
+    r->answer_round = m->round;
+    r->answer_due = true;
+    bool empty = m->kind == REPLICA_APPEND && m->marker_count == 0 && m->end_offset == m->prev.offset;
+    if (MUTANT(r, EMPTY_ACK_EARLY) && empty) {
+        acknowledge(s, r->verified);
+        return;
+    }
+    append_answer(s);
+}
+
+void append_message(struct step *s, const struct replica_message *m) {
+    struct replica *r = s->r;
+    if (!follow(s, m)) return;
+    if (walk_reserve(&r->walk, m->marker_count) != OK) return; /* as if lost */
+    if (!walk_contains(&r->walk, m->prev)) {
+        reject(s, m);
+        return;
+    }
+    take(s, m);
+    follow_high_watermark(s, m);
+    answer(s, m);
+}
+
+/* The leader has no elements below m->prev any more; all of them are committed. */
+void append_install(struct step *s, const struct replica_message *m) {
+    struct replica *r = s->r;
+    if (!follow(s, m)) return;
+    struct replica_position base = m->prev;
+    if (walk_contains(&r->walk, base)) {
+        struct replica_position at = base.offset < r->walk.start ? walk_base(&r->walk) : base;
+        if (walk_last(&r->walk).epoch == m->epoch) at = walk_last(&r->walk);
+        r->verified = position_known(r->verified) ? replica_position_max(r->verified, at) : at;
+    } else if (base.offset <= r->walk.start || base.offset <= r->high_watermark) {
+        reject(s, m);
+        return;
+    } else {
+        step_reset(s, base);
+        r->verified = base;
+        if (base.offset > r->high_watermark) step_high_watermark(s, base.offset);
+    }
+    answer(s, m);
+}

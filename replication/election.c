@@ -1,0 +1,209 @@
+/* election.c - who leads: pre-votes, votes, and what must be durable before either counts (docs/replication.md 5). */
+#include "base/assert.h"
+#include "replication/replica_impl.h"
+
+#define RECONNECT_JITTER_NS INT64_C(30000000)
+
+static int64_t random_between(struct replica *r, int64_t low, int64_t high) {
+    return low + (int64_t)(replica_random(r) % (uint64_t)(high - low));
+}
+
+void election_reset(struct step *s) {
+    struct replica *r = s->r;
+    int64_t wait = random_between(r, r->timeout_ns, 2 * r->timeout_ns);
+    r->election_ns = s->now_ns + wait + (r->damaged ? 4 * r->timeout_ns : 0);
+}
+
+bool election_alone(const struct replica *r) {
+    return r->config.count == 1 && replica_config_is_voter(&r->config, &r->self);
+}
+
+/* What is compared in votes is the last element, markers included: the last record's epoch is not enough. */
+static struct replica_position last_for_votes(const struct replica *r) {
+    struct replica_position last = walk_last(&r->walk);
+    if (MUTANT(r, VOTE_LAST_RECORD)) last.epoch = walk_last_record_epoch(&r->walk);
+    return last;
+}
+
+/* A blank replica that no configuration counts may have lost a disk on which votes and acknowledgements lay: it must not vote
+ * as if it had never done so (docs/replication.md 10). */
+static bool amnesiac(const struct replica *r) {
+    struct replica_position last = walk_last(&r->walk);
+    return last.epoch == 0 && last.offset == 0 && !replica_config_is_voter(&r->config, &r->self);
+}
+
+static bool candidate_is_complete(const struct replica *r, const struct replica_message *m) {
+    if (replica_position_compare(m->last, last_for_votes(r)) < 0) return false;
+    return MUTANT(r, CFG_VOTE) || replica_config_compare(m->config.id, r->config.id) >= 0;
+}
+
+static void ask(struct step *s, enum replica_message_kind kind, int32_t asked_epoch, bool transfer) {
+    struct replica *r = s->r;
+    for (int i = 0; i < r->config.voters; i++) {
+        if (replica_member_eq(&r->config.members[i], &r->self)) continue;
+        struct replica_message *m = step_send(s, kind, &r->config.members[i]);
+        m->asked_epoch = asked_epoch;
+        m->last = last_for_votes(r);
+        m->transfer = transfer;
+    }
+}
+
+/* One more voter of our configuration; true when that makes a majority. */
+static bool count(struct replica *r, const struct replica_member *from) {
+    int i = replica_config_find(&r->config, from);
+    if (MUTANT(r, ACK_NO_INC) && i < 0)
+        for (int k = 0; k < r->config.count; k++)
+            if (r->config.members[k].node == from->node) i = k;
+    if (i >= 0 && i < r->config.voters) r->granted |= 1u << i;
+    return (uint32_t)__builtin_popcount(r->granted) >= replica_config_majority(&r->config);
+}
+
+static void win(struct step *s) {
+    if (leader_begin(s) != OK) step_become_follower(s); /* no memory: tried again at the next deadline */
+}
+
+void election_campaign(struct step *s, bool transfer) {
+    struct replica *r = s->r;
+    if (r->role != REPLICA_LEADER) step_become_follower(s);
+    r->role = REPLICA_CANDIDATE;
+    r->epoch++;
+    r->has_voted = true;
+    r->voted = r->self;
+    r->has_leader = r->leader_lost = r->answer_due = r->begins_on_write = false;
+    r->verified = POSITION_UNKNOWN;
+    r->granted = 0;
+    r->vote_seq = 0; /* a grant that was not durable yet is void: this is another epoch */
+    election_reset(s);
+    if (election_alone(r)) { /* nobody else can hear of the epoch before it is durable: no wait, vote and marker in one group */
+        step_persist_vote(s);
+        win(s);
+        return;
+    }
+    r->vote_for = r->self;
+    r->campaign_transfer = transfer;
+    if (MUTANT(r, CAND_NO_PERSIST)) {
+        r->vote_seq = r->durable_seq > 0 ? r->durable_seq : 1;
+        election_durable(s);
+        return;
+    }
+    step_persist_vote(s);
+    r->vote_seq = r->seq;
+}
+
+static void grant(struct step *s) {
+    struct replica *r = s->r;
+    struct replica_message *m = step_send(s, REPLICA_VOTE_REPLY, &r->vote_for);
+    m->asked_epoch = r->epoch;
+    m->ok = true;
+}
+
+/* Neither a request nor a grant leaves before the vote that it stands for is durable. */
+void election_durable(struct step *s) {
+    struct replica *r = s->r;
+    if (r->vote_seq == 0 || (r->vote_seq > r->durable_seq && !MUTANT(r, CAND_NO_PERSIST))) return;
+    r->vote_seq = 0;
+    if (r->role != REPLICA_CANDIDATE) {
+        grant(s);
+        return;
+    }
+    ask(s, REPLICA_VOTE, r->epoch, r->campaign_transfer);
+    if (count(r, &r->self)) win(s);
+}
+
+void election_tick(struct step *s) {
+    struct replica *r = s->r;
+    if (s->now_ns < r->election_ns || !replica_config_is_voter(&r->config, &r->self)) return;
+    if (election_alone(r)) {
+        election_campaign(s, false);
+        return;
+    }
+    step_become_follower(s);
+    election_reset(s);
+    r->role = REPLICA_PRE_CANDIDATE;
+    if (count(r, &r->self)) election_campaign(s, false);
+    else ask(s, REPLICA_PRE_VOTE, r->epoch + 1, false);
+}
+
+static bool leader_is_heard(const struct step *s) {
+    const struct replica *r = s->r;
+    if (r->role == REPLICA_LEADER) return true; /* it resigns by itself when it lacks a majority */
+    return r->has_leader && !r->leader_lost && s->now_ns - r->heard_ns < r->timeout_ns;
+}
+
+static void pre_vote(struct step *s, const struct replica_message *m) {
+    struct replica *r = s->r;
+    bool ok = m->asked_epoch > r->epoch && !amnesiac(r) && !leader_is_heard(s) && candidate_is_complete(r, m);
+    struct replica_message *reply = step_send(s, REPLICA_PRE_VOTE_REPLY, &m->from);
+    reply->asked_epoch = m->asked_epoch;
+    reply->ok = ok;
+}
+
+static void vote(struct step *s, const struct replica_message *m) {
+    struct replica *r = s->r;
+    bool same = r->has_voted && replica_member_eq(&r->voted, &m->from);
+    bool ok = m->epoch == r->epoch && r->role != REPLICA_LEADER && r->role != REPLICA_CANDIDATE && !amnesiac(r) &&
+              (!r->has_voted || same) && candidate_is_complete(r, m);
+    if (!ok) {
+        struct replica_message *reply = step_send(s, REPLICA_VOTE_REPLY, &m->from);
+        reply->asked_epoch = m->epoch;
+        return;
+    }
+    r->role = REPLICA_FOLLOWER;
+    r->has_voted = true;
+    r->voted = r->vote_for = m->from;
+    election_reset(s);
+    if (MUTANT(r, VOTE_NO_PERSIST)) {
+        grant(s);
+        return;
+    }
+    if (!same) step_persist_vote(s);
+    r->vote_seq = r->barrier_seq > 0 ? r->barrier_seq : 1; /* at or behind the vote's own */
+    if (r->barrier_seq <= r->durable_seq) {                /* asked again: it is durable already */
+        r->vote_seq = 0;
+        grant(s);
+    }
+}
+
+static void granted(struct step *s, const struct replica_message *m) {
+    struct replica *r = s->r;
+    bool pre = m->kind == REPLICA_PRE_VOTE_REPLY;
+    if (!m->ok || m->asked_epoch != r->epoch + (pre ? 1 : 0)) return;
+    if (r->role != (pre ? REPLICA_PRE_CANDIDATE : REPLICA_CANDIDATE) || (!pre && r->vote_seq != 0)) return;
+    if (!count(r, &m->from)) return;
+    if (pre) election_campaign(s, false);
+    else win(s);
+}
+
+void election_message(struct step *s, const struct replica_message *m) {
+    struct replica *r = s->r;
+    switch (m->kind) {
+    case REPLICA_PRE_VOTE:
+        pre_vote(s, m);
+        break;
+    case REPLICA_VOTE:
+        vote(s, m);
+        break;
+    case REPLICA_TIMEOUT_NOW:
+        if (m->epoch == r->epoch && r->role != REPLICA_LEADER && replica_config_is_voter(&r->config, &r->self)) election_campaign(s, true);
+        break;
+    default:
+        granted(s, m);
+        break;
+    }
+}
+
+void leader_peer_lost(struct step *s, const struct replica_member *m) {
+    struct replica *r = s->r;
+    struct replica_peer *p = r->role == REPLICA_LEADER ? leader_peer(r, m) : NULL;
+    if (p) { /* what was on its way is lost */
+        p->sending = false;
+        p->in_flight = 0;
+        p->probing = true;
+        if (position_known(p->match)) p->next = p->match;
+        return;
+    }
+    if (r->role == REPLICA_LEADER || !r->has_leader || !replica_member_eq(m, &r->leader)) return;
+    r->leader_lost = true;
+    int64_t soon = s->now_ns + random_between(r, 0, RECONNECT_JITTER_NS);
+    if (soon < r->election_ns) r->election_ns = soon;
+}

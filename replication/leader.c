@@ -1,0 +1,279 @@
+/* leader.c - what a leader sends, what acknowledgements mean, what is committed (docs/replication.md 5, 6). */
+#include <stdlib.h>
+#include <string.h>
+#include "base/assert.h"
+#include "replication/replica_impl.h"
+
+enum { IN_FLIGHT_MAX = 4 };
+
+static int64_t heartbeat_interval(const struct replica *r) { return r->timeout_ns / 5; }
+
+/* ---- peers ------------------------------------------------------------------------------------- */
+
+struct replica_peer *leader_peer(struct replica *r, const struct replica_member *m) {
+    for (uint32_t i = 0; i < r->peer_count; i++)
+        if (replica_member_eq(&r->peers[i].member, m)) return &r->peers[i];
+    if (MUTANT(r, ACK_NO_INC))
+        for (uint32_t i = 0; i < r->peer_count; i++)
+            if (r->peers[i].member.node == m->node) return &r->peers[i];
+    return NULL;
+}
+
+enum err leader_peers(struct step *s) {
+    struct replica *r = s->r;
+    struct replica_peer *peers = NULL;
+    uint32_t n = 0;
+    if (r->config.count > 1 || !replica_config_is_voter(&r->config, &r->self)) {
+        if (step_not_alone(s) != OK) return ERR_NOMEM;
+        peers = calloc(r->config.count, sizeof *peers);
+        if (!peers) return ERR_NOMEM;
+    }
+    for (int i = 0; i < r->config.count; i++) {
+        const struct replica_member *m = &r->config.members[i];
+        if (replica_member_eq(m, &r->self)) continue;
+        struct replica_peer *known = leader_peer(r, m);
+        if (known) peers[n] = *known;
+        else peers[n] = (struct replica_peer){
+            .member = *m, .session = ++r->next_session, .next = walk_last(&r->walk), .match = POSITION_UNKNOWN, .probing = true,
+            .acked_ns = s->now_ns, .sent_ns = s->now_ns,
+        };
+        peers[n++].voter = i < r->config.voters;
+    }
+    free(r->peers);
+    r->peers = peers;
+    r->peer_count = n;
+    return OK;
+}
+
+/* ---- sending ------------------------------------------------------------------------------------ */
+
+/* The elements behind `prev`, as many as a message describes. */
+static void fill(const struct walk *w, struct replica_position prev, struct replica_message *m) {
+    m->prev = prev;
+    m->end_offset = w->end;
+    uint32_t i = prev.epoch == w->base_epoch ? 0 : (uint32_t)walk_find(w, prev.epoch) + 1;
+    for (; i < w->count; i++) {
+        if (m->marker_count == REPLICA_MESSAGE_MARKERS_MAX) {
+            m->end_offset = w->markers[i].start;
+            return;
+        }
+        m->markers[m->marker_count++] = w->markers[i];
+    }
+}
+
+static void send_append(struct step *s, struct replica_peer *p) {
+    struct replica *r = s->r;
+    struct replica_message *m = step_send(s, p->below ? REPLICA_INSTALL_START : REPLICA_APPEND, &p->member);
+    s->out->list[s->out->count - 1].peer = (uint32_t)(p - r->peers);
+    m->session = p->session;
+    m->round = r->round;
+    m->high_watermark = r->high_watermark;
+    m->established = r->established;
+    m->start = r->walk.start;
+    p->sent_ns = s->now_ns;
+    if (p->below) {
+        m->prev = walk_base(&r->walk);
+        m->end_offset = r->walk.start;
+    } else {
+        fill(&r->walk, p->next, m);
+        p->sending = true;
+    }
+}
+
+/* Where `p` is to go on, if the log still has it. */
+static void aim(struct replica *r, struct replica_peer *p) {
+    struct replica_position at;
+    if (walk_floor(&r->walk, p->next, &at) && at.offset >= r->walk.start) p->next = at;
+    else p->below = true;
+}
+
+static void pump(struct step *s, struct replica_peer *p, bool heartbeat) {
+    struct replica *r = s->r;
+    if (p->sending) return;
+    aim(r, p);
+    bool lacks = replica_position_compare(p->next, walk_last(&r->walk)) < 0 && !p->below;
+    bool may = lacks && p->in_flight < (p->probing ? 1 : IN_FLIGHT_MAX);
+    if (may || heartbeat) send_append(s, p);
+}
+
+void leader_pump(struct step *s) {
+    for (uint32_t i = 0; i < s->r->peer_count; i++) pump(s, &s->r->peers[i], false);
+}
+
+void leader_sent(struct step *s, uint32_t peer, uint64_t session, struct replica_position position) {
+    struct replica *r = s->r;
+    if (r->role != REPLICA_LEADER || peer >= r->peer_count || r->peers[peer].session != session) return;
+    struct replica_peer *p = &r->peers[peer];
+    if (!p->sending) return;
+    p->sending = false;
+    if (replica_position_compare(position, p->next) <= 0) return; /* it brought nothing */
+    if (!p->probing) p->next = position;
+    p->in_flight++;
+    pump(s, p, false);
+}
+
+/* ---- leading ------------------------------------------------------------------------------------ */
+
+static void heartbeat(struct step *s) {
+    struct replica *r = s->r;
+    r->heartbeat_ns = s->now_ns + heartbeat_interval(r);
+    r->round++;
+    for (uint32_t i = 0; i < r->peer_count; i++) {
+        struct replica_peer *p = &r->peers[i];
+        if (s->now_ns - p->acked_ns >= 2 * heartbeat_interval(r)) { /* what was in flight may be lost */
+            p->in_flight = 0;
+            p->probing = true;
+            if (position_known(p->match)) p->next = p->match;
+        }
+        pump(s, p, true);
+    }
+}
+
+/* The marker says to everybody where this epoch begins. Only when it is on a majority is anything of it, or before it,
+ * known to be committed. */
+enum err leader_begin(struct step *s) {
+    struct replica *r = s->r;
+    enum err err = walk_reserve(&r->walk, 1);
+    if (err) return err;
+    free(r->peers);
+    r->peers = NULL;
+    r->peer_count = 0;
+    err = leader_peers(s); /* they get `next` from before the marker */
+    if (err) return err;
+    r->role = REPLICA_LEADER;
+    r->transferring = false;
+    if (!election_alone(r)) r->established = false; /* alone: what was committed is, whatever epoch comes */
+    r->epoch_start = r->walk.end;
+    step_begin_epoch(s, r->epoch);
+    if (!election_alone(r)) {
+        r->config.id.epoch = r->epoch;
+        step_persist_config(s);
+    }
+    step_act(s, REPLICA_ROLE);
+    heartbeat(s);
+    return OK;
+}
+
+/* Check-quorum: who cannot reach a majority must not go on as if it led. */
+static bool has_majority(const struct step *s) {
+    const struct replica *r = s->r;
+    uint32_t n = replica_config_is_voter(&r->config, &r->self);
+    for (uint32_t i = 0; i < r->peer_count; i++)
+        n += r->peers[i].voter && s->now_ns - r->peers[i].acked_ns < r->timeout_ns;
+    return n >= replica_config_majority(&r->config);
+}
+
+void leader_tick(struct step *s) {
+    struct replica *r = s->r;
+    if (r->transferring && s->now_ns >= r->transfer_ns) r->transferring = false;
+    if (!has_majority(s)) {
+        step_become_follower(s);
+        return;
+    }
+    if (s->now_ns >= r->heartbeat_ns) heartbeat(s);
+}
+
+/* ---- what was answered ---------------------------------------------------------------------------- */
+
+static void accepted(struct step *s, struct replica_peer *p, const struct replica_message *m) {
+    struct replica *r = s->r;
+    struct replica_position match = m->match;
+    if (MUTANT(r, ACK_NO_EPOCH) && m->epoch != r->epoch) match.epoch = r->epoch;
+    if (replica_position_compare(match, walk_last(&r->walk)) > 0 && !MUTANT(r, ACK_OWN_LEO) && !MUTANT(r, ACK_NO_EPOCH)) return;
+    p->acked_config = m->config.id;
+    if (p->below) p->next = match; /* it began at our base */
+    p->probing = p->below = false;
+    if (!position_known(p->match) || replica_position_compare(match, p->match) > 0) p->match = match;
+    if (replica_position_compare(match, p->next) > 0 && walk_contains(&r->walk, match)) p->next = match;
+    if (replica_position_compare(p->match, p->next) >= 0) p->in_flight = 0;
+    else if (p->in_flight > 0) p->in_flight--;
+    leader_commit(s);
+    membership_progress(s, p);
+}
+
+/* Probes descend strictly, or two replicas could ask each other the same for ever; answers to older probes say nothing new. */
+static void rejected(struct step *s, struct replica_peer *p, const struct replica_message *m) {
+    struct replica *r = s->r;
+    struct replica_position at;
+    if (position_known(p->match) && replica_position_compare(m->prev, p->match) <= 0) return;
+    if (replica_position_compare(m->prev, p->next) > 0) return;
+    p->in_flight = 0;
+    p->probing = true;
+    if (!walk_floor(&r->walk, m->match, &at)) {
+        p->below = true;
+        return;
+    }
+    if (position_known(p->match)) at = replica_position_max(at, p->match);
+    if (replica_position_compare(at, m->prev) >= 0) return;
+    p->next = at;
+}
+
+void leader_reply(struct step *s, const struct replica_message *m) {
+    struct replica *r = s->r;
+    if (r->role != REPLICA_LEADER) return;
+    if (m->epoch != r->epoch && !MUTANT(r, ACK_NO_EPOCH)) return;
+    struct replica_peer *p = leader_peer(r, &m->from);
+    if (!p || (m->session != p->session && !MUTANT(r, ACK_NO_INC) && !MUTANT(r, ACK_NO_EPOCH))) return;
+    p->acked_ns = s->now_ns;
+    if ((int32_t)(m->round - p->acked_round) > 0) p->acked_round = m->round;
+    if (m->ok) accepted(s, p, m);
+    else rejected(s, p, m);
+    if (r->role == REPLICA_LEADER) pump(s, p, p->below && s->now_ns - p->sent_ns >= heartbeat_interval(r));
+}
+
+/* ---- commit --------------------------------------------------------------------------------------- */
+
+static struct replica_position match_of(const struct replica *r, const struct replica_member *m) {
+    if (replica_member_eq(m, &r->self)) return r->durable;
+    for (uint32_t i = 0; i < r->peer_count; i++)
+        if (replica_member_eq(&r->peers[i].member, m)) return r->peers[i].match;
+    return POSITION_UNKNOWN;
+}
+
+/* The largest position that a majority of the voters holds durably; by offset alone for the classic mistake. */
+static struct replica_position majority_match(const struct replica *r, bool offsets_only) {
+    struct replica_position sorted[REPLICA_MEMBERS_MAX];
+    uint32_t n = 0;
+    for (int i = 0; i < r->config.voters; i++) {
+        struct replica_position p = match_of(r, &r->config.members[i]);
+        if (offsets_only) p.epoch = r->epoch;
+        uint32_t k = n++;
+        for (; k > 0 && replica_position_compare(sorted[k - 1], p) < 0; k--) sorted[k] = sorted[k - 1];
+        sorted[k] = p;
+    }
+    return sorted[replica_config_majority(&r->config) - 1];
+}
+
+/* p.epoch == E: an element of an older epoch on a majority can still be overwritten by a candidate that holds a later marker
+ * (Raft, figure 8). Once our marker is on a majority nobody without it can win, so all before it is fixed too; for that
+ * the marker itself, which takes no offset, is enough. */
+void leader_commit(struct step *s) {
+    struct replica *r = s->r;
+    struct replica_position p = majority_match(r, MUTANT(r, COMMIT_OLD_EPOCH) || MUTANT(r, MARKER_OFFSET_ONLY));
+    if (p.epoch != r->epoch || (p.offset < r->epoch_start && !MUTANT(r, COMMIT_OLD_EPOCH)) || p.offset > r->walk.end || p.offset < 0) return;
+    bool first = !r->established;
+    r->established = true;
+    if (p.offset > r->high_watermark) step_high_watermark(s, p.offset);
+    if (first) step_act(s, REPLICA_ROLE);
+}
+
+bool replica_in_sync(const struct replica *r, const struct replica_member *m, int64_t now_ns) {
+    if (r->role != REPLICA_LEADER) return false;
+    if (replica_member_eq(m, &r->self)) return true;
+    struct replica_position committed = {r->epoch, r->high_watermark};
+    for (uint32_t i = 0; i < r->peer_count; i++) {
+        const struct replica_peer *p = &r->peers[i];
+        if (!replica_member_eq(&p->member, m)) continue;
+        return now_ns - p->acked_ns < r->timeout_ns && position_known(p->match) && replica_position_compare(p->match, committed) >= 0;
+    }
+    return false;
+}
+
+uint32_t replica_copies(const struct replica *r, struct replica_position position) {
+    uint32_t n = 0;
+    for (int i = 0; i < r->config.voters; i++) {
+        struct replica_position p = match_of(r, &r->config.members[i]);
+        n += position_known(p) && replica_position_compare(p, position) >= 0;
+    }
+    return n;
+}

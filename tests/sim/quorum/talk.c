@@ -1,0 +1,194 @@
+#include "tests/sim/quorum/talk.h"
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/assert.h"
+#include "tests/sim/quorum/world.h"
+
+static struct node *node_of(struct world *w, const char *word) {
+    char *end;
+    unsigned long i = word ? strtoul(word, &end, 10) : 99;
+    return i < w->options.nodes && *end == 0 ? &w->nodes[i] : NULL;
+}
+
+static void print_node(struct world *w, const struct node *n) {
+    static const char *const roles[] = {"follower", "pre-candidate", "candidate", "leader"};
+    const struct replica *r = &n->replica;
+    const struct sim_log *l = n->up ? &n->log : &n->disk.log;
+    fprintf(w->out, "  %d ", n->self.node);
+    if (n->up)
+        fprintf(w->out, "%s%s e%d, hw %" PRId64 ", config (%d,%d) of %d+%d", r->established ? "established " : "", roles[r->role], r->epoch,
+                r->high_watermark, r->config.id.epoch, r->config.id.version, r->config.voters, r->config.count - r->config.voters);
+    else fprintf(w->out, "down");
+    fprintf(w->out, ": [%d]", l->base_epoch);
+    int64_t at = l->start;
+    for (uint32_t i = 0; i <= l->marker_count; i++) {
+        int64_t to = i < l->marker_count ? l->markers[i].start : l->end;
+        if (to > at) fprintf(w->out, " %" PRId64 "-%" PRId64, at, to - 1);
+        if (i < l->marker_count) fprintf(w->out, " %d@%" PRId64, l->markers[i].epoch, l->markers[i].start);
+        at = to;
+    }
+    fprintf(w->out, n->op_count > 0 ? " (%u changes not durable)\n" : "\n", n->op_count);
+}
+
+static bool matches(const struct packet *p, const char *link) {
+    return !link || (p->message.from.node == link[0] - '0' && p->message.to.node == link[2] - '0');
+}
+enum fate { ARRIVE, VANISH, ARRIVE_TWICE };
+/* Returns how many there were. */
+static uint32_t on_their_way(struct world *w, const char *link, enum fate fate) {
+    uint32_t passed = 0, done = 0, now = w->net_count;
+    for (uint32_t i = 0; i < now && !w->violation; i++) {
+        if (!matches(&w->net[passed], link)) {
+            passed++;
+            continue;
+        }
+        /* Keep the order of the others: rotate it to the end, where taking it out moves nobody. */
+        struct packet p = w->net[passed];
+        memmove(&w->net[passed], &w->net[passed + 1], (w->net_count - passed - 1) * sizeof p);
+        w->net[w->net_count - 1] = p;
+        if (fate == VANISH) w->net_count--;
+        else world_deliver(w, w->net_count - 1, fate == ARRIVE_TWICE);
+        done++;
+        check_all(w);
+    }
+    return done;
+}
+
+static void shorten(struct world *w, const char *link, int64_t end) {
+    for (uint32_t i = 0; i < w->net_count; i++) {
+        struct packet *p = &w->net[i];
+        if (!matches(p, link) || p->message.kind != REPLICA_APPEND || end < p->message.prev.offset || end > p->message.end_offset) continue;
+        replica_message_shorten(&p->message, end);
+        p->record_count = (uint32_t)(end - p->message.prev.offset);
+    }
+}
+
+static void sync(struct world *w, struct node *n, uint32_t ops) {
+    if (n->up && n->op_count > 0) world_sync(w, n, ops > 0 && ops < n->op_count ? ops : n->op_count);
+}
+
+static void settle(struct world *w) {
+    for (int i = 0; i < 100 && !w->violation; i++) {
+        uint32_t waiting = 0;
+        for (uint32_t k = 0; k < w->options.nodes; k++) {
+            waiting += w->nodes[k].up ? w->nodes[k].op_count : 0;
+            sync(w, &w->nodes[k], 0);
+        }
+        if (on_their_way(w, NULL, ARRIVE) == 0 && waiting == 0) return;
+    }
+}
+
+static bool parse_members(struct world *w, const char *text, struct replica_config *c) {
+    bool learners = false;
+    for (; *text; text++) {
+        if (*text == '|') learners = true;
+        if (!isdigit((unsigned char)*text)) continue;
+        if ((unsigned)(*text - '0') >= w->options.nodes || c->count == REPLICA_MEMBERS_MAX) return false;
+        c->members[c->count++] = w->nodes[*text - '0'].self;
+        c->voters += !learners;
+    }
+    return true;
+}
+
+static bool ask(struct world *w, struct node *n, struct replica_event *e) {
+    e->now_ns = n->now_ns;
+    enum err err = replica_step(&n->replica, e, &w->actions);
+    struct replica_actions kept = w->actions;
+    if (err) world_trace(w, "refused: %s", err_str(err));
+    w->actions = kept;
+    world_perform(w, n);
+    return true;
+}
+
+static bool command(struct world *w, char *words[4]) {
+    const char *verb = words[0];
+    struct node *n = node_of(w, words[1]);
+    if (strcmp(verb, "state") == 0) {
+        for (uint32_t i = 0; i < w->options.nodes; i++) print_node(w, &w->nodes[i]);
+        return true;
+    }
+    if (strcmp(verb, "settle") == 0) return settle(w), true;
+    if (strcmp(verb, "deliver") == 0) return on_their_way(w, words[1], ARRIVE), true;
+    if (strcmp(verb, "drop") == 0) return on_their_way(w, words[1], VANISH), true;
+    if (strcmp(verb, "shorten") == 0 && words[1] && words[2]) return shorten(w, words[1], atoi(words[2])), true;
+    if (strcmp(verb, "repeat") == 0) return on_their_way(w, words[1], ARRIVE_TWICE), true;
+    if (strcmp(verb, "sync") == 0 && words[1] && strcmp(words[1], "all") == 0) {
+        for (uint32_t i = 0; i < w->options.nodes; i++) sync(w, &w->nodes[i], 0);
+        return true;
+    }
+    if (!n) return false;
+    if (strcmp(verb, "start") == 0 && !n->up) return world_start(w, n), true;
+    if (!n->up) return false;
+    if (strcmp(verb, "crash") == 0) return world_crash(w, n), true;
+    if (strcmp(verb, "sync") == 0) return sync(w, n, words[2] ? (uint32_t)atoi(words[2]) : 0), true;
+    if (strcmp(verb, "campaign") == 0) return world_campaign(w, n), true;
+    if (strcmp(verb, "tick") == 0) return world_tick(w, n), true;
+    if (strcmp(verb, "write") == 0 && words[2]) {
+        enum err err = world_write(w, n, (uint32_t)atoi(words[2]));
+        if (err) world_trace(w, "refused: %s", err_str(err));
+        return true;
+    }
+    if (strcmp(verb, "config") == 0 && words[2]) {
+        struct replica_config c = {0};
+        struct replica_event e = {.kind = REPLICA_RECONFIGURE, .u.config = &c};
+        return parse_members(w, words[2], &c) && ask(w, n, &e);
+    }
+    if (strcmp(verb, "start-at") == 0 && words[2]) {
+        struct replica_event e = {.kind = REPLICA_MOVE_START, .u.position = {0, atoi(words[2])}};
+        return ask(w, n, &e);
+    }
+    if (strcmp(verb, "transfer") == 0 && node_of(w, words[2])) {
+        struct replica_event e = {.kind = REPLICA_TRANSFER, .u.member = node_of(w, words[2])->self};
+        return ask(w, n, &e);
+    }
+    if (strcmp(verb, "lost") == 0 && node_of(w, words[2])) {
+        struct replica_event e = {.kind = REPLICA_PEER_LOST, .u.member = node_of(w, words[2])->self};
+        return ask(w, n, &e);
+    }
+    return false;
+}
+
+static bool begin(struct world *w, char *words[4], struct quorum_coverage *coverage, FILE *out, enum replica_mutant mutant) {
+    uint32_t nodes = words[1] ? (uint32_t)atoi(words[1]) : 0, voters = words[1] && words[2] ? (uint32_t)atoi(words[2]) : nodes;
+    if (strcmp(words[0], "group") != 0 || nodes < 1 || nodes > NODES_MAX || voters < 1 || voters > nodes) return false;
+    w->options = (struct quorum_options){.seed = 1, .nodes = nodes, .voters = voters, .mutant = mutant};
+    w->coverage = coverage;
+    w->directed = true;
+    w->out = out;
+    world_begin(w);
+    return true;
+}
+
+static void run_line(struct world *w, char *line, struct quorum_coverage *coverage, FILE *out, enum replica_mutant mutant) {
+    char *words[4] = {0}, *save = NULL;
+    int count = 0;
+    for (char *word = strtok_r(line, " ", &save); word && count < 4; word = strtok_r(NULL, " ", &save)) words[count++] = word;
+    bool ok = w->out ? command(w, words) : begin(w, words, coverage, out, mutant);
+    if (!ok) world_violated(w, "talk: a command is not understood, or its node is not in the state for it");
+    else check_all(w);
+    if (w->violation) fprintf(out, "  %s\n", w->violation);
+}
+
+const char *quorum_talk(const char *text, enum replica_mutant mutant, FILE *out) {
+    struct world *w = calloc(1, sizeof *w);
+    struct quorum_coverage coverage = {0};
+    ASSERT(w != NULL);
+    while (*text && !w->violation) {
+        size_t len = strcspn(text, "\n");
+        char line[200];
+        ASSERT(len < sizeof line);
+        memcpy(line, text, len);
+        line[len] = 0;
+        text += len + (text[len] == '\n');
+        if (strncmp(line, "  ", 2) == 0) continue; /* an outcome of the last time */
+        fprintf(out, "%s\n", line);
+        if (islower((unsigned char)line[0])) run_line(w, line, &coverage, out, mutant);
+    }
+    const char *violation = w->violation;
+    for (uint32_t i = 0; i < w->options.nodes; i++)
+        if (w->nodes[i].up) replica_free(&w->nodes[i].replica);
+    free(w);
+    return violation;
+}

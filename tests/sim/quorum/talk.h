@@ -1,0 +1,30 @@
+/* talk.h - conversations of a group, from text: tests that a person reads (tests/replication/).
+ *
+ * A line that begins with a letter is a command; what it causes (messages that leave, asked-for states) follows, indented by two
+ * blanks. Everything else is a remark. A file is written anew by running its commands: review the difference.
+ *
+ *   group N [VOTERS]        N nodes; the first VOTERS (all) are the configuration (0,1)
+ *   campaign A              A stands for election at once
+ *   tick A                  A's clock jumps to its next deadline
+ *   write A K               K records at leader A
+ *   sync A|all [K]          what waits on the disk becomes durable; only the first K changes
+ *   deliver [A>B]           messages that are on their way now (from A to B) arrive, in order
+ *   repeat [A>B]            they arrive, and a copy of each is still on its way
+ *   shorten A>B O           appends on their way bring records up to O only: their sender found no more
+ *   drop [A>B]              they are lost
+ *   settle                  deliver and sync until nothing happens any more
+ *   crash A, start A        what was not durable is gone
+ *   config A 0,1[|2]        leader A is asked for these voters [and learners]; says what it answered
+ *   start-at A O            leader A is asked to move the log start
+ *   transfer A B            leader A is asked to hand over to B
+ *   lost A B                A's connection to B breaks
+ *   state                   one line for each node */
+#ifndef SIM_QUORUM_TALK_H
+#define SIM_QUORUM_TALK_H
+#include <stdio.h>
+#include "replication/mutants.h"
+
+/* Runs the commands of `text`, writes commands, remarks and outcomes to `out`. Returns the violation, or NULL; text
+ * that begins with "talk:" when a command is not understood. */
+const char *quorum_talk(const char *text, enum replica_mutant mutant, FILE *out);
+#endif

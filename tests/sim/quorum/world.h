@@ -1,0 +1,117 @@
+/* world.h - the state of one simulated group; for tests/sim/quorum only. */
+#ifndef SIM_QUORUM_WORLD_H
+#define SIM_QUORUM_WORLD_H
+#include <stdio.h>
+#include "tests/sim/prng.h"
+#include "tests/sim/quorum/run.h"
+#include "replication/replica.h"
+
+enum { NODES_MAX = 5, RECORDS_MAX = 400, MARKERS_MAX = 400, OPS_MAX = 200, NET_MAX = 60, EPOCHS_SEEN_MAX = 4000 };
+#define TIMEOUT_NS INT64_C(1000000000)
+
+struct record { int32_t epoch; uint64_t value; };
+/* A log with its records; in memory and on disk alike. Offsets [start, end). */
+struct sim_log {
+    int32_t base_epoch;
+    int64_t start, end;
+    struct record records[RECORDS_MAX];
+    struct replica_marker markers[MARKERS_MAX];
+    uint32_t marker_count;
+};
+enum op_kind { OP_VOTE, OP_CONFIG, OP_MARKER, OP_RECORDS, OP_TRUNCATE, OP_START, OP_RESET };
+struct op {
+    enum op_kind kind;
+    uint64_t seq;
+    int32_t epoch;
+    bool has_voted;
+    struct replica_member voted;
+    struct replica_config config;
+    struct replica_position position;
+    int64_t from, to;
+    uint32_t values;                     /* index of the first record in the node's `values` */
+};
+struct disk {
+    int32_t epoch;
+    bool has_voted;
+    struct replica_member voted;
+    struct replica_config config;
+    struct sim_log log;
+    struct record tail[RECORDS_MAX];     /* mutant TRUNC_NOT_DURABLE: what a truncation cut off, until the next sync */
+    int64_t tail_from, tail_to;
+};
+struct node {
+    bool up;
+    struct replica_member self;
+    struct replica replica;
+    int64_t now_ns, skew_ns;
+    struct sim_log log;                  /* in memory */
+    struct disk disk;
+    struct op ops[OPS_MAX];              /* on their way to the disk, in order */
+    uint32_t op_count;
+    struct record values[RECORDS_MAX * 2];
+    uint32_t value_count;
+    int64_t high_watermark;              /* the last that was told, in this life */
+    int32_t voted_epoch;                 /* of the newest grant that left, in this incarnation */
+    struct replica_member voted_for;
+};
+struct packet {
+    struct replica_message message;
+    uint32_t to;
+    struct record records[RECORDS_MAX];
+    uint32_t record_count;
+};
+struct world {
+    struct quorum_options options;
+    struct prng prng;
+    struct node nodes[NODES_MAX];
+    struct packet net[NET_MAX];
+    uint32_t net_count;
+    struct record committed[RECORDS_MAX];
+    int64_t committed_end, published;    /* published: the highest that a client saw */
+    struct replica_member leaders[EPOCHS_SEEN_MAX]; /* by epoch; node -1: none */
+    uint64_t next_value, next_incarnation, hash;
+    int64_t now_ns;
+    uint32_t wipes, step;
+    FILE *out;                           /* where the story is told; NULL: nowhere */
+    bool directed;                       /* by a conversation: nothing is left to chance */
+    uint32_t weights[11];                /* of what may happen, by the enum in run.c */
+    uint32_t loss_one_in, double_one_in;
+    uint64_t drift_ns;                   /* time passes by up to this much with each step */
+    const char *violation;
+    struct quorum_coverage *coverage;
+    struct replica_actions actions;
+};
+
+void world_violated(struct world *w, const char *what);
+void world_hash(struct world *w, uint64_t v);
+void world_trace(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- run.c: what may happen ---- */
+void world_begin(struct world *w);
+void world_step(struct world *w, struct node *n, struct replica_event *e, const struct packet *in_hand);
+void world_start(struct world *w, struct node *n);
+void world_crash(struct world *w, struct node *n);
+void world_deliver(struct world *w, uint32_t packet, bool keep);
+void world_sync(struct world *w, struct node *n, uint32_t ops);
+/* What the last replica_step() into w->actions asked for. */
+void world_perform(struct world *w, struct node *n);
+void world_tick(struct world *w, struct node *n);
+void world_campaign(struct world *w, struct node *n);
+enum err world_write(struct world *w, struct node *n, uint32_t records);
+
+/* ---- disk.c ---- */
+bool sim_log_contains(const struct sim_log *l, struct replica_position p);
+struct record *sim_log_at(struct sim_log *l, int64_t offset);
+void disk_op(struct world *w, struct node *n, const struct replica_action *a, const struct packet *in_hand);
+/* Makes `count` waiting ops durable; returns the seq of the last. */
+uint64_t disk_sync(struct world *w, struct node *n, uint32_t count);
+/* A crash: some prefix of what waited survives. */
+void disk_crash(struct world *w, struct node *n);
+
+/* ---- check.c ---- */
+void check_all(struct world *w);
+void check_sent(struct world *w, struct node *n, const struct replica_message *m);
+void check_truncation(struct world *w, const struct node *n, struct replica_position p);
+void check_leader(struct world *w, struct node *n);
+void check_high_watermark(struct world *w, struct node *n, int64_t offset);
+#endif
