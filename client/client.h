@@ -329,6 +329,31 @@ MUST_CHECK enum err admin_create_partitions(struct client *c, const char *topic,
 MUST_CHECK enum err admin_delete_records(struct client *c, const char *topic, int32_t partition, int64_t before_offset,
                                          int32_t timeout_ms, int64_t *low);
 
+/* What a partition's log is made of, as its leader knows it (DescribeStorage, Varve's own: other brokers close the
+ * connection, ERR_CLOSED). Times are Unix milliseconds; INT64_MAX: never. */
+struct admin_segment {
+    int64_t base, end, size_bytes, newest_timestamp, created_ms, retention_due_ms;
+    int8_t retention;             /* enum retention_reason of log/retention.h */
+    int8_t compaction;            /* enum compact_segment of log/compact.h */
+};
+struct admin_storage {
+    int64_t now_ms, start, committed_end, end, size_bytes;
+    int32_t segment_count, faulty_ranges;
+    bool deletes, compacts, compacting;
+    int8_t compaction;            /* enum compact_reason of log/compact.h */
+    int64_t compacted_end, clean_bytes, dirty_bytes, compaction_due_ms;
+    int32_t dirty_millionths;
+    bool ran;                     /* since the broker was started: */
+    int64_t run_ended_ms, run_elapsed_ms, run_records_before, run_records_after, run_bytes_before, run_bytes_after;
+    bool run_failed, run_map_full;
+    const char *run_message;
+    const struct admin_segment *segments; /* oldest first, a bounded number; none unless asked for */
+    int32_t listed;
+};
+MUST_CHECK enum err admin_describe_storage(struct client *c, int32_t broker, const char *topic, int32_t partition, bool segments,
+                                           int32_t timeout_ms, struct admin_storage **out);
+void admin_storage_free(struct admin_storage *storage); /* NULL is allowed */
+
 enum admin_resource { ADMIN_TOPIC = 2, ADMIN_BROKER = 4 };    /* Kafka's numbers */
 enum admin_source {                                           /* who set it; Kafka's numbers */
     ADMIN_SOURCE_UNKNOWN = 0, ADMIN_SOURCE_TOPIC = 1, ADMIN_SOURCE_BROKER = 2, ADMIN_SOURCE_BROKER_DEFAULT = 3,

@@ -106,6 +106,10 @@ void conn_close(struct conn *conn, int64_t now_ns, enum err err, const char *fmt
 
 enum err conn_version(const struct conn *conn, int16_t api_key, int16_t version_max, int16_t *out) {
     const struct kafka_api *ours = kafka_api_by_key(api_key);
+    if (api_key >= KAFKA_OWN_KEYS_FIRST) { /* not listed: a broker that does not know it closes the connection */
+        *out = 0;
+        return OK;
+    }
     ASSERT(ours && api_key < CONN_API_KEYS);
     int16_t max = MIN(MIN(ours->max_version, conn->apis[api_key].max), version_max);
     if (max < ours->min_version || max < conn->apis[api_key].min) return ERR_UNSUPPORTED;

@@ -9,11 +9,27 @@ static int64_t first_time(const struct segment *s) { return s->first_timestamp >
 
 static bool dirty(const struct log_impl *l, const struct segment *s) { return s->end > l->cleaned_end; }
 
-static bool left_alone(const struct log_impl *l, const struct segment *s, int64_t now_ms, int64_t bound) {
+static enum compact_segment by_itself(const struct log_impl *l, const struct segment *s, int64_t now_ms, int64_t bound) {
     bool settled = s->written_bytes == s->size_bytes && !s->index && !s->reindex && s->base < l->synced.base;
-    if (s == &l->segments[l->segment_count - 1] || s->end > bound || !settled) return true;
+    if (s == &l->segments[l->segment_count - 1]) return COMPACT_SEGMENT_ACTIVE;
+    if (s->end > bound) return COMPACT_SEGMENT_NOT_COMMITTED;
+    if (!settled) return COMPACT_SEGMENT_NOT_SYNCED;
+    if (!dirty(l, s)) return COMPACT_SEGMENT_CLEAN;
     int64_t newest = s->max_timestamp >= 0 ? s->max_timestamp : s->created_ms;
-    return dirty(l, s) && l->config.min_compaction_lag_ms > 0 && newest > now_ms - l->config.min_compaction_lag_ms;
+    bool young = l->config.min_compaction_lag_ms > 0 && newest > now_ms - l->config.min_compaction_lag_ms;
+    return young ? COMPACT_SEGMENT_YOUNG : COMPACT_SEGMENT_DIRTY;
+}
+
+static bool left_alone(enum compact_segment s) { return s != COMPACT_SEGMENT_CLEAN && s != COMPACT_SEGMENT_DIRTY; }
+
+void compact_segments(const struct log *pub, int64_t now_ms, int64_t bound, uint32_t n, enum compact_segment *out) {
+    const struct log_impl *l = impl_of_const(pub);
+    bool behind = false;
+    for (uint32_t i = 0; i < n && i < l->segment_count; i++) {
+        out[i] = by_itself(l, &l->segments[i], now_ms, bound);
+        if (behind && out[i] == COMPACT_SEGMENT_DIRTY) out[i] = COMPACT_SEGMENT_BEHIND;
+        behind |= left_alone(out[i]);
+    }
 }
 
 void compact_look(const struct log *pub, int64_t now_ms, int64_t bound, struct compact_look *out) {
@@ -23,7 +39,7 @@ void compact_look(const struct log *pub, int64_t now_ms, int64_t bound, struct c
     if (!l->config.cleanup_compact) return;
     for (uint32_t i = 0; i < l->segment_count; i++) {
         const struct segment *s = &l->segments[i];
-        if (left_alone(l, s, now_ms, bound)) break;
+        if (left_alone(by_itself(l, s, now_ms, bound))) break;
         if (dirty(l, s)) {
             out->dirty_bytes += s->size_bytes;
             out->to = s->end;

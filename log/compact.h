@@ -45,6 +45,17 @@ struct compact_run {
 
 /* Whether the log is due. `bound`: all below it is committed, and no transaction is open. Pure. */
 void compact_look(const struct log *l, int64_t now_ms, int64_t bound, struct compact_look *out);
+/* What keeps each of the first `n` segments from being compacted, or nothing. */
+enum compact_segment {
+    COMPACT_SEGMENT_CLEAN,           /* compaction has been there */
+    COMPACT_SEGMENT_DIRTY,           /* goes into the next run */
+    COMPACT_SEGMENT_ACTIVE,          /* it is being written */
+    COMPACT_SEGMENT_NOT_COMMITTED,   /* not all of it is below the bound */
+    COMPACT_SEGMENT_NOT_SYNCED,      /* its files are complete with the next checkpoint */
+    COMPACT_SEGMENT_YOUNG,           /* min.compaction.lag.ms */
+    COMPACT_SEGMENT_BEHIND           /* one before it has to wait */
+};
+void compact_segments(const struct log *l, int64_t now_ms, int64_t bound, uint32_t n, enum compact_segment *out);
 /* The segment that is being written has waited for segment.ms or max.compaction.lag.ms: log_roll() makes it complete, and cleanable. */
 bool compact_wants_roll(const struct log *l, int64_t now_ms);
 /* False: the last run failed a moment ago, or its files do not have their names yet. */

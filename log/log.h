@@ -175,6 +175,11 @@ MUST_CHECK enum err log_create(struct log_shard *sh, const struct log_spec *spec
 void log_delete(struct log *l, void (*deleted)(void *ctx, enum err err), void *ctx);
 void log_configure(struct log *l, const struct log_config *c);
 
+/* What the log is made of. */
+struct log_segment { int64_t base, end; uint64_t size_bytes; int64_t max_timestamp, created_ms; };
+void log_storage(const struct log *l, uint32_t *segments, uint32_t *faulty_ranges);
+void log_segments(const struct log *l, uint32_t n, struct log_segment *out);   /* the first `n`, if there are so many */
+
 /* Append: the batch has passed batch_parse(), its CRC and the caller's checks. It is copied; the
  * copy gets its base offset and leader epoch. Producer rules: log/producers.h. */
 struct log_append {

@@ -36,18 +36,29 @@ static enum retention_reason by_itself(const struct log_impl *l, uint32_t i, uin
 
 static bool goes(enum retention_reason r) { return r == RETENTION_EXPIRED || r == RETENTION_TOO_LARGE; }
 
+struct walk { const struct log_impl *l; int64_t now_ms, bound; bool hold_time; uint64_t bytes; bool before_stays; };
+
+/* Of the segments one by one, from the oldest on. */
+static enum retention_reason next(struct walk *w, uint32_t i) {
+    enum retention_reason r = by_itself(w->l, i, w->bytes, w->now_ms, w->bound, w->hold_time);
+    bool behind = w->before_stays && goes(r);
+    w->before_stays |= !goes(r);
+    w->bytes -= w->l->segments[i].size_bytes;
+    return behind ? RETENTION_BEHIND : r;
+}
+
 enum retention_reason retention_of(const struct log *pub, uint32_t index, int64_t now_ms, int64_t bound, bool hold_time, int64_t *due_ms) {
     const struct log_impl *l = impl_of_const(pub);
-    uint64_t bytes = bytes_of(l);
-    enum retention_reason r = RETENTION_UNLIMITED;
-    bool before_stays = false;
-    for (uint32_t i = 0; i <= index; i++) {
-        before_stays |= i > 0 && !goes(r);
-        r = by_itself(l, i, bytes, now_ms, bound, hold_time);
-        bytes -= l->segments[i].size_bytes;
-    }
+    struct walk w = {l, now_ms, bound, hold_time, bytes_of(l), false};
+    for (uint32_t i = 0; i < index; i++) (void)next(&w, i);
     *due_ms = due(l, &l->segments[index]);
-    return before_stays && goes(r) ? RETENTION_BEHIND : r;
+    return next(&w, index);
+}
+
+void retention_of_first(const struct log *pub, int64_t now_ms, int64_t bound, bool hold_time, uint32_t n, struct retention_fate *out) {
+    const struct log_impl *l = impl_of_const(pub);
+    struct walk w = {l, now_ms, bound, hold_time, bytes_of(l), false};
+    for (uint32_t i = 0; i < n && i < l->segment_count; i++) out[i] = (struct retention_fate){next(&w, i), due(l, &l->segments[i])};
 }
 
 enum err log_retain(struct log *pub, int64_t now_ms, int64_t bound, bool hold_time, uint32_t *removed) {

@@ -22,6 +22,10 @@ enum retention_reason {
  * `hold_time`: the clock cannot be trusted, ages count for nothing. Pure. */
 enum retention_reason retention_of(const struct log *l, uint32_t index, int64_t now_ms, int64_t bound, bool hold_time, int64_t *due_ms);
 
+/* The same for the first `n` segments. */
+struct retention_fate { enum retention_reason reason; int64_t due_ms; };
+void retention_of_first(const struct log *l, int64_t now_ms, int64_t bound, bool hold_time, uint32_t n, struct retention_fate *out);
+
 /* Moves the log start over the segments that may go, if any; rolls the active one when it may go, too. Returns how many went.
  * ERR_IO, ERR_NOMEM, ERR_CLOSED, ERR_AGAIN: nothing changed, try again later. Needs no room for records in the journal. */
 MUST_CHECK enum err log_retain(struct log *l, int64_t now_ms, int64_t bound, bool hold_time, uint32_t *removed);

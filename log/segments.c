@@ -137,3 +137,17 @@ bool segment_must_roll(const struct log_impl *l, const struct segment *s, const 
     int64_t most = l->config.cleanup_compact ? MIN(l->config.segment_ms, l->config.max_compaction_lag_ms) : l->config.segment_ms;
     return waited > most;
 }
+
+void log_storage(const struct log *pub, uint32_t *segments, uint32_t *faulty_ranges) {
+    const struct log_impl *l = impl_of_const(pub);
+    *segments = l->segment_count;
+    *faulty_ranges = l->faulty_count;
+}
+
+void log_segments(const struct log *pub, uint32_t n, struct log_segment *out) {
+    const struct log_impl *l = impl_of_const(pub);
+    for (uint32_t i = 0; i < n && i < l->segment_count; i++) {
+        const struct segment *s = &l->segments[i];
+        out[i] = (struct log_segment){s->base, s->end, s->size_bytes, s->max_timestamp, s->created_ms};
+    }
+}

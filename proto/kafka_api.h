@@ -37,6 +37,7 @@ struct kafka_api {
     int16_t min_version, max_version; /* that the codec knows */
     int16_t flexible_from;          /* first flexible version; INT16_MAX: never */
 };
+enum { KAFKA_OWN_KEYS_FIRST = 32000 };  /* from here on: Varve's own, which ApiVersions does not list; version 0 only */
 const struct kafka_api *kafka_api_by_key(int16_t key); /* NULL: unknown */
 const struct kafka_api *kafka_api_all(size_t *count);  /* ascending by key */
 /* What a broker serves or advertises is its own decision, within these ranges or beside them

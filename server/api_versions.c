@@ -45,6 +45,7 @@ static void reply(struct request *rq, int16_t error, bool keys, int16_t version)
         m.api_keys = request_alloc(rq, count, sizeof *m.api_keys);
         if (!m.api_keys) return;
         for (size_t i = 0; i < count; i++) {
+            if (apis[i].key >= KAFKA_OWN_KEYS_FIRST) continue; /* clients would not know what that is */
             /* The answer to a version that is not served names only this API. */
             if (error == KERR_UNSUPPORTED_VERSION && apis[i].key != rq->header.api_key) continue;
             m.api_keys[m.api_keys_n++] = (struct k_api_versions_response_api_keys){

@@ -51,6 +51,7 @@ static const struct api table[] = {
     {69, 0, 1, 0, api_consumer_group_describe},
     {74, 0, 1, 0, api_list_config_resources},
     {75, 0, 0, 0, api_describe_topic_partitions},
+    {32000, 0, 0, 0, api_describe_storage},
 };
 
 const struct api *api_table(size_t *count) {

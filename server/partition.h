@@ -19,7 +19,9 @@
 #include "base/list.h"
 #include "base/mailbox.h"
 #include "base/timers.h"
+#include "log/compact.h"
 #include "log/log.h"
+#include "log/retention.h"
 #include "server/broker.h"
 
 struct image_topic;
@@ -125,7 +127,6 @@ bool partition_retain(struct reactor *r, uint64_t plid, bool hold_time);
 
 /* The same for compaction (server/partition_compact.c): whether it is due, completing the segment that is being written if that has waited
  * long enough; and a run. */
-struct compact_look;
 bool partition_compact_look(struct reactor *r, uint64_t plid, struct compact_look *out);
 bool partition_compact(struct reactor *r, uint64_t plid);
 
@@ -151,6 +152,23 @@ struct partition_producers {
     uint32_t count;
 };
 void partition_producers(struct partition_producers *op);
+
+/* What the log of one partition is made of (DescribeStorage). The lists are malloc'ed: partition_storage_free(). */
+struct partition_storage {
+    struct partition_op op;
+    bool list_segments;                  /* in */
+    int64_t now_ms, start, bound, end;
+    uint64_t size_bytes;
+    uint32_t segment_count, faulty_ranges, listed;
+    bool deletes, compacts, compacting;
+    struct compact_look look;
+    struct compact_run run;
+    struct log_segment *segments;        /* the first `listed` */
+    struct retention_fate *fates;
+    enum compact_segment *compaction;
+};
+void partition_storage(struct partition_storage *op);
+void partition_storage_free(struct partition_storage *op);
 
 /* ---- fetch ---- */
 /* One partition of a fetch. Planned first; the caller deals out `budget`, then it is read. */

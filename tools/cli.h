@@ -10,6 +10,7 @@ int cmd_topic_describe(const struct options *o);
 int cmd_topic_alter(const struct options *o);
 int cmd_topic_delete(const struct options *o);
 int cmd_topic_trim(const struct options *o);
+int cmd_topic_explain(const struct options *o);
 int cmd_produce(const struct options *o);
 int cmd_consume(const struct options *o);
 int cmd_group_list(const struct options *o);

@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "tools/cli.h"
 #include "tools/json_out.h"
+#include "tools/topic_storage.h"
 
 /* The 22 characters that Kafka shows for an id: base64url without padding. */
 enum { UUID_TEXT_BYTES = 23 };
@@ -151,6 +152,32 @@ static struct partition_ends partition_ends(struct client *c, const struct optio
     return ends;
 }
 
+/* NULL: not known. A broker that is not one of ours closes the connection, and is asked no more. */
+static struct admin_storage *partition_storage(struct client *c, const struct options *o, const char *topic, const struct client_partition *p,
+                                               bool *ours) {
+    struct admin_storage *s = NULL;
+    if (!*ours || p->leader < 0) return NULL;
+    enum err err = admin_describe_storage(c, p->leader, topic, p->index, false, o->timeout_ms, &s);
+    if (err == ERR_CLOSED) *ours = false;
+    return err == OK ? s : NULL;
+}
+
+static void cell_storage(struct table *t, const struct admin_storage *s) {
+    char text[STORAGE_TEXT_BYTES];
+    table_cell(t, "%s", s ? storage_bytes(s->size_bytes, text) : "-");
+    if (s) table_cell(t, "%d", s->segment_count);
+    else table_cell(t, "-");
+    if (s && s->compacts) table_cell(t, "%.1f%%", s->dirty_millionths / 1e4);
+    else table_cell(t, "-");
+}
+
+/* Under the table: what compaction did, and damage. */
+static void print_compaction(const char *topic, int32_t partition, const struct admin_storage *s) {
+    char text[STORAGE_TEXT_BYTES];
+    if (s && s->faulty_ranges > 0) printf("%s-%d: %d damaged ranges, kept and not served\n", topic, partition, s->faulty_ranges);
+    if (s && s->compacts) printf("%s-%d: %s\n", topic, partition, storage_run(s, text));
+}
+
 /* "1,2,3" into a cell */
 static void cell_ids(struct table *t, const int32_t *ids, int32_t count) {
     char text[256] = "-";
@@ -170,7 +197,10 @@ static void describe_text(struct client *c, const struct options *o, const struc
     for (int32_t i = 0; configs && i < configs->count; i++)
         if (configs->configs[i].source == ADMIN_SOURCE_TOPIC)
             printf("config %s=%s\n", configs->configs[i].name, configs->configs[i].value ? configs->configs[i].value : "(hidden)");
-    table_init(&table, ">PARTITION >LEADER >EPOCH REPLICAS IN-SYNC >BEGIN >END");
+    struct admin_storage **storage = calloc((size_t)t->partition_count + 1, sizeof *storage);
+    ASSERT(storage != NULL);
+    bool ours = true;
+    table_init(&table, ">PARTITION >LEADER >EPOCH REPLICAS IN-SYNC >BEGIN >END >SIZE >SEGMENTS >DIRTY");
     for (int32_t i = 0; i < t->partition_count; i++) {
         const struct client_partition *p = &t->partitions[i];
         struct partition_ends ends = partition_ends(c, o, t->name, p);
@@ -181,8 +211,14 @@ static void describe_text(struct client *c, const struct options *o, const struc
         cell_ids(&table, p->in_sync, p->in_sync_count);
         table_cell(&table, ends.begin < 0 ? "-" : "%lld", (long long)ends.begin);
         table_cell(&table, ends.end < 0 ? "-" : "%lld", (long long)ends.end);
+        cell_storage(&table, storage[i] = partition_storage(c, o, t->name, p, &ours));
     }
     table_print(&table);
+    for (int32_t i = 0; i < t->partition_count; i++) {
+        print_compaction(t->name, t->partitions[i].index, storage[i]);
+        admin_storage_free(storage[i]);
+    }
+    free(storage);
 }
 
 static void json_ids(struct json_out *json, const char *key, const int32_t *ids, int32_t count) {
@@ -200,6 +236,7 @@ static void describe_json(struct client *c, const struct options *o, const struc
     json_text(&json, "topic", t->name);
     json_text(&json, "id", uuid_is_zero(&t->id) ? NULL : uuid_text(&t->id, id));
     json_bool(&json, "internal", t->internal);
+    bool ours = true;
     json_array(&json, "partitions");
     for (int32_t i = 0; i < t->partition_count; i++) {
         const struct client_partition *p = &t->partitions[i];
@@ -212,6 +249,9 @@ static void describe_json(struct client *c, const struct options *o, const struc
         json_ids(&json, "in_sync", p->in_sync, p->in_sync_count);
         json_i64(&json, "begin", ends.begin);
         json_i64(&json, "end", ends.end);
+        struct admin_storage *storage = partition_storage(c, o, t->name, p, &ours);
+        if (storage) storage_json(&json, storage);
+        admin_storage_free(storage);
         json_object_end(&json);
     }
     json_array_end(&json);

@@ -8,6 +8,8 @@ static const struct command commands[] = {
     {"topic list", "", "Lists all topics", COMMAND_TOPIC_LIST, 0, 0, cmd_topic_list, NULL},
     {"topic describe", "NAME...", "Shows partitions, offsets and configs of topics", COMMAND_TOPIC_DESCRIBE, 1,
      INT32_MAX, cmd_topic_describe, NULL},
+    {"topic explain", "NAME...", "Says why each segment is still there, or when it goes", COMMAND_TOPIC_EXPLAIN, 1, INT32_MAX,
+     cmd_topic_explain, NULL},
     {"topic alter", "NAME...", "Changes configs of topics, or adds partitions", COMMAND_TOPIC_ALTER, 1, INT32_MAX,
      cmd_topic_alter, NULL},
     {"topic delete", "NAME...", "Deletes topics with all their records", COMMAND_TOPIC_DELETE, 1, INT32_MAX,

@@ -40,7 +40,7 @@ static const struct option_row rows[] = {
     {OPTION_PARTITION, "partition", "N", COMMAND_PRODUCE, "this partition (by key, else evenly)"},
     {OPTION_PARTITION, "partition", "N", COMMAND_CONSUME, "this partition only (all)"},
     {OPTION_BEFORE, "before", "OFFSET", COMMAND_TOPIC_TRIM, "delete the records below this offset; end: all that there are"},
-    {OPTION_PARTITION, "partition", "N", COMMAND_TOPIC_TRIM, "this partition only (all)"},
+    {OPTION_PARTITION, "partition", "N", COMMAND_TOPIC_TRIM | COMMAND_TOPIC_EXPLAIN, "this partition only (all)"},
     {OPTION_CODEC, "compression", "CODEC", COMMAND_PRODUCE, "none, gzip, snappy, lz4 or zstd (none)"},
     {OPTION_ACKS, "acks", "0|1|all", COMMAND_PRODUCE, "who must have a record before it counts (all)"},
     {OPTION_DELIMITER, "delimiter", "DELIM", COMMAND_PRODUCE, "what ends a line (\\n); escapes \\n \\t \\r \\0 \\\\ \\xHH"},

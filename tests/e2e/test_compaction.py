@@ -1,4 +1,5 @@
 """cleanup.policy=compact: the last value of every key stays through kill -9, tombstones go, and files stay sound."""
+import json
 import random
 import threading
 import time
@@ -122,3 +123,35 @@ def test_tombstones(ctx):
     assert refused.returncode != 0 or "INVALID_RECORD" in refused.stderr or "Broker" in refused.stderr, refused.stderr
     assert b.stop() == 0
     ctx.varve("dump", "--verify", b.data)
+
+
+def test_explain(ctx):
+    """What `varve topic describe` and `explain` say of segments, and when they go."""
+    b = ctx.broker(settings=CLEANER)
+    v = lambda *a, **kw: ctx.varve(*a, "-b", b.bootstrap, **kw)
+    v("topic", "create", "both", "--config", "cleanup.policy=compact,delete", "--config", "segment.bytes=1048576", "--config",
+      "retention.ms=3600000", "--config", "min.cleanable.dirty.ratio=0.5")
+    v("topic", "create", "kept", "--partitions", 2, "--config", "retention.ms=-1")
+    kcat("-b", b.bootstrap, "-P", "-t", "both", "-K", ":", input="".join(f"k{i % 5}:{'x' * 5000}\n" for i in range(500)))  # 2.5 MB
+
+    def described():
+        return json.loads(v("topic", "describe", "both", "--json").stdout)["partitions"][0]
+
+    wait_for("a compaction", lambda: described()["compaction"]["last_run"] and described()["compaction"]["state"] == "clean")
+    run = described()["compaction"]["last_run"]
+    assert not run["failed"] and run["records_after"] == 5 < run["records_before"] and run["bytes_after"] < run["bytes_before"], run
+    assert "records stayed" in v("topic", "describe", "both").stdout
+    told = json.loads(v("topic", "explain", "both", "--json").stdout)
+    segments = told["list"]
+    assert told["compacts"] and told["deletes"] and len(segments) == told["segments"] == described()["segments"], told
+    assert [s["compaction"] for s in segments] == ["clean"] * (len(segments) - 1) + ["active"], segments
+    assert segments[-1]["retention"] == "active" and segments[0]["base"] == 0 and segments[-1]["end"] == 500, segments
+    assert all(s["retention"] in ("young", "unlimited") for s in segments[:-1]), segments
+    assert sum(s["size_bytes"] for s in segments) == told["size_bytes"], told
+    newest = segments[-2]
+    assert newest["retention_due_ms"] == newest["newest_timestamp"] + 3600000, newest
+    text = v("topic", "explain", "both").stdout
+    assert "older than retention.ms" in text and "compacted" in text, text
+    assert [json.loads(line)["partition"] for line in v("topic", "explain", "kept", "--json").stdout.splitlines()] == [0, 1]
+    assert json.loads(v("topic", "explain", "kept", "--partition", 1, "--json").stdout)["list"][0]["retention"] == "active"
+    assert v("topic", "explain", "nothing", check=False).returncode == 1

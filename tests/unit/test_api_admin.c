@@ -36,6 +36,7 @@ START_TEST(api_versions_tells_what_is_served) {
         CALL(&c, KEY_API_VERSIONS, v, api_versions, q, a);
         ck_assert_int_eq(a.error_code, 0);
         const struct api *apis = api_table(&count);
+        while (apis[count - 1].key >= KAFKA_OWN_KEYS_FIRST) count--; /* not listed */
         ck_assert_uint_eq((size_t)a.api_keys_n, count);
         for (size_t i = 0; i < count; i++) {
             ck_assert_int_eq(a.api_keys[i].api_key, apis[i].key);

@@ -237,7 +237,7 @@ START_TEST(vectors_of_another_codec) {
         bench_free(&b);
         count++;
     }
-    FOR_ALL(m, version) expected++;
+    FOR_ALL(m, version) expected += m->api_key < KAFKA_OWN_KEYS_FIRST; /* what is ours nobody else knows */
     ck_assert_int_eq(count, expected);
 }
 END_TEST
