@@ -144,7 +144,7 @@ enum err catalog_load(struct catalog *c, struct io *io, const char *path, struct
  * what it was when it was written. */
 static enum err assemble(const uint8_t *old, size_t old_len, struct catalog_live *live, uint32_t count, uint64_t live_bytes,
                          const struct catalog_footer *f, uint8_t **out, size_t *out_len, uint64_t *footer_at) {
-    uint8_t *buf = malloc(live_bytes + CATALOG_FOOTER_BYTES_MAX);
+    uint8_t *buf = calloc(1, live_bytes + CATALOG_FOOTER_BYTES_MAX);
     if (buf == NULL) return ERR_NOMEM;
     size_t at = 0;
     for (uint32_t i = 0; i < count; i++) {

@@ -281,17 +281,6 @@ static void index_again(struct fixing *f, struct segment *s, enum file_kind kind
     *expected = 0;
 }
 
-/* Fewer entries than the catalogue counts on. That is so after a truncation whose recovery was cut short: what is needed
- * then is there. Otherwise the index is damaged, and is made again from the batches. */
-static void index_short(struct fixing *f, struct segment *s, enum file_kind kind, uint64_t size, uint32_t *expected) {
-    if (s->reindex) {
-        uint32_t entry = kind == FILE_INDEX ? INDEX_ENTRY_BYTES : TIME_ENTRY_BYTES;
-        *expected = (uint32_t)size / entry * entry;
-        return;
-    }
-    index_again(f, s, kind, "is too short", expected);
-}
-
 /* Whether the `n` entries at `p`, the last ones that the catalogue counts on, ascend and end with the one that it names. */
 static bool index_end_sound(const struct segment *s, enum file_kind kind, const uint8_t *p, uint32_t n) {
     struct index_entry last = {0}, next = {0};
@@ -336,7 +325,8 @@ static enum err fix_index_file(struct fixing *f, struct segment *s, enum file_ki
     uint64_t size = 0;
     int fd = open_kind(f, s, kind, &size);
     if (fd < 0 && fd != -ENOENT) return refuse(f, fd, "open an index");
-    if (size < *expected) index_short(f, s, kind, size, expected);
+    /* Damage; or a recovery that was cut short has cut the file after a truncation, to write other entries behind. */
+    if (size < *expected) index_again(f, s, kind, "is too short", expected);
     if (fd == -ENOENT) return OK;
     int rc = size > *expected ? io_truncate(f->s->io, fd, *expected) : 0;
     if (rc < 0) refuse(f, rc, "cut an index");

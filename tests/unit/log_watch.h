@@ -196,6 +196,7 @@ static inline void watch_request(void *ctx, const struct sim_request *r) {
         struct model *x = &w->models[i];
         if (!x->log || x->unsure) continue;
         const struct log_impl *l = impl_of_const(x->log);
+        if (!l->folder_made) continue; /* the folder of that name is still that of a deleted log */
         size_t len = strlen(l->folder);
         if ((size_t)(name - r->path) < len + 1 || memcmp(name - len, l->folder, len) != 0 || name[-(ptrdiff_t)len - 1] != '/') continue;
         if (r->call == SIM_WRITE) watch_segment_write(w, x, base, r);

@@ -388,6 +388,11 @@ static bool run_cut_at(struct run *x, uint64_t seed, uint64_t at) {
     return cut;
 }
 
+static uint64_t from_env(const char *name, uint64_t otherwise) {
+    const char *v = getenv(name);
+    return v ? strtoull(v, NULL, 10) : otherwise;
+}
+
 /* ---- directed: one log, one shard, what a random life meets too rarely ------------------------------------ */
 
 static void fixed_begin(struct run *x, uint64_t seed) {
@@ -494,10 +499,219 @@ START_TEST(a_torn_checkpoint_takes_nothing_of_the_one_before) {
 }
 END_TEST
 
-static uint64_t from_env(const char *name, uint64_t otherwise) {
-    const char *v = getenv(name);
-    return v ? strtoull(v, NULL, 10) : otherwise;
+/* ---- a fixed life, cut off everywhere, in every way ------------------------------------------------------- */
+
+static void turns(struct run *x, int n) {
+    while (n-- > 0 && !x->down) x->down = !machine_turn(&x->m, 1000000);
 }
+
+static void scripted_create(struct run *x, uint32_t slot, int32_t partition) {
+    struct model *mo = &x->models[slot];
+    if (x->down) return;
+    *mo = (struct model){.plid = log_store_new_plid(x->m.store), .topic = "topic", .partition = partition};
+    struct log_spec spec = {.plid = mo->plid, .topic = mo->topic, .partition = partition, .first_epoch = 1};
+    log_config_defaults(&spec.config);
+    spec.config.segment_bytes = 9000;
+    spec.config.index_interval_bytes = partition ? 0 : 4096;
+    enum err err = log_create(x->m.shards[0], &spec, &mo->log, created, mo);
+    if (err != OK) {
+        mo->log = NULL;
+        mo->plid = 0;
+        if (!(x->down = sim_crashed(x->m.world, 0))) RUN_FAIL(x, "create: %s", err_str(err));
+        return;
+    }
+    mo->log->on_durable = model_durable;
+    mo->log->owner = mo;
+}
+
+static void scripted_append(struct run *x, uint32_t slot, int n, uint32_t bytes) {
+    struct model *mo = &x->models[slot];
+    for (int i = 0; i < n && !x->down && mo->log; i++) {
+        struct batch_spec s = {.records = 1 + i % 3, .value_bytes = bytes, .timestamp = 1000 + mo->log->end, .producer_id = i % 2 ? 7 : -1,
+                               .base_sequence = (int32_t)mo->next_sequence, .seed = mo->plid * 1000 + (uint64_t)mo->end};
+        struct log_append a;
+        enum err err = append_spec(mo->log, &s, &a);
+        if (err == OK && s.producer_id >= 0) mo->next_sequence += s.records;
+        if (err == OK) model_add(mo, a.base_offset, a.last_offset, &s);
+        else if (!(x->down = sim_crashed(x->m.world, 0))) RUN_FAIL(x, "append: %s", err_str(err));
+    }
+}
+
+static void scripted_truncate(struct run *x, uint32_t slot, uint32_t back) {
+    struct model *mo = &x->models[slot];
+    if (x->down || !mo->log) return;
+    int64_t to = mo->batches[mo->count - back].base;
+    enum err err = log_truncate(mo->log, mo->log->epoch, to);
+    if (err == OK) {
+        model_cut(mo, to);
+        find_sequence(mo);
+    } else if (!(x->down = sim_crashed(x->m.world, 0))) {
+        RUN_FAIL(x, "truncate: %s", err_str(err));
+    }
+}
+
+static void scripted_start(struct run *x, uint32_t slot, uint32_t batch) {
+    struct model *mo = &x->models[slot];
+    if (x->down || !mo->log || mo->batches[batch].end > mo->log->durable_end) return;
+    enum err err = log_set_start(mo->log, mo->batches[batch].base, started, mo);
+    if (err != OK) return;
+    mo->starts[mo->starts_asked++ % STARTS_MAX] = mo->batches[batch].base;
+    mo->start_asked = mo->batches[batch].base;
+}
+
+static void scripted_checkpoint(struct run *x) {
+    if (!x->down) journal_checkpoint(x->m.store->journal, false, NULL, NULL);
+}
+
+static void scripted_delete(struct run *x, uint32_t slot) {
+    struct model *mo = &x->models[slot];
+    if (x->down || !mo->log) return;
+    mo->delete_asked = true;
+    log_delete(mo->log, deleted, mo);
+}
+
+/* Segments roll; files are cut inside a block below W, and across segments; the log start moves over a segment, twice before it is
+ * durable; a topic is deleted and made again under its name at once; checkpoints run beside all that. */
+static void script(struct run *x) {
+    for (uint32_t i = 0; i < 3; i++) scripted_create(x, i, (int32_t)i);
+    for (uint32_t i = 0; i < 3; i++) scripted_append(x, i, 5, 700);
+    turns(x, 6);
+    scripted_checkpoint(x);
+    turns(x, 3);
+    scripted_append(x, 0, 9, 900);
+    scripted_append(x, 1, 2, 100);
+    turns(x, 20);
+    scripted_truncate(x, 0, 3);
+    scripted_append(x, 0, 2, 300);
+    turns(x, 2);
+    scripted_truncate(x, 1, 4);
+    scripted_append(x, 1, 1, 50);
+    scripted_checkpoint(x);
+    turns(x, 25);
+    scripted_truncate(x, 1, 2);
+    turns(x, 12);
+    scripted_start(x, 0, 8);
+    scripted_append(x, 0, 6, 1500);
+    scripted_start(x, 0, 9);
+    turns(x, 8);
+    scripted_delete(x, 2);
+    scripted_create(x, 3, 2);
+    scripted_append(x, 3, 6, 800);
+    turns(x, 3);
+    scripted_checkpoint(x);
+    scripted_append(x, 3, 3, 2000);
+    scripted_append(x, 0, 1, 100);
+    turns(x, 25);
+    scripted_truncate(x, 0, 9);
+    scripted_append(x, 0, 3, 600);
+    scripted_checkpoint(x);
+    turns(x, 30);
+    scripted_delete(x, 3);
+    scripted_append(x, 1, 4, 400);
+    turns(x, 4);
+}
+
+/* What the logs are, as far as a user or the next recovery can tell. */
+static uint64_t state_hash(struct run *x) {
+    uint64_t h = 1;
+    for (struct log *l = log_shard_first(x->m.shards[0]); l; l = log_shard_next(x->m.shards[0], l)) {
+        const struct log_impl *i = impl_of_const(l);
+        uint64_t v[] = {l->plid, (uint64_t)l->start, (uint64_t)l->end, (uint64_t)l->epoch, l->producers.count, i->segment_count, l->faulty};
+        for (size_t k = 0; k < ARRAY_LEN(v); k++) h = (h ^ v[k]) * UINT64_C(0x9e3779b97f4a7c15) + (h >> 29);
+        for (uint32_t k = 0; k < i->segment_count; k++)
+            h = (h ^ (uint64_t)i->segments[k].base ^ (uint64_t)i->segments[k].size_bytes << 32) * UINT64_C(0x9e3779b97f4a7c15) + (h >> 29);
+    }
+    return h;
+}
+
+static void open_failed(struct run *x) {
+    io_destroy(x->m.io);
+    timers_free(&x->m.timers);
+}
+
+struct cut_run { uint64_t hash, recovery_ops; bool struck, struck_again; };
+
+/* The script cut off at its operation `at`, its recovery at `again` (0: not), then a whole recovery and a clean stop. */
+static struct cut_run scripted_run(struct run *x, enum sim_crash_policy policy, uint64_t at, uint64_t again) {
+    struct cut_run r = {0};
+    run_begin(x, 4242);
+    x->m.config.shards = 1;
+    x->m.config.direct = true;
+    x->m.config.journal_bytes = 2u << 20;
+    x->m.config.tail_bytes = 64u << 10;
+    sim_crash_at(x->m.world, 0, at);
+    if (machine_open(&x->m) == OK) {
+        x->m.shards[0]->sync_all_logs = policy % 2 ? 100 : 3;
+        script(x);
+        r.struck = sim_crashed(x->m.world, 0);
+        if (!r.struck) r.struck = !machine_stop(&x->m);
+        fixed_crash(x, policy);
+    } else {
+        r.struck = true;
+        sim_crash(x->m.world, 0, policy);
+        open_failed(x);
+    }
+    if (again > 0) {
+        sim_crash_at(x->m.world, 0, sim_disk_ops(x->m.world, 0) + again);
+        bool up = machine_open(&x->m) == OK;
+        r.struck_again = sim_crashed(x->m.world, 0);
+        if (!up && !r.struck_again) snprintf(x->message, sizeof x->message, "second open: %s", x->m.why);
+        if (up) {
+            fixed_crash(x, policy);
+        } else {
+            sim_crash(x->m.world, 0, policy);
+            open_failed(x);
+        }
+    }
+    sim_crash_at(x->m.world, 0, 0);
+    x->down = false;
+    uint64_t before = sim_disk_ops(x->m.world, 0);
+    enum err err = x->message[0] ? OK : machine_open(&x->m);
+    r.recovery_ops = sim_disk_ops(x->m.world, 0) - before;
+    if (err != OK) {
+        snprintf(x->message, sizeof x->message, "open: %s: %s", err_str(err), x->m.why);
+        open_failed(x);
+    } else if (!x->message[0]) {
+        r.hash = state_hash(x);
+        check_all(x);
+        if (!x->message[0] && !machine_stop(&x->m)) snprintf(x->message, sizeof x->message, "no clean stop");
+        if (!x->message[0]) check_files_exact(x);
+        if (!x->message[0] && x->watch.wrong[0]) snprintf(x->message, sizeof x->message, "%s", x->watch.wrong);
+        fixed_crash(x, SIM_LOSE_ALL);
+    }
+    run_end(x);
+    return r;
+}
+
+/* Every operation of the script may be the last, in every way to lose what was not synced; and a recovery cut short anywhere and
+ * repeated finds what one finds that was not (J9). Normally one place in each recovery is tried, another one each time; with
+ * VARVE_SEEDS from 1000 on all of them. */
+START_TEST(a_fixed_life_cut_off_everywhere) {
+    bool all = from_env("VARVE_SEEDS", 150) >= 1000;
+    uint64_t ops = 0, recoveries = 0;
+    for (uint64_t at = from_env("VARVE_SEED_FROM", 1), struck = 1; struck; at++)
+        for (int policy = SIM_LOSE_NONE; policy <= SIM_KILLED; policy++) {
+            struct run x;
+            struct cut_run whole = scripted_run(&x, (enum sim_crash_policy)policy, at, 0);
+            ck_assert_msg(!x.message[0], "policy %d, operation %llu: %s", policy, (unsigned long long)at, x.message);
+            struck = whole.struck;
+            ops++;
+            if (!all && at % (SIM_KILLED + 1) != (uint64_t)policy) continue;
+            uint64_t from = all ? 1 : 1 + (at / (SIM_KILLED + 1)) % (whole.recovery_ops + 1), to = all ? whole.recovery_ops : from;
+            for (uint64_t again = from; again <= to; again++) {
+                struct cut_run cut = scripted_run(&x, (enum sim_crash_policy)policy, at, again);
+                ck_assert_msg(!x.message[0], "policy %d, operation %llu, recovery cut at %llu: %s", policy, (unsigned long long)at,
+                              (unsigned long long)again, x.message);
+                recoveries += cut.struck_again;
+                ck_assert_msg(cut.hash == whole.hash, "J9: policy %d, operation %llu: a recovery cut at %llu finds something else", policy,
+                              (unsigned long long)at, (unsigned long long)again);
+            }
+        }
+    if (getenv("VARVE_TRACE")) fprintf(stderr, "%llu lives, %llu recoveries cut\n", (unsigned long long)ops, (unsigned long long)recoveries);
+    ck_assert_uint_gt(ops, 1000);
+    ck_assert_uint_gt(recoveries, 100);
+}
+END_TEST
 
 START_TEST(crashes_lose_nothing_that_was_durable) {
     uint64_t from = from_env("VARVE_SEED_FROM", 1), seeds = from_env("VARVE_SEEDS", 150);
@@ -566,6 +780,7 @@ int main(void) {
     Suite *s = suite_create("log_crash");
     case_add(s, "random", crashes_lose_nothing_that_was_durable);
     case_add(s, "every", every_operation_may_be_the_last);
+    case_add(s, "script", a_fixed_life_cut_off_everywhere);
     case_add(s, "cut", recovery_protects_the_block_that_it_cuts);
     case_add(s, "torn", a_torn_checkpoint_takes_nothing_of_the_one_before);
 #ifdef VARVE_MUTANTS
