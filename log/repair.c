@@ -16,7 +16,7 @@
 #include "log/truncate.h"
 #include "log/writer.h"
 
-enum { COPY_BYTES = 1 << 20, SNAPSHOT_BYTES_MAX = 1 << 30 };
+enum { COPY_BYTES = 1 << 20, SNAPSHOT_BYTES_MAX = 1 << 30, WAIT_NS = 5 * 1000 * 1000 };
 
 struct life {
     struct io *io;
@@ -46,7 +46,8 @@ static void turn(struct life *x) {
     log_shard_turn(x->sh);
     int64_t now = io_mono_ns(x->io), next = timers_next(&x->timers);
     if (!mailbox_empty(&x->mailbox)) next = now;
-    if (io_turn(x->io, MIN(next, now + 1000000000)) < 0) failed(x, ERR_IO, x->store->dir, "waiting for the disk");
+    if (x->stopped) return;
+    if (io_turn(x->io, MIN(next, now + WAIT_NS)) < 0) failed(x, ERR_IO, x->store->dir, "waiting for the disk");
     if (store_failed(x->store)) failed(x, x->store->failed_err, x->store->dir, x->store->failed_what);
 }
 
@@ -388,6 +389,7 @@ static void mend_log(struct life *x, struct log_impl *l) {
         if (faulty_overlaps(l, s->base, 0, s->size_bytes)) write_anew(x, l, s);
         else compare_index(x, l, s);
     }
+    impl_dirty(l); /* Kafka's checkpoint files of the folder are written anew at the stop */
     path_folder(path, x->store->dir, l->folder);
     int rc = x->err == OK ? io_list(x->io, path, look_at_snapshot, &y) : 0;
     if (rc < 0 && rc != -ENOENT) failed(x, err_from_errno(rc), path, "it cannot be listed");

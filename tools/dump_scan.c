@@ -82,6 +82,19 @@ static bool scan_once(struct scan *s, const char *const paths[3], unsigned what)
     return true;
 }
 
+static int by_position(const void *a, const void *b) {
+    const struct bad_range *x = a, *y = b;
+    return (x->from > y->from) - (x->from < y->from);
+}
+
+static uint64_t batch_bytes_at(struct scan *s, uint64_t position) {
+    struct batch_header h;
+    size_t got;
+    const uint8_t *p = input_view(&s->in, position, BATCH_HEADER_BYTES, &got);
+    enum err err = batch_parse(p, got, &h);
+    return got == BATCH_HEADER_BYTES && (err == OK || err == ERR_TRUNCATED) ? h.total_bytes : 0;
+}
+
 bool scan_ranges(struct dump *d, const struct folder *f, const char *path, int64_t base, struct bad_range **out, uint32_t *count) {
     struct scan s = {.d = d};
     *out = NULL;
@@ -90,6 +103,7 @@ bool scan_ranges(struct dump *d, const struct folder *f, const char *path, int64
     int err = input_open(&s.in, path);
     if (err == 0) {
         scan_batches(&s);
+        if (s.sealed) scan_digests(&s);
         err = s.in.neg_errno;
     }
     if (err == 0 && s.nomem) err = -ENOMEM;
@@ -102,11 +116,13 @@ bool scan_ranges(struct dump *d, const struct folder *f, const char *path, int64
     uint64_t size = s.in.size;
     for (uint32_t i = 0; i < s.damage_count; i++) {
         const struct damage *x = &s.damages[i];
-        if (x->what != VERIFY_LOG || x->bytes == 0) continue;
+        uint64_t bytes = x->bytes > 0 ? x->bytes : batch_bytes_at(&s, x->position); /* a digest blames the batch there */
+        if (x->what != VERIFY_LOG || bytes == 0) continue;
         struct bad_range *r = &v[(*count)++];
-        *r = (struct bad_range){.from = x->position, .to = MIN(x->position + x->bytes, size)};
+        *r = (struct bad_range){.from = x->position, .to = MIN(x->position + bytes, size)};
         snprintf(r->why, sizeof r->why, "%s", x->text);
     }
+    if (*count > 0) qsort(v, *count, sizeof *v, by_position);
     if (s.unfinished_bytes > 0) {
         v[*count] = (struct bad_range){.from = size - s.unfinished_bytes, .to = size, .unfinished = true};
         snprintf(v[(*count)++].why, DAMAGE_TEXT_BYTES, "an unfinished batch");
