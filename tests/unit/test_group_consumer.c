@@ -410,6 +410,43 @@ START_TEST(describe) {
 }
 END_TEST
 
+static const struct uuid *hash_id;
+static const char *hash_rack;
+static bool hash_by_name(const void *image, struct str name, struct group_topic *out) {
+    bool found = world_by_name(image, name, out);
+    out->id = *hash_id;
+    return found;
+}
+static uint32_t hash_racks(const void *image, const struct uuid *id, int32_t partition, struct str *out, uint32_t max) {
+    (void)image, (void)id, (void)partition, (void)max;
+    out[0] = str_from(hash_rack);
+    return hash_rack[0] != 0;
+}
+
+/* Kafka 4.3.1's own values for these topics (hash4j 0.22). */
+START_TEST(hash_of_the_topics_is_kafkas) {
+    struct world_topic *t = world_topic(&w, "topic-1", 2);
+    for (int i = 0; i < 12; i++) t->id.b[i] = (uint8_t)i;
+    static const uint8_t end[] = {0x0c, 0x0d, 0x0e, 0x0f};
+    struct uuid id = t->id;
+    memcpy(id.b + 12, end, sizeof end);
+    hash_id = &id;
+    hash_rack = "";
+    w.topics.by_name = hash_by_name;
+    w.topics.racks = hash_racks;
+    struct change c;
+    struct str name = STR_LIT("topic-1");
+    change_init(&c, w.group, &w.env, &w.arena, &w.out);
+    ck_assert_int_eq(change_hash(&c), 0);
+    c.has_member = true;
+    c.meta.subscribed_topic_names = &name;
+    c.meta.subscribed_topic_names_n = 1;
+    ck_assert_int_eq(change_hash(&c), -2150960471116953782);
+    hash_rack = "r1";
+    ck_assert_int_eq(change_hash(&c), -1808604579999494285);
+}
+END_TEST
+
 #include "group_random.h"
 
 int main(void) {
@@ -433,6 +470,7 @@ int main(void) {
     tcase_add_test(t, offsets_are_checked);
     tcase_add_test(t, what_was_not_appended_did_not_happen);
     tcase_add_test(t, describe);
+    tcase_add_test(t, hash_of_the_topics_is_kafkas);
     group_random_add(t);
     suite_add_tcase(s, t);
     SRunner *runner = srunner_create(s);
