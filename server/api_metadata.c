@@ -67,11 +67,11 @@ static void unknown_topic(struct metadata_state *s, struct k_metadata_response_t
 static bool fill_asked(struct metadata_state *s, const struct k_metadata_request_topics *asked,
                        struct number_set *seen) {
     int16_t version = request_version(s->rq);
-    bool by_id = asked->name.p == NULL;
+    /* An id counts, whatever the name: Java's consumer sends an empty one beside the ids of topics that a group assigned to it. */
+    bool by_id = asked->name.p == NULL || (version >= 12 && !uuid_is_zero(&asked->topic_id));
     int16_t error = KERR_NONE;
     const struct image_topic *t = NULL;
     if (by_id && version < 12) error = KERR_INVALID_REQUEST; /* ids came with version 10, but to no effect before 12 */
-    else if (version >= 12 && !by_id && !uuid_is_zero(&asked->topic_id)) error = KERR_INVALID_REQUEST;
     else t = request_find_topic(s->rq, by_id, asked->name, &asked->topic_id, &error);
     /* A topic that is named twice is answered once: the answer must not grow beyond the cluster. */
     if (t && !number_set_add(seen, (uint64_t)(uintptr_t)t)) return true;

@@ -181,6 +181,13 @@ START_TEST(every_version_of_metadata) {
         q.topics_n = -1;
         CALL(&c, KEY_METADATA, v, metadata, q, a);
         ck_assert_int_eq(a.topics_n, 1);
+        if (v < 12) continue;
+        struct k_metadata_request_topics by_id = {.topic_id = id, .name = STR_LIT("")}; /* as Java's consumer asks for what a group gave it */
+        q.topics = &by_id;
+        q.topics_n = 1;
+        CALL(&c, KEY_METADATA, v, metadata, q, a);
+        ck_assert_int_eq(a.topics[0].error_code, 0);
+        ck_assert(str_is(a.topics[0].name, "m"));
     }
 }
 END_TEST

@@ -9,7 +9,10 @@ trap 'rm -rf "$work"' EXIT
 note() { echo "$*" | tee -a "$results"; }
 why() { tail -n 3 "$1" | tr '\n' ' ' | cut -c1-200; }
 
-# check NAME COMMAND...: a fresh broker for each client; the command gets its address as last argument.
+# Groups: short waits. What the broker's defaults are is not what these tests are about.
+groups=(group.consumer.heartbeat.interval.ms=500 group.consumer.assignment.interval.ms=0 group.initial.rebalance.delay.ms=100)
+
+# check NAME [KEY=VALUE...] COMMAND...: a fresh broker for each client; the command gets its address as last argument.
 check() {
   local name=$1
   shift
@@ -24,6 +27,7 @@ check() {
 # Current librdkafka through confluent-kafka for Python.
 if python3 -m venv "$work/venv" >"$work/venv.log" 2>&1 && "$work/venv/bin/pip" -q install confluent-kafka >"$work/venv.log" 2>&1; then
   check confluent-kafka "$work/venv/bin/python" "$here/confluent_current.py"
+  check confluent-kafka-groups "${groups[@]}" "$work/venv/bin/python" "$here/confluent_groups.py"
 else
   note "skip clients/confluent-kafka: $(why "$work/venv.log")"
 fi
@@ -52,8 +56,9 @@ cat >"$work/pom.xml" <<X
 <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-nop</artifactId><version>1.7.36</version></dependency></dependencies></project>
 X
 if (cd "$work" && mvn -q -B dependency:copy-dependencies -DoutputDirectory="$work/jars") >"$work/mvn.log" 2>&1; then
-  if javac -cp "$work/jars/*" -d "$work/classes" "$here/JavaClient.java" >"$work/javac.log" 2>&1; then
+  if javac -cp "$work/jars/*" -d "$work/classes" "$here/JavaClient.java" "$here/JavaGroups.java" >"$work/javac.log" 2>&1; then
     check java-client java -cp "$work/classes:$work/jars/*" JavaClient
+    check java-groups "${groups[@]}" java -cp "$work/classes:$work/jars/*" JavaGroups
   else
     cat "$work/javac.log"
     note "fail clients/java-client (does not compile)"
