@@ -40,7 +40,7 @@ static struct str doc_of(const struct config_listing *l, const char *doc) {
 static bool topic_synonyms(struct config_listing *l, config_entry *e, const struct topic_config_key *key,
                            const struct topic_override *set) {
     struct config_synonym broker[TOPIC_CONFIG_SYNONYMS_MAX];
-    size_t n = topic_config_synonyms(config_in_force(l), key, broker);
+    size_t n = topic_config_synonyms(config_in_force(l), key, 0, broker);
     e->synonyms = request_alloc(l->rq, n + 1, sizeof *e->synonyms);
     if (!e->synonyms) return false;
     if (set) e->synonyms[e->synonyms_n++] = (config_entry_synonym){e->name, e->value, SOURCE_TOPIC};
@@ -82,9 +82,17 @@ bool list_topic_configs(struct config_listing *l) {
 
 /* ---- the broker ------------------------------------------------------------------------------------------ */
 
+/* A time in ms has those in minutes and hours behind it. */
+static size_t broker_layers(const struct config *c, const struct config_key *key, struct config_synonym out[TOPIC_CONFIG_SYNONYMS_MAX]) {
+    const struct topic_config_key *topic = key->topic ? topic_config_find(str_from(key->topic)) : NULL;
+    for (size_t i = 0; topic && i < ARRAY_LEN(topic->brokers) && topic->brokers[i]; i++)
+        if (strcmp(topic->brokers[i], key->name) == 0) return topic_config_synonyms(c, topic, i, out);
+    return config_synonyms(c, key, out);
+}
+
 static bool broker_synonyms(struct config_listing *l, config_entry *e, const struct config_key *key) {
-    struct config_synonym layers[CONFIG_SYNONYMS_MAX];
-    size_t n = config_synonyms(config_in_force(l), key, layers);
+    struct config_synonym layers[TOPIC_CONFIG_SYNONYMS_MAX];
+    size_t n = broker_layers(config_in_force(l), key, layers);
     e->synonyms = request_alloc(l->rq, n, sizeof *e->synonyms);
     if (!e->synonyms) return false;
     for (size_t i = 0; i < n; i++)

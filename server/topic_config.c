@@ -113,13 +113,13 @@ const char *topic_config_default_text(const struct config *broker, const struct 
     return buf;
 }
 
-size_t topic_config_synonyms(const struct config *broker, const struct topic_config_key *key,
+size_t topic_config_synonyms(const struct config *broker, const struct topic_config_key *key, size_t first,
                              struct config_synonym out[TOPIC_CONFIG_SYNONYMS_MAX]) {
     STATIC_ASSERT(ARRAY_LEN(key->brokers) * CONFIG_SYNONYMS_MAX <= TOPIC_CONFIG_SYNONYMS_MAX);
     struct config_synonym one[CONFIG_SYNONYMS_MAX];
     size_t n = 0;
     for (int defaults = 0; defaults < 2; defaults++)
-        for (size_t i = 0; i < ARRAY_LEN(key->brokers) && key->brokers[i]; i++) {
+        for (size_t i = first; i < ARRAY_LEN(key->brokers) && key->brokers[i]; i++) {
             size_t count = config_synonyms(broker, config_find(str_from(key->brokers[i])), one);
             for (size_t k = 0; k < count; k++)
                 if ((one[k].source == CONFIG_DEFAULT) == (defaults == 1)) out[n++] = one[k];

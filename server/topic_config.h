@@ -52,9 +52,9 @@ void topic_config_resolve(struct topic_config *out, const struct config *broker,
 #define TOPIC_CONFIG_TEXT_BYTES 32
 const char *topic_config_default_text(const struct config *broker, const struct topic_config_key *key,
                                       char buf[TOPIC_CONFIG_TEXT_BYTES], enum config_source *source);
-/* Broker keys behind an unset config for DescribeConfigs' synonyms: those set, the one in force first, then the defaults.
- * Returns the number filled. */
+/* Broker keys behind an unset config for DescribeConfigs' synonyms, from the one with index `first` on: those set, the one in
+ * force first, then the defaults. Returns the number filled. */
 #define TOPIC_CONFIG_SYNONYMS_MAX (3 * CONFIG_SYNONYMS_MAX)
-size_t topic_config_synonyms(const struct config *broker, const struct topic_config_key *key,
+size_t topic_config_synonyms(const struct config *broker, const struct topic_config_key *key, size_t first,
                              struct config_synonym out[TOPIC_CONFIG_SYNONYMS_MAX]);
 #endif

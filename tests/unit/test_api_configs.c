@@ -85,14 +85,14 @@ static int16_t produce_bytes(const char *topic, int32_t partition, int32_t bytes
 
 START_TEST(layers_lie_over_each_other) {
     ck_assert_int_eq(create_topic(&c, "t", 1), 0);
-    ck_assert_str_eq(told(BROKER, SELF, "log.retention.ms"), "86400000 4: 4");
+    ck_assert_str_eq(told(BROKER, SELF, "log.retention.ms"), "86400000 4: 4 5");
     ck_assert_str_eq(told(TOPIC, "t", "retention.ms"), "86400000 4: 4 5");
     ck_assert_int_eq(alter(BROKER, "", "log.retention.ms", SET, "3000"), 0);
-    ck_assert_str_eq(told(BROKER, SELF, "log.retention.ms"), "3000 3: 3 4");
+    ck_assert_str_eq(told(BROKER, SELF, "log.retention.ms"), "3000 3: 3 4 5");
     ck_assert_str_eq(told(BROKER, "", "log.retention.ms"), "3000 3: 3");
     ck_assert_str_eq(told(TOPIC, "t", "retention.ms"), "3000 3: 3 4 5");
     ck_assert_int_eq(alter(BROKER, SELF, "log.retention.ms", SET, "2000"), 0);
-    ck_assert_str_eq(told(BROKER, SELF, "log.retention.ms"), "2000 2: 2 3 4");
+    ck_assert_str_eq(told(BROKER, SELF, "log.retention.ms"), "2000 2: 2 3 4 5");
     ck_assert_str_eq(told(BROKER, "", "log.retention.ms"), "3000 3: 3");
     ck_assert_str_eq(told(TOPIC, "t", "retention.ms"), "2000 2: 2 3 4 5");
     ck_assert_int_eq(alter(TOPIC, "t", "retention.ms", SET, "1000"), 0);
@@ -107,7 +107,7 @@ START_TEST(layers_lie_over_each_other) {
     ck_assert_str_eq(told(BROKER, "", "log.retention.ms"), "");
     ck_assert_int_eq(alter(BROKER, SELF, "log.retention.ms", DELETE, NULL), 0);
     ck_assert_int_eq(alter(BROKER, SELF, "log.retention.ms", DELETE, NULL), 0); /* it is not there: fine */
-    ck_assert_str_eq(told(BROKER, SELF, "log.retention.ms"), "86400000 4: 4");
+    ck_assert_str_eq(told(BROKER, SELF, "log.retention.ms"), "86400000 4: 4 5");
     for (int16_t v = 1; v <= 4; v++) {
         struct k_describe_configs_response a = describe(v, BROKER, SELF, NULL);
         int dynamic = 0;
@@ -220,7 +220,7 @@ START_TEST(alter_configs_replaces_what_the_broker_has) {
         CALL(&c, KEY_ALTER_CONFIGS, v, alter_configs, q, a);
         ck_assert_int_eq(a.responses[0].error_code, 0);
         ck_assert_int_eq(a.responses[1].error_code, KERR_UNKNOWN_TOPIC_OR_PARTITION); /* not the same resource */
-        ck_assert_str_eq(told(BROKER, SELF, "log.roll.ms"), " 5:");
+        ck_assert_str_eq(told(BROKER, SELF, "log.roll.ms"), " 5: 5");
         ck_assert_str_eq(told(BROKER, SELF, "log.segment.bytes"), "2000000 2: 2 5");
         r[1] = r[0];
         CALL(&c, KEY_ALTER_CONFIGS, v, alter_configs, q, a);

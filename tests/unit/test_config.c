@@ -325,14 +325,14 @@ START_TEST(synonyms) {
     ck_assert_int_eq(build(&c, "log.retention.minutes=30\n", NULL, NULL), OK);
     ck_assert_str_eq(topic_config_default_text(&c, key, buf, &source), "1800000");
     ck_assert_int_eq(source, CONFIG_FILE);
-    ck_assert_uint_eq(topic_config_synonyms(&c, key, s), 2);
+    ck_assert_uint_eq(topic_config_synonyms(&c, key, 0, s), 2);
     ck_assert_str_eq(s[0].name, "log.retention.minutes");
     ck_assert_str_eq(s[0].value, "30");
     ck_assert_str_eq(s[1].name, "log.retention.hours");
     ck_assert_int_eq(s[1].source, CONFIG_DEFAULT);
     key = topic_config_find(STR_LIT("flush.ms"));
     ck_assert_str_eq(topic_config_default_text(&c, key, buf, &source), "9223372036854775807");
-    ck_assert_uint_eq(topic_config_synonyms(&c, key, s), 0);
+    ck_assert_uint_eq(topic_config_synonyms(&c, key, 0, s), 0);
     config_free(&c);
 }
 END_TEST
