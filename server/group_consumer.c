@@ -90,6 +90,9 @@ static enum err owners_take(struct consumer_group *g, struct consumer_member *m,
     return OK;
 }
 
+/* An arena's smallest piece is 2 KiB, and what is used of a larger one is most of it. */
+static int64_t arena_held(const struct arena *a) { return a->used_bytes ? (int64_t)MAX(a->used_bytes, (size_t)2048) : 0; }
+
 /* ---- subscriptions ---------------------------------------------------------------------------- */
 
 static enum err topic_ref(struct consumer_group *g, struct str name) {
@@ -129,7 +132,7 @@ static struct consumer_regex *regex_get(struct consumer_group *g, struct str tex
     return re;
 }
 static void regex_clear(struct consumer_group *g, struct consumer_regex *re) {
-    g->bytes -= (int64_t)re->arena.used_bytes;
+    g->bytes -= arena_held(&re->arena);
     arena_free(&re->arena);
     free(re->bytes);
     re->bytes = NULL;
@@ -172,7 +175,7 @@ static void meta_clear(struct consumer_group *g, struct consumer_member *m) {
     }
     g->member_count--;
     if (member_is_classic(m)) g->classic_count--;
-    g->bytes -= (int64_t)m->meta_arena.used_bytes;
+    g->bytes -= arena_held(&m->meta_arena);
     arena_free(&m->meta_arena);
     free(m->meta_bytes);
     m->meta_bytes = NULL;
@@ -253,7 +256,7 @@ static enum err replay_meta(struct consumer_group *g, const struct group_env *en
     m->meta.subscribed_topic_names_n = 0;
     g->member_count++;
     if (member_is_classic(m)) g->classic_count++;
-    g->bytes += (int64_t)arena.used_bytes;
+    g->bytes += arena_held(&arena);
     for (uint32_t i = 0; i < names && err == OK; i++) {
         err = topic_ref(g, m->meta.subscribed_topic_names[i]);
         if (err == OK) m->meta.subscribed_topic_names_n++;
@@ -357,7 +360,7 @@ static enum err replay_regex(struct consumer_group *g, struct str text, struct b
         struct group_value v;
         arena_init(&re->arena, ARENA_OF_RECORD);
         err = value_copy(K_CONSUMER_GROUP_REGULAR_EXPRESSION_KEY_TYPE, value, &re->arena, &re->bytes, &v);
-        g->bytes += (int64_t)re->arena.used_bytes;
+        g->bytes += arena_held(&re->arena);
         if (err == OK) {
             uint32_t n = (uint32_t)MAX(v.regex.topics_n, 0);
             str_sort_unique(v.regex.topics, &n);
