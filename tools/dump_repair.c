@@ -8,7 +8,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/trace.h"
-#include "log/meta.h"
 #include "log/repair.h"
 #include "tools/dump_scan.h"
 
@@ -199,7 +198,7 @@ static void journals(struct repairing *r, const struct meta *m) {
     for (uint32_t k = 0; k < m->journals && k < 1024 && !r->failed; k++) {
         char folder[4096];
         snprintf(folder, sizeof folder, "%s/journal-%" PRIu32, r->path, k);
-        repair_journal(r, folder);
+        repair_journal(r, folder, m);
     }
 }
 

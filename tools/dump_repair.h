@@ -2,11 +2,13 @@
  *
  *   dump_repair.c           the command: dry run, copy, data directories
  *   dump_repair_journal.c   groups behind a damaged one are discarded (docs/storage.md, R2)
+ *   dump_repair_catalog.c   a catalogue made again from the partition folders
  *   dump_repair_folder.c    a partition folder by itself, Kafka's too
  *
  * Everything that is taken out is kept in files of the folder `aside`, and said with its offsets. */
 #ifndef TOOLS_DUMP_REPAIR_H
 #define TOOLS_DUMP_REPAIR_H
+#include "log/meta.h"
 #include "tools/dump.h"
 
 struct repairing {
@@ -31,8 +33,9 @@ bool repair_keep(struct repairing *r, const char *name, const void *data, size_t
 /* A new file with these bytes takes the place of `path`, synced. 0 or negative errno. */
 int repair_replace(const char *path, const void *data, size_t len);
 
-/* Journal `folder` of the data directory. */
-void repair_journal(struct repairing *r, const char *folder);
+/* Journal `folder` of the data directory; its catalogue, when that is no use. */
+void repair_journal(struct repairing *r, const char *folder, const struct meta *m);
+void repair_catalog(struct repairing *r, const char *folder, const struct meta *m);
 /* From `path` into `to` (may be the same). Only what differs is written when they are the same. */
 void repair_folder(struct repairing *r, const char *path, const char *to);
 #endif

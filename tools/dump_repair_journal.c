@@ -195,15 +195,16 @@ static void say_lost(struct work *w) {
     }
 }
 
-void repair_journal(struct repairing *r, const char *folder) {
+void repair_journal(struct repairing *r, const char *folder, const struct meta *m) {
     struct work w = {.r = r};
     struct catalog_extent extent;
     char why[300];
     enum err err = chain_open(&w.c, folder);
     if (err == OK) err = catalog_walk(w.c.catalog, w.c.catalog_len, take_state, &w, &extent);
-    if (err != OK) {
-        repair_say(r, folder, "the catalogue cannot be used (%s, position %zu): this is beyond repair here; partition folders can be repaired one by one with --to",
-                   err_str(err), w.c.extent.bad_at == SIZE_MAX ? 0 : w.c.extent.bad_at);
+    if (err == ERR_CORRUPT || err == ERR_NOT_FOUND) {
+        repair_catalog(r, folder, m);
+    } else if (err != OK) {
+        repair_say(r, folder, "the catalogue cannot be read: %s", err_str(err));
         r->failed = true;
     } else {
         chain_walk(&w.c, walked, &w);

@@ -233,6 +233,7 @@ static const struct flipped { const char *name; int cost; int step; bool always;
     {SEGMENT_A ".log", RECORDS, 67, true},  {SEGMENT_C ".log", RECORDS, 71, true},  {"t-1/00000000000000000000.log", RECORDS, 97, true},
     {SEGMENT_A ".index", 0, 3, true},       {SEGMENT_A ".timeindex", 0, 5, true},   {"t-0/00000000000000000010.snapshot", 0, 9, true},
     {"t-0/varve.manifest", 0, 41, true},    {"t-0/leader-epoch-checkpoint", 0, 2, false}, {"varve.meta", 0, 13, true},
+    {"journal-0/catalog", 0, 173, false},
 };
 
 START_TEST(a_byte_is_flipped) {
@@ -275,7 +276,7 @@ END_TEST
 
 static const struct gone { const char *name; int cost; } gone[] = {
     {SEGMENT_A ".log", 10}, {SEGMENT_C ".log", 2}, {SEGMENT_B ".index", 0}, {SEGMENT_B ".timeindex", 0}, {"t-0/00000000000000000010.snapshot", 0},
-    {"t-0/varve.manifest", 0}, {"t-0/leader-epoch-checkpoint", 0}, {"t-0/partition.metadata", 0}, {"replication-offset-checkpoint", 0},
+    {"t-0/varve.manifest", 0}, {"journal-0/catalog", 0}, {"t-0/leader-epoch-checkpoint", 0}, {"t-0/partition.metadata", 0}, {"replication-offset-checkpoint", 0},
 };
 START_TEST(a_file_is_missing) {
     char path[PATH_BYTES];
@@ -302,6 +303,17 @@ START_TEST(with_records_in_the_journal) {
         ck_assert_int_eq(check_repair(what), RECORDS);
         remove_tree("work");
     }
+    teardown_data();
+}
+END_TEST
+
+/* Damage in the catalogue and in a segment; records that only the old journal has are said. */
+START_TEST(the_catalogue_and_more) {
+    setup_data(_i > 0);
+    copy_tree("data", "work");
+    for (long at = 20; at < 400; at += 40) flip_at("journal-0/catalog", at, 1); /* the last footer stays */
+    flip_at(SEGMENT_A ".log", 400, 1);
+    ck_assert_int_eq(check_repair("catalogue"), RECORDS + _i * 4 * RECORDS);
     teardown_data();
 }
 END_TEST
@@ -360,6 +372,7 @@ int main(void) {
     tcase_add_loop_test(t, a_segment_is_cut, 0, ARRAY_LEN(logs));
     tcase_add_loop_test(t, a_file_is_missing, 0, ARRAY_LEN(gone));
     tcase_add_test(t, with_records_in_the_journal);
+    tcase_add_loop_test(t, the_catalogue_and_more, 0, 2);
     tcase_add_loop_test(t, a_folder_by_itself, 0, 2);
     tcase_add_test(t, usage_and_what_stands_in_the_way);
     suite_add_tcase(s, t);
