@@ -202,7 +202,7 @@ static void finished(struct fetch_state *s) {
         request_close(s->rq, "not enough memory for the answer");
         return;
     }
-    s->throttled = !quota_fetch(s->rq, read_bytes(s));
+    s->throttled = quotas_exist(s->rq->reactor) && !quota_fetch(s->rq, read_bytes(s));
     fetch_session_close(s, answer);
 }
 

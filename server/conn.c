@@ -32,13 +32,15 @@ static void peer_text(const struct sockaddr_storage *addr, char out[INET6_ADDRST
 
 static void unmute(struct timer *t) {
     struct conn *c = CONTAINER_OF(t, struct conn, unmute);
+    c->muted = false;
     c->active_ns = c->set->reactor->now_ns;
     if (!c->receiving) c->recv_deadline_ns = INT64_MAX; /* what had begun to arrive has its time again */
     conn_mark_dirty(c);
 }
 
 void conn_mute(struct conn *c, int64_t until_ns) {
-    if (c->closing || (conn_muted(c) && c->unmute.deadline_ns >= until_ns)) return;
+    if (c->closing || (c->muted && c->unmute.deadline_ns >= until_ns)) return;
+    c->muted = true;
     timer_set(&c->set->reactor->timers, &c->unmute, until_ns);
 }
 
@@ -199,7 +201,7 @@ static void sweep_visit(struct conn *c, int64_t now_ns) {
         return;
     }
     int64_t idle_ms = config_of(set)->connections_max_idle_ms;
-    bool idle = !conn_muted(c) && list_empty(&c->requests) && !c->frame && c->head_len == 0;
+    bool idle = !c->muted && list_empty(&c->requests) && !c->frame && c->head_len == 0;
     if (idle_ms >= 0 && idle && (now_ns - c->active_ns) / 1000000 >= idle_ms) {
         set->stats.closed_idle++;
         conn_close(c, NULL);

@@ -50,7 +50,8 @@ struct conn {
     int64_t active_ns;
     /* quotas */
     struct client_quotas quotas;
-    struct timer unmute;                /* armed: nothing is read until then (KIP-219) */
+    bool muted;                         /* nothing is read until `unmute` fires (KIP-219) */
+    struct timer unmute;
     /* requests, in order of arrival */
     struct list requests;
     uint32_t request_count;             /* in the list */
@@ -89,7 +90,6 @@ void conn_mark_dirty(struct conn *c);
 void conn_close(struct conn *c, const char *why);   /* why: NULL says nothing */
 /* Nothing more is read until `until_ns`. */
 void conn_mute(struct conn *c, int64_t until_ns);
-static inline bool conn_muted(const struct conn *c) { return timer_armed(&c->unmute); }
 /* Hands out what is there and receives more, as far as limits allow. */
 void conn_read(struct conn *c);
 void conn_recv_done(struct io_op *op);

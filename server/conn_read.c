@@ -100,9 +100,10 @@ static bool had_its_turn(struct conn *c, uint32_t started, int64_t *begun_ns) {
 static uint32_t consume(struct conn *c, const uint8_t *p, uint32_t len) {
     uint32_t at = 0, started = 0;
     int64_t begun_ns = 0;
-    while (!c->closing && !conn_muted(c)) {
+    if (c->muted) return 0;
+    while (!c->closing) {
         if (frame_complete(c)) {
-            if (had_its_turn(c, started, &begun_ns) || !frame_start(c)) break;
+            if (had_its_turn(c, started, &begun_ns) || !frame_start(c) || c->muted) break;
             started++;
             continue;
         }
@@ -169,10 +170,10 @@ static void receive(struct conn *c) {
 }
 
 void conn_read(struct conn *c) {
-    if (c->closing || c->receiving || conn_muted(c)) return;
+    if (c->closing || c->receiving || c->muted) return;
     if (c->backlog) backlog_consume(c);
     else (void)consume(c, NULL, 0); /* a frame that had to wait */
-    if (c->closing || c->backlog || c->set->draining || conn_muted(c)) return;
+    if (c->closing || c->backlog || c->set->draining || c->muted) return;
     if (frame_complete(c) || !list_empty(&c->starved)) return;
     if (c->head_len == sizeof c->head && !c->frame) return;
     receive(c);

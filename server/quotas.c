@@ -38,7 +38,7 @@ static struct str client_of(const struct request *rq) {
 /* NULL: no limit. Good until the next call. */
 static const struct quota_limit *limit(struct request *rq, enum quota_key key) {
     const struct image *im = request_image(rq);
-    if (!rq->conn || !im || !im->quotas || im->quotas->count == 0) return NULL;
+    if (!rq->conn || !quotas_exist(rq->reactor) || im->quotas->count == 0) return NULL;
     struct client_quotas *q = &rq->conn->quotas;
     struct str client = client_of(rq), user = user_of(rq);
     uint64_t hash = XXH3_64bits(client.p, (size_t)client.len);
@@ -89,7 +89,6 @@ int64_t quota_handler_begin(struct request *rq) {
 
 /* Kafka bounds this pause by one window. */
 void quota_handler_end(struct request *rq, int64_t begun_ns) {
-    if (begun_ns == 0) return;
     const struct quota_limit *l = limit(rq, QUOTA_REQUEST_PERCENT);
     if (!l) return;
     double percents = (double)(io_mono_ns(rq->reactor->io) - begun_ns) / 1e9 * 100;

@@ -12,6 +12,7 @@
  * Thread: the connection's reactor, but for quota_change(), which is reactor 0's, and quota_connection(). */
 #ifndef SERVER_QUOTAS_H
 #define SERVER_QUOTAS_H
+#include "server/image.h"
 #include "server/quota_set.h"
 #include "server/quota_table.h"
 #include "server/request.h"
@@ -23,13 +24,16 @@ struct client_quotas {
     struct quota_limit limits[QUOTA_CLIENT_KEYS];
 };
 
+/* Most brokers have no quotas at all, and their requests should not pay for the question. */
+static inline bool quotas_exist(const struct reactor *r) { return r->image && r->image->quotas; }
+
 /* A Produce of so many bytes has arrived. */
 void quota_produce(struct request *rq, size_t bytes);
 /* The most that one Fetch answer may hold: what the quota gives at once after a pause. */
 int64_t quota_fetch_max(struct request *rq, int64_t max_bytes);
 /* False: the answer must go without records; they are not counted. */
 bool quota_fetch(struct request *rq, uint64_t bytes);
-/* Before and after a request's handler. */
+/* Before and after a request's handler. 0: its time is not limited, and the other one is not called. */
 int64_t quota_handler_begin(struct request *rq);
 void quota_handler_end(struct request *rq, int64_t begun_ns);
 

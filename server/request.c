@@ -98,9 +98,9 @@ bool request_start(struct conn *c, struct buf *frame, uint32_t len) {
     c->held_bytes += frame->cap;
     set->request_count++;
     set->stats.requests++;
-    int64_t begun_ns = quota_handler_begin(rq);
+    int64_t begun_ns = quotas_exist(rq->reactor) ? quota_handler_begin(rq) : 0;
     handle(rq);
-    quota_handler_end(rq, begun_ns);
+    if (begun_ns) quota_handler_end(rq, begun_ns);
     request_charge(rq);
     return !c->closing;
 }
@@ -150,7 +150,7 @@ void request_reply(struct request *rq) {
         rq->no_reply = true;
     } else {
         wire_patch_i32(&rq->out, 0, (int32_t)(total - 4));
-        request_show_pause(rq);
+        if (rq->throttle_ms > 0) request_show_pause(rq);
     }
     finish(rq);
 }

@@ -78,6 +78,30 @@ static enum err set_feature(struct image_edit *e, const char *name, int32_t leve
     return apply(e, &r);
 }
 
+/* Of a user and the default client id; `type` is for what is not one. */
+static enum err set_quota(struct image_edit *e, const char *type, const char *key, double value) {
+    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
+    Varve__Metadata__ClientQuota m = VARVE__METADATA__CLIENT_QUOTA__INIT;
+    Varve__Metadata__QuotaEntity user = VARVE__METADATA__QUOTA_ENTITY__INIT, client = VARVE__METADATA__QUOTA_ENTITY__INIT;
+    Varve__Metadata__QuotaEntity *parts[] = {&user, &client};
+    user.type = (char *)type;
+    user.name = (ProtobufCBinaryData){3, (uint8_t *)"u\0v"}; /* any bytes */
+    client.type = (char *)"client-id";
+    client.is_default = true;
+    m.entity = parts;
+    m.n_entity = 2;
+    m.key = (char *)key;
+    m.value = value;
+    m.removed = value == 0;
+    r.kind_case = VARVE__METADATA__RECORD__KIND_CLIENT_QUOTA;
+    r.client_quota = &m;
+    return apply(e, &r);
+}
+static double quota_of(const struct image *image) {
+    bool by_user, by_client;
+    return quota_set_limit(image->quotas, QUOTA_PRODUCER_BYTES, (struct str){"u\0v", 3}, STR_LIT("c"), &by_user, &by_client);
+}
+
 static struct image_edit *begin(void) {
     struct image_edit *e = image_edit_begin(&broker, im);
     ck_assert_ptr_nonnull(e);
@@ -89,6 +113,37 @@ static void end(struct image_edit *e) {
     image_free_older(im, next);
     im = next;
 }
+
+START_TEST(client_quotas_are_set_and_removed) {
+    struct image_edit *e = begin();
+    ck_assert_int_eq(set_quota(e, "user", "producer_byte_rate", 1000), OK);
+    ck_assert_int_eq(set_quota(e, "user", "producer_byte_rate", 2000), OK);
+    end(e);
+    ck_assert_double_eq(quota_of(im), 2000);
+    const struct quota_set *before = im->quotas;
+    e = begin(); /* another change shares them */
+    ck_assert_int_eq(add_topic(e, 1, "t"), OK);
+    end(e);
+    ck_assert_ptr_eq(im->quotas, before);
+    e = begin(); /* an edit that is dropped leaves them */
+    ck_assert_int_eq(set_quota(e, "user", "producer_byte_rate", 0), OK);
+    ck_assert_int_eq(set_quota(e, "user", "consumer_byte_rate", 5), OK);
+    image_edit_drop(e);
+    ck_assert_double_eq(quota_of(im), 2000);
+    e = begin();
+    ck_assert_int_eq(set_quota(e, "user", "producer_byte_rate", 0), OK);
+    ck_assert_int_eq(set_quota(e, "user", "producer_byte_rate", 0), OK);
+    ck_assert_int_eq(set_quota(e, "user", "no_such_rate", 1), ERR_CORRUPT);
+    ck_assert_int_eq(set_quota(e, "client-id", "producer_byte_rate", 1), ERR_CORRUPT); /* twice */
+    ck_assert_int_eq(set_quota(e, "group", "producer_byte_rate", 1), ERR_CORRUPT);
+    ck_assert_int_eq(set_quota(e, "ip", "connection_creation_rate", 1), ERR_CORRUPT);
+    ck_assert_int_eq(set_quota(e, "user", "producer_byte_rate", -1), ERR_CORRUPT);
+    ck_assert_int_eq(set_quota(e, "user", "producer_byte_rate", 0.5), ERR_CORRUPT);
+    end(e);
+    ck_assert_double_eq(quota_of(im), 0);
+    ck_assert_uint_eq(im->quotas->count, 0);
+}
+END_TEST
 
 START_TEST(topics_are_found_by_name_and_id) {
     struct image_edit *e = begin();
@@ -299,6 +354,7 @@ int main(void) {
     TCase *t = tcase_create("all");
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_test(t, topics_are_found_by_name_and_id);
+    tcase_add_test(t, client_quotas_are_set_and_removed);
     tcase_add_test(t, levels_of_features_are_those_that_are_known);
     tcase_add_test(t, configs_of_brokers_lie_over_what_was_read_at_start);
     tcase_add_test(t, names_that_differ_in_dots_only_collide);

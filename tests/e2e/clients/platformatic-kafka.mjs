@@ -6,7 +6,7 @@ Promise.withResolvers ??= () => { // Node.js before 22
   r.promise = new Promise((resolve, reject) => Object.assign(r, { resolve, reject }))
   return r
 }
-const { Producer, Admin, stringSerializers, ProduceAcks } = await import('@platformatic/kafka')
+const { Producer, Admin, Consumer, MessagesStreamModes, stringSerializers, stringDeserializers, ProduceAcks } = await import('@platformatic/kafka')
 const broker = process.argv[process.argv.length - 1]
 const options = { clientId: 'check', bootstrapBrokers: [broker] }
 const admin = new Admin(options)
@@ -24,6 +24,18 @@ for (const compression of ['none', 'gzip', 'lz4', 'snappy']) {
 }
 const metadata = await admin.metadata({ topics: ['pk'] })
 assert.equal(metadata.topics.get('pk').partitionsCount, 2)
+// Everything comes back, each partition in its order, over a fetch session and from a group.
+const consumer = new Consumer({ ...options, groupId: 'check', autocommit: false, deserializers: stringDeserializers })
+const stream = await consumer.consume({ topics: ['pk'], mode: MessagesStreamModes.EARLIEST, maxWaitTime: 200 })
+const expected = 4 * 2 * 20 * 100
+const next = [0n, 0n]
+let got = 0
+for await (const m of stream) {
+  assert.equal(m.offset, next[m.partition]++)
+  if (++got === expected) break
+}
+assert.equal(got, expected)
+await consumer.close(true)
 await admin.deleteTopics({ topics: ['pk'] })
 await admin.close()
 console.log('ok')
