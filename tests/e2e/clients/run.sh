@@ -24,8 +24,12 @@ check() {
   fi
 }
 
+# Groups mostly wait, so some run beside what follows.
+beside() { check "$@" & }
+
 # Current librdkafka through confluent-kafka for Python.
 if python3 -m venv "$work/venv" >"$work/venv.log" 2>&1 && "$work/venv/bin/pip" -q install confluent-kafka >"$work/venv.log" 2>&1; then
+  beside confluent-kafka-members "${groups[@]}" "$work/venv/bin/python" "$here/confluent_members.py"
   check confluent-kafka "$work/venv/bin/python" "$here/confluent_current.py"
   check confluent-kafka-groups "${groups[@]}" "$work/venv/bin/python" "$here/confluent_groups.py"
 else
@@ -41,6 +45,7 @@ for package in kafkajs @platformatic/kafka; do
     continue
   fi
   if (cd "$work/js" && npm install --silent --no-audit --no-fund --no-package-lock "$package") >"$work/npm.log" 2>&1; then
+    beside "$name-groups" "${groups[@]}" node "$work/js/${name}_groups.mjs"
     check "$name" node "$work/js/$name.mjs"
   else
     note "skip clients/$name: $(why "$work/npm.log")"
@@ -56,7 +61,8 @@ cat >"$work/pom.xml" <<X
 <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-nop</artifactId><version>1.7.36</version></dependency></dependencies></project>
 X
 if (cd "$work" && mvn -q -B dependency:copy-dependencies -DoutputDirectory="$work/jars") >"$work/mvn.log" 2>&1; then
-  if javac -cp "$work/jars/*" -d "$work/classes" "$here/JavaClient.java" "$here/JavaGroups.java" >"$work/javac.log" 2>&1; then
+  if javac -cp "$work/jars/*" -d "$work/classes" "$here/JavaClient.java" "$here/JavaGroups.java" "$here/JavaMembers.java" >"$work/javac.log" 2>&1; then
+    beside java-members "${groups[@]}" java -cp "$work/classes:$work/jars/*" JavaMembers
     check java-client java -cp "$work/classes:$work/jars/*" JavaClient
     check java-groups "${groups[@]}" java -cp "$work/classes:$work/jars/*" JavaGroups
   else
@@ -76,3 +82,4 @@ if (cd "$work" && mvn -q -B dependency:copy-dependencies -DoutputDirectory="$wor
 else
   note "skip clients/java-client: $(why "$work/mvn.log")"
 fi
+wait
