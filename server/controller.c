@@ -202,9 +202,9 @@ static void plids_taken(struct controller *c, const struct image *im) {
 
 /* What is not read from the image where it is needed. */
 static void follow_broker_config(const struct controller *c, const struct image *older, const struct image *newer) {
+    const char *before = image_config(older, c->broker)->log_level, *now = image_config(newer, c->broker)->log_level;
     enum trace_level level;
-    if (newer->broker == (older ? older->broker : NULL)) return;
-    if (trace_level_parse(image_config(newer, c->broker)->log_level, &level)) trace_set_level(level);
+    if (strcmp(before, now) != 0 && trace_level_parse(now, &level)) trace_set_level(level);
 }
 
 void controller_publish(struct controller *c, struct image *image, struct controller_change *ch, bool initial) {

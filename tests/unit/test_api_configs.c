@@ -168,6 +168,8 @@ START_TEST(the_level_of_the_diagnostics_changes) {
     ck_assert_int_eq(trace_level(), TRACE_ERROR);
     ck_assert_int_eq(alter_with(0, LOGGER, SELF, "root", SET, "WARN", false), 0);
     ck_assert_str_eq(told(LOGGER, SELF, "root"), "WARN 6:");
+    ck_assert_int_eq(alter(BROKER, SELF, "message.max.bytes", SET, "5000"), 0); /* nothing to do with it */
+    ck_assert_int_eq(trace_level(), TRACE_WARN);
     ck_assert_str_eq(told(LOGGER, SELF, "org.example"), "");
     ck_assert_int_eq(alter(LOGGER, SELF, "root", SET, "LOUD"), KERR_INVALID_CONFIG);
     ck_assert_int_eq(alter(LOGGER, SELF, "root", SET, NULL), KERR_INVALID_CONFIG);
