@@ -211,6 +211,7 @@ struct model {
     int64_t start_asked, start_durable;
     int64_t starts[STARTS_MAX];          /* asked for, not yet durable */
     uint32_t starts_asked, starts_done;
+    uint64_t *created_high;              /* NULL: nobody asks */
     bool created, delete_asked, deleted;
     bool unsure;                         /* being compared with what was found: not the log's content yet */
     int64_t next_sequence;

@@ -16,7 +16,7 @@ struct run {
     uint64_t seed;
     struct model models[MODELS_MAX];
     struct log_watch watch;
-    uint32_t created_count;
+    uint64_t created_high;               /* the highest plid of a log that was durably created */
     bool down;
     bool faulted, names_lost, short_of_memory;
     char message[600];
@@ -49,7 +49,9 @@ static void note(const struct model *x, const char *what, int64_t offset) {
 static void created(struct log *l, void *ctx, enum err err) {
     (void)l;
     note(ctx, "created", err);
-    if (err == OK) ((struct model *)ctx)->created = true;
+    struct model *x = ctx;
+    if (err == OK) x->created = true;
+    if (err == OK && x->created_high && x->plid > *x->created_high) *x->created_high = x->plid;
 }
 
 static void deleted(void *ctx, enum err err) {
@@ -71,7 +73,8 @@ static struct log_shard *shard_for(struct run *x, uint64_t plid) { return x->m.s
 
 static void do_create(struct run *x, struct model *mo, uint32_t slot) {
     model_free(mo);
-    *mo = (struct model){.plid = log_store_new_plid(x->m.store), .partition = (int32_t)slot};
+    *mo = (struct model){.plid = log_store_new_plid(x->m.store), .partition = (int32_t)slot, .created_high = &x->created_high};
+    if (mo->plid <= x->created_high) RUN_FAIL(x, "J8: plid %llu is given out again", (unsigned long long)mo->plid);
     snprintf(mo->topic, sizeof mo->topic, "topic");
     struct log_spec spec = {.plid = mo->plid, .topic = mo->topic, .partition = mo->partition, .first_epoch = pick(x, 4) ? 1 : 0};
     log_config_defaults(&spec.config);
