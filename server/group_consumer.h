@@ -113,7 +113,7 @@ void consumer_group_sync(struct consumer_group *g, const struct group_env *env, 
                          struct k_sync_group_response *reply);
 /* The error code of the answer. */
 int16_t consumer_group_classic_heartbeat(struct consumer_group *g, const struct group_env *env, const struct k_heartbeat_request *rq);
-/* Removes classic members; versions below 3 have one, without an instance. */
+/* Removes members, of either protocol; versions below 3 have one, without an instance. */
 void consumer_group_leave(struct consumer_group *g, const struct group_env *env, const struct k_leave_group_request *rq, int16_t version,
                           struct arena *arena, struct group_records *out, struct k_leave_group_response *reply);
 

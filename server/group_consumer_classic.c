@@ -146,13 +146,16 @@ void consumer_group_join(struct consumer_group *g, const struct group_env *env, 
 
 /* ---- SyncGroup, Heartbeat --------------------------------------------------------------------- */
 
-static int16_t find_classic(const struct consumer_group *g, struct str id, struct str instance_id, struct consumer_member **out) {
+static int16_t find_member(const struct consumer_group *g, struct str id, struct str instance_id, struct consumer_member **out) {
     struct consumer_member *m = instance_id.p ? consumer_member_by_instance(g, instance_id) : consumer_member_find(g, id);
     if (!m) return KERR_UNKNOWN_MEMBER_ID;
     if (instance_id.p && !str_eq(member_id(m), id)) return KERR_FENCED_INSTANCE_ID;
-    if (!member_is_classic(m)) return KERR_UNKNOWN_MEMBER_ID;
     *out = m;
     return 0;
+}
+static int16_t find_classic(const struct consumer_group *g, struct str id, struct str instance_id, struct consumer_member **out) {
+    int16_t code = find_member(g, id, instance_id, out);
+    return code == 0 && !member_is_classic(*out) ? KERR_UNKNOWN_MEMBER_ID : code;
 }
 
 static void expect_join(struct consumer_group *g, const struct group_env *env, struct consumer_member *m) {
@@ -218,7 +221,7 @@ int16_t consumer_group_classic_heartbeat(struct consumer_group *g, const struct 
     return KERR_REBALANCE_IN_PROGRESS;
 }
 
-/* ---- LeaveGroup ------------------------------------------------------------------------------- */
+/* ---- LeaveGroup: of classic members, or by an administrator, who may remove any ------------------ */
 
 void consumer_group_leave(struct consumer_group *g, const struct group_env *env, const struct k_leave_group_request *rq, int16_t version,
                           struct arena *arena, struct group_records *out, struct k_leave_group_response *reply) {
@@ -242,7 +245,7 @@ void consumer_group_leave(struct consumer_group *g, const struct group_env *env,
             struct consumer_member *named = consumer_member_by_instance(g, members[i].group_instance_id);
             if (named) id = member_id(named);
         }
-        answers[i].error_code = find_classic(g, id, members[i].group_instance_id, &m);
+        answers[i].error_code = find_member(g, id, members[i].group_instance_id, &m);
         for (uint32_t k = 0; k < c.gone_n && m; k++)
             if (c.gone[k] == m) answers[i].error_code = KERR_UNKNOWN_MEMBER_ID, m = NULL;
         if (m) c.gone[c.gone_n++] = m;

@@ -107,7 +107,6 @@ int16_t consumer_group_check_commit(struct consumer_group *g, const struct group
     struct consumer_member *m = consumer_member_find(g, id);
     if (!m) return KERR_UNKNOWN_MEMBER_ID;
     if (member_is_classic(m)) {
-        if (instance_id.p && !str_eq(instance_id, m->meta.instance_id)) return KERR_UNKNOWN_MEMBER_ID;
         consumer_timer_set(g, &m->session_ms, env->now_ms + m->meta.classic_member_metadata->session_timeout_ms);
     } else if (!transactional && version < 9) {
         return KERR_UNSUPPORTED_VERSION;

@@ -156,13 +156,13 @@ public class JavaGroups {
     }
 
     static void instances() throws Exception {
-        create("st", 4);
-        Set<Long> wanted = produce("st", 20, 4);
-        Member a = new Member("g-static", consumer("group.instance.id", "a")).on("st"), b = new Member("g-static", consumer("group.instance.id", "b")).on("st");
+        create("static", 4);
+        Set<Long> wanted = produce("static", 20, 4);
+        Member a = new Member("g-static", consumer("group.instance.id", "a")).on("static"), b = new Member("g-static", consumer("group.instance.id", "b")).on("static");
         until("two", List.of(a, b), () -> settled(List.of(a, b), 4) && got(List.of(a, b), wanted));
         Set<TopicPartition> had = Set.copyOf(b.c.assignment()), others = Set.copyOf(a.c.assignment());
         b.c.close();
-        Member again = new Member("g-static", consumer("group.instance.id", "b")).on("st");
+        Member again = new Member("g-static", consumer("group.instance.id", "b")).on("static");
         until("it is back", List.of(a, again), () -> again.c.assignment().equals(had));
         check(a.c.assignment().equals(others), "the other one kept what it had");
         a.c.close();
@@ -170,31 +170,31 @@ public class JavaGroups {
     }
 
     static void migration() throws Exception {
-        create("m", 4);
-        Set<Long> wanted = produce("m", 20, 4);
+        create("moves", 4);
+        Set<Long> wanted = produce("moves", 20, 4);
         List<Member> now = new ArrayList<>(), all = new ArrayList<>();
-        for (int i = 0; i < 2; i++) now.add(new Member("g-m", classic()).on("m"));
+        for (int i = 0; i < 2; i++) now.add(new Member("g-m", classic()).on("moves"));
         all.addAll(now);
         until("classic", now, () -> settled(now, 4) && got(all, wanted));
         check(type("g-m") == GroupType.CLASSIC, "classic");
         for (int i = 0; i < 2; i++) {
-            Member m = new Member("g-m", consumer()).on("m");
+            Member m = new Member("g-m", consumer()).on("moves");
             now.add(m);
             all.add(m);
-            wanted.addAll(produce("m", 20, 4));
+            wanted.addAll(produce("moves", 20, 4));
             until("a new one", now, () -> settled(now, 4) && got(all, wanted));
             check(type("g-m") == GroupType.CONSUMER, "consumer");
             now.remove(0).c.close();
-            wanted.addAll(produce("m", 20, 4));
+            wanted.addAll(produce("moves", 20, 4));
             until("an old one less", now, () -> settled(now, 4) && got(all, wanted));
         }
-        Member back = new Member("g-m", classic()).on("m");
+        Member back = new Member("g-m", classic()).on("moves");
         now.add(back);
         all.add(back);
         until("one goes back", now, () -> settled(now, 4));
         for (int i = 0; i < 2; i++) {
             now.remove(0).c.close();
-            wanted.addAll(produce("m", 20, 4));
+            wanted.addAll(produce("moves", 20, 4));
             until("a new one less", now, () -> settled(now, 4) && got(all, wanted));
         }
         check(type("g-m") == GroupType.CLASSIC, "classic again");
