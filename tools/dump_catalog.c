@@ -32,6 +32,7 @@ static void show_state(struct dump *d, const struct catalog_record *r) {
         line_u64(d, "epochs", m->n_epochs);
         if (m->n_epochs > 0) line_i64(d, "epoch", m->epochs[m->n_epochs - 1]->epoch);
         line_u64(d, "generation", m->generation);
+        if (m->n_faulty > 0) line_u64(d, "faultyRanges", m->n_faulty);
     }
     varve__storage__log_state__free_unpacked(m, NULL);
 }

@@ -418,6 +418,54 @@ START_TEST(the_scrubber_keeps_its_pace) {
 }
 END_TEST
 
+/* Whose directory it is, and what was in it: one copy of varve.meta is enough; without either, or with a damaged catalogue, the broker
+ * refuses, says which file, and changes nothing. */
+static const struct refused { const char *name; uint64_t flips[3]; bool removed; enum err err; const char *why; } refused[] = {
+    {"varve.meta", {30, 0, 0}, false, OK, NULL},
+    {"varve.meta", {4096 + 30, 0, 0}, false, OK, NULL},
+    {"varve.meta", {30, 4096 + 30, 0}, false, ERR_CORRUPT, "both copies in /var/data/varve.meta are damaged"},
+    {"varve.meta", {0}, true, ERR_CORRUPT, "varve.meta is missing"},
+    {"journal-0/catalog", {50, 0, 0}, false, ERR_CORRUPT, "catalog"},
+    {"journal-0/catalog", {0}, true, ERR_CORRUPT, "the catalogue is missing"},
+};
+START_TEST(whose_directory_and_what_was_in_it) {
+    const struct refused *c = &refused[_i];
+    struct model a, b;
+    build(&a, &b, 1);
+    char path[PATH_BYTES];
+    uint8_t *before, *after;
+    size_t before_len, after_len;
+    snprintf(path, sizeof path, "/var/data/%s", c->name);
+    for (int i = 0; i < 3 && c->flips[i] > 0; i++) ck_assert_int_ge(sim_file_flip(m.world, 0, path, c->flips[i], 0x20), 0);
+    struct io *io = tools();
+    if (c->removed) ck_assert_int_ge(io_unlink(io, path), 0);
+    ck_assert_int_ge(io_read_file(io, "/var/data/journal-0/000000.vj", 1 << 24, &before, &before_len), 0);
+    io_destroy(io);
+    enum err err = machine_open(&m);
+    ck_assert_msg(err == c->err, "%s: %s", err_str(err), m.why);
+    if (err != OK) {
+        ck_assert_msg(strstr(m.why, c->why) != NULL, "%s", m.why);
+        ck_assert_int_ge(io_read_file(m.io, "/var/data/journal-0/000000.vj", 1 << 24, &after, &after_len), 0);
+        ck_assert_uint_eq(before_len, after_len);
+        ck_assert_mem_eq(before, after, after_len);
+        ck_assert(file_exists("t-0", "00000000000000000000.log"));
+        machine_close(&m);
+    } else {
+        reopened(&a);
+        check_all(&a, 1 << 20);
+        ck_assert_int_ge(io_read_file(m.io, path, 1 << 20, &after, &after_len), 0);
+        ck_assert_uint_eq(after_len, 8192);
+        ck_assert_mem_eq(after, after + 4096, 4096); /* healed */
+        stop();
+    }
+    free(before);
+    free(after);
+    model_free(&a);
+    model_free(&b);
+    teardown();
+}
+END_TEST
+
 START_TEST(ranges_join) {
     struct model a, b;
     build_segments(&a, &b, true);
@@ -463,6 +511,7 @@ int main(void) {
     tcase_add_test(t, a_batch_that_passes_for_another);
     tcase_add_test(t, the_scrubber_finds_what_nobody_reads);
     tcase_add_test(t, the_scrubber_keeps_its_pace);
+    tcase_add_loop_test(t, whose_directory_and_what_was_in_it, 0, ARRAY_LEN(refused));
     tcase_add_test(t, ranges_join);
     suite_add_tcase(s, t);
     return run_suite(s);
