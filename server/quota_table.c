@@ -9,10 +9,11 @@ struct quota_table *quota_table_new(uint64_t seed) {
     return t;
 }
 
-uint64_t quota_name(const struct quota_table *t, uint32_t kind, struct str user, struct str client) {
+uint64_t quota_name(const struct quota_table *t, uint32_t kind, double rate, struct str user, struct str client) {
     uint64_t user_hash = user.p ? XXH3_64bits_withSeed(user.p, (size_t)user.len, t->seed) : 1;
     uint64_t client_hash = client.p ? XXH3_64bits_withSeed(client.p, (size_t)client.len, t->seed) : 1;
-    uint64_t all[3] = {kind, user_hash, client_hash};
+    uint64_t all[4] = {kind, 0, user_hash, client_hash};
+    memcpy(&all[1], &rate, sizeof rate);
     uint64_t name = XXH3_64bits_withSeed(all, sizeof all, t->seed);
     return name ? name : 1;
 }

@@ -35,8 +35,9 @@ struct quota_limit {
 
 /* NULL: no memory. free() it. */
 MUST_CHECK struct quota_table *quota_table_new(uint64_t seed);
-/* The bucket for `kind` (any small number) of a user, a client id, an address: null parts are not part of the name. */
-uint64_t quota_name(const struct quota_table *t, uint32_t kind, struct str user, struct str client);
+/* The bucket for `kind` (any small number) of a user, a client id, an address: null parts are not part of the name. The rate
+ * is: who is given another quota begins anew, whatever the old one made them owe. */
+uint64_t quota_name(const struct quota_table *t, uint32_t kind, double rate, struct str user, struct str client);
 
 /* Takes `tokens` whether they are there or not. How long to stay away: 0, or at most QUOTA_DEBT_NS_MAX. */
 #define QUOTA_DEBT_NS_MAX INT64_C(10000000000000000)

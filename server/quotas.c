@@ -27,7 +27,7 @@ static struct quota_limit limit_of(const struct broker *b, const struct quota_se
     l.rate = quota_set_limit(set, key, user, client, &by_user, &by_client);
     if (l.rate == 0) return l;
     l.burst_ns = burst_ns(&b->config, key);
-    l.name = quota_name(b->quotas, key, by_user ? user : STR_NULL, by_client ? client : STR_NULL);
+    l.name = quota_name(b->quotas, key, l.rate, by_user ? user : STR_NULL, by_client ? client : STR_NULL);
     return l;
 }
 
@@ -118,7 +118,7 @@ int64_t quota_connection(struct broker *b, struct str address, int64_t now_ns) {
     if (!im || !im->quotas) return 0;
     struct quota_limit l = {.rate = quota_set_connections(im->quotas, address), .burst_ns = burst_ns(&b->config, QUOTA_CONNECTIONS)};
     if (l.rate == 0) return 0;
-    l.name = quota_name(b->quotas, QUOTA_CONNECTIONS, STR_NULL, address);
+    l.name = quota_name(b->quotas, QUOTA_CONNECTIONS, l.rate, STR_NULL, address);
     int64_t wait_ns = quota_try(b->quotas, &l, 1, now_ns);
     return MIN(wait_ns, b->config.quota_window_seconds * SECOND_NS);
 }

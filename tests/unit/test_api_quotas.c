@@ -1,9 +1,12 @@
 /* Client quotas on a whole broker: setting and listing them, and what clients are told and held to. Clients are "test". */
+#include <arpa/inet.h>
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #include "proto/kafka_errors.h"
-#include "server/fetch_session.h"
+#include "server/conn.h"
 #include "tests/unit/broker_fixture.h"
 
 enum { KEY_DESCRIBE_QUOTAS = 48, KEY_ALTER_QUOTAS = 49 };
@@ -155,23 +158,28 @@ static int32_t produce_pause(int16_t version, int32_t value_bytes) {
 START_TEST(producers_are_paused) {
     set_quota(CLIENT("test"), "producer_byte_rate", 100000);
     ck_assert_int_eq(produce_pause(12, 50000), 0); /* within the second's burst */
-    int32_t pause = produce_pause(8, 120000);
+    int32_t pause = 0;
+    int64_t begun = 0;
+    for (int i = 0; i < 50 && pause == 0; i++) { /* soon, however slow the machine */
+        begun = now_ms();
+        pause = produce_pause(8, 120000);
+    }
     ck_assert_int_gt(pause, 0);
-    ck_assert_int_le(pause, 1000);
-    int64_t begun = now_ms();
+    ck_assert_int_le(pause, 1300);
     struct k_metadata_request q;
     struct k_metadata_response a;
     k_metadata_request_init(&q);
     CALL(&c, KEY_METADATA, 12, metadata, q, a); /* not read before the pause is over */
-    ck_assert_int_ge(now_ms() - begun, pause / 2);
+    ck_assert_int_ge(now_ms() - begun, pause - 10);
     ck_assert_int_eq(a.throttle_time_ms, 0);
     /* Without an answer, too. */
-    struct bytes b = make_batch(CODEC_NONE, 1, 150000, now_ms());
+    struct bytes b = make_batch(CODEC_NONE, 1, 300000, now_ms());
+    int64_t end = fetch(&c, "t", 0, 0).high_watermark;
     produce_send(&c, "t", 0, b, 0, 9);
     free((void *)b.p);
     fetch_send(&c, "t", 0, 0, 0, 0);
     ck_assert(client_waits(&c));
-    ck_assert_int_eq(fetch_receive(&c).high_watermark, 3);
+    ck_assert_int_eq(fetch_receive(&c).high_watermark, end + 1);
     /* Somebody more specific has no quota to speak of. */
     ck_assert_int_eq(alter(USER("ANONYMOUS"), CLIENT("test"), "producer_byte_rate", 1e12, false), 0);
     ck_assert_int_eq(produce_pause(12, 500000), 0);
@@ -200,23 +208,27 @@ START_TEST(a_throttled_fetch_is_empty_and_keeps_its_session) {
     ck_assert_int_gt(id, 0);
     for (int i = 0; i < 3; i++) ck_assert_int_eq(produce_pause(12, 60000), 0);
     set_quota(USER(NULL), "consumer_byte_rate", 100000);
-    struct k_fetch_response a = session_fetch(id, epoch++, false); /* no more than the burst: one batch */
-    ck_assert_int_eq(a.throttle_time_ms, 0);
-    int32_t len = a.responses[0].partitions[0].records.len;
-    ck_assert_int_gt(len, 60000);
-    ck_assert_int_le(len, 100000);
-    a = session_fetch(id, epoch++, false);
+    struct k_fetch_response a = {0};
+    int32_t len = 0;
+    for (int i = 0; i < 50 && a.throttle_time_ms == 0; i++) {
+        a = session_fetch(id, epoch++, false); /* no more than the burst: one batch */
+        ck_assert_int_eq(a.error_code, 0);
+        ck_assert_int_eq(a.session_id, id);
+        if (a.throttle_time_ms > 0) break;
+        len = a.responses[0].partitions[0].records.len;
+        ck_assert_int_gt(len, 60000);
+        ck_assert_int_le(len, 100000);
+    }
+    ck_assert_int_gt(len, 0);
     ck_assert_int_gt(a.throttle_time_ms, 0);
-    ck_assert_int_eq(a.error_code, 0);
-    ck_assert_int_eq(a.session_id, id);
     ck_assert_int_eq(a.responses_n, 0);
     a = session_fetch(id, epoch++, false); /* comes when the pause is over, and has it all */
     ck_assert_int_eq(a.throttle_time_ms, 0);
     ck_assert_int_eq(a.session_id, id);
     ck_assert_int_eq(a.responses[0].partitions[0].records.len, len);
-    a = session_fetch(0, 0, true); /* no session is made of an answer without partitions */
+    for (int i = 0; i < 50 && a.throttle_time_ms == 0; i++) a = session_fetch(0, 0, true);
     ck_assert_int_gt(a.throttle_time_ms, 0);
-    ck_assert_int_eq(a.session_id, 0);
+    ck_assert_int_eq(a.session_id, 0); /* no session is made of an answer without partitions */
     ck_assert_int_eq(a.responses_n, 0);
 }
 END_TEST
@@ -237,18 +249,22 @@ static struct k_create_topics_response create(int16_t version, const char *name,
     return a;
 }
 
+/* A connection that is not paused. */
+static void reconnect(void) {
+    client_close(&c);
+    client_open(&c, &f);
+}
+
 START_TEST(changes_of_metadata_are_refused_or_paused) {
-    set_quota(CLIENT(NULL), "controller_mutation_rate", 10);
+    set_quota(CLIENT(NULL), "controller_mutation_rate", 0.001);
     struct k_create_topics_response a = create(7, "a", 13, false); /* may overdraw */
     ck_assert_int_eq(a.topics[0].error_code, 0);
     ck_assert_int_eq(a.throttle_time_ms, 0);
     ck_assert_int_eq(create(7, "b", 50, true).topics[0].error_code, 0); /* changes nothing */
     a = create(7, "b", 1, false);
     ck_assert_int_eq(a.topics[0].error_code, KERR_THROTTLING_QUOTA_EXCEEDED);
-    ck_assert_int_gt(a.throttle_time_ms, 0);
-    ck_assert_int_le(a.throttle_time_ms, 400);
-    a = create(7, "b", 15, false); /* after the pause */
-    ck_assert_int_eq(a.topics[0].error_code, 0);
+    ck_assert_int_gt(a.throttle_time_ms, 1000000);
+    reconnect();
     struct k_delete_topics_request dq;
     struct k_delete_topics_response da;
     struct k_delete_topics_request_topics dt = {.name = STR_LIT("a")};
@@ -258,25 +274,32 @@ START_TEST(changes_of_metadata_are_refused_or_paused) {
     CALL(&c, KEY_DELETE_TOPICS, 6, delete_topics, dq, da);
     ck_assert_int_eq(da.responses[0].error_code, KERR_THROTTLING_QUOTA_EXCEEDED);
     ck_assert_int_gt(da.throttle_time_ms, 0);
+    reconnect();
     a = create(5, "d", 15, false); /* older clients are paused */
     ck_assert_int_eq(a.topics[0].error_code, 0);
     ck_assert_int_gt(a.throttle_time_ms, 0);
+    reconnect();
     struct k_create_partitions_request gq;
     struct k_create_partitions_response ga;
     struct k_create_partitions_request_topics gt;
     k_create_partitions_request_init(&gq);
     k_create_partitions_request_topics_init(&gt);
     gt.name = STR_LIT("d");
-    gt.count = 40;
+    gt.count = 16;
     gt.assignments_n = -1;
     gq.topics = &gt;
     gq.topics_n = 1;
     CALL(&c, KEY_CREATE_PARTITIONS, 3, create_partitions, gq, ga);
-    ck_assert_int_eq(ga.results[0].error_code, 0);
-    gt.count = 41;
-    CALL(&c, KEY_CREATE_PARTITIONS, 3, create_partitions, gq, ga);
     ck_assert_int_eq(ga.results[0].error_code, KERR_THROTTLING_QUOTA_EXCEEDED);
     ck_assert_int_gt(ga.throttle_time_ms, 0);
+    reconnect();
+    set_quota(CLIENT(NULL), "controller_mutation_rate", 1000); /* another quota: the debt is forgotten */
+    a = create(7, "b", 15, false);
+    ck_assert_int_eq(a.topics[0].error_code, 0);
+    CALL(&c, KEY_DELETE_TOPICS, 6, delete_topics, dq, da);
+    ck_assert_int_eq(da.responses[0].error_code, 0);
+    CALL(&c, KEY_CREATE_PARTITIONS, 3, create_partitions, gq, ga);
+    ck_assert_int_eq(ga.results[0].error_code, 0);
 }
 END_TEST
 
@@ -294,26 +317,52 @@ START_TEST(time_of_handlers_is_counted) {
 }
 END_TEST
 
+static uint64_t accepted(void) {
+    uint64_t n = 0;
+    for (int i = 0; i < FIXTURE_REACTORS; i++) n += conn_set_stats(f.b.reactors[i].conns)->accepted;
+    return n;
+}
+/* Connects without giving the broker a turn, so that it sees all of them at once. */
+static int connect_only(void) {
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(f.port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    return fd;
+}
+
 START_TEST(connections_of_an_address_are_counted) {
-    struct client others[3];
+    enum { CROWD = 8 };
+    int fds[CROWD];
+    char byte;
     set_quota(IP("127.0.0.1"), "connection_creation_rate", 1);
-    client_open(&others[0], &f);
-    ck_assert_int_eq(create_topic(&others[0], "fine", 1), 0);
-    client_open(&others[1], &f);
-    ck_assert(client_is_closed(&others[1])); /* some time later */
-    client_open(&others[2], &f); /* by then there is room again, or it is closed as well */
-    client_close(&others[2]);
-    ck_assert_int_eq(create_topic(&others[0], "still", 1), 0);
+    uint64_t before = accepted();
+    for (int i = 0; i < CROWD; i++) fds[i] = connect_only();
+    for (int i = 0; i < 50; i++) fixture_turn(&f);
+    uint64_t in = accepted() - before;
+    ck_assert_uint_ge(in, 1);
+    ck_assert_uint_lt(in, CROWD);
+    uint64_t closed = 0; /* those that were not served, some time later */
+    for (int turns = 0; turns < 200000 && closed < CROWD - in; turns++) {
+        fixture_turn(&f);
+        closed = 0;
+        for (int i = 0; i < CROWD; i++) closed += recv(fds[i], &byte, 1, MSG_DONTWAIT | MSG_PEEK) == 0;
+    }
+    ck_assert_uint_eq(closed, CROWD - in);
+    ck_assert_int_eq(create_topic(&c, "fine", 1), 0);
     set_quota(IP("127.0.0.1"), "connection_creation_rate", 0);
-    client_close(&others[1]);
-    client_open(&others[1], &f);
-    ck_assert_int_eq(create_topic(&others[1], "free", 1), 0);
-    /* One that waits to be closed does not hold up the end of the broker. */
+    for (int i = 0; i < 5; i++) reconnect();
+    ck_assert_int_eq(create_topic(&c, "free", 1), 0);
+    /* Those that wait to be closed do not hold up the end of the broker. */
     set_quota(IP(NULL), "connection_creation_rate", 1);
-    client_open(&others[2], &f);
-    client_close(&others[1]);
-    client_open(&others[1], &f);
-    for (int i = 0; i < 3; i++) client_close(&others[i]);
+    for (int i = 0; i < CROWD; i++) {
+        close(fds[i]);
+        fds[i] = connect_only();
+    }
+    for (int i = 0; i < 5; i++) fixture_turn(&f);
+    client_close(&c);
+    fixture_stop(&f);
+    for (int i = 0; i < CROWD; i++) close(fds[i]);
+    set_up(); /* for the end of the test */
 }
 END_TEST
 

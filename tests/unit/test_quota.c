@@ -21,7 +21,7 @@ static void tear_down(void) {
 }
 
 static struct quota_limit limit(double rate, const char *client) {
-    return (struct quota_limit){rate, 10 * SECOND, quota_name(t, 0, STR_NULL, str_from(client))};
+    return (struct quota_limit){rate, 10 * SECOND, quota_name(t, 0, 5, STR_NULL, str_from(client))};
 }
 
 /* ---- buckets ----------------------------------------------------------------------------------------------------- */
@@ -70,11 +70,12 @@ START_TEST(buckets_are_apart) {
     struct quota_limit a = limit(1, "a"), b = limit(1, "b");
     ck_assert_int_eq(quota_take(t, &a, 100, 0), 90 * SECOND);
     ck_assert_int_eq(quota_overdrawn(t, &b, 0), 0);
-    ck_assert_uint_ne(quota_name(t, 0, STR_LIT("x"), STR_NULL), quota_name(t, 0, STR_NULL, STR_LIT("x")));
-    ck_assert_uint_ne(quota_name(t, 0, STR_LIT("x"), STR_NULL), quota_name(t, 1, STR_LIT("x"), STR_NULL));
-    ck_assert_uint_ne(quota_name(t, 0, STR_LIT("x"), STR_LIT("")), quota_name(t, 0, STR_LIT("x"), STR_NULL));
+    ck_assert_uint_ne(quota_name(t, 0, 5, STR_LIT("x"), STR_NULL), quota_name(t, 0, 5, STR_NULL, STR_LIT("x")));
+    ck_assert_uint_ne(quota_name(t, 0, 5, STR_LIT("x"), STR_NULL), quota_name(t, 1, 5, STR_LIT("x"), STR_NULL));
+    ck_assert_uint_ne(quota_name(t, 0, 5, STR_LIT("x"), STR_LIT("")), quota_name(t, 0, 5, STR_LIT("x"), STR_NULL));
+    ck_assert_uint_ne(quota_name(t, 0, 5, STR_LIT("x"), STR_NULL), quota_name(t, 0, 6, STR_LIT("x"), STR_NULL)); /* another quota */
     struct quota_table *other = quota_table_new(8); /* nobody outside can tell which names meet */
-    ck_assert_uint_ne(quota_name(t, 0, STR_LIT("x"), STR_NULL), quota_name(other, 0, STR_LIT("x"), STR_NULL));
+    ck_assert_uint_ne(quota_name(t, 0, 5, STR_LIT("x"), STR_NULL), quota_name(other, 0, 5, STR_LIT("x"), STR_NULL));
     free(other);
 }
 END_TEST
