@@ -380,6 +380,65 @@ enum err admin_describe_group(struct client *c, const char *group, int32_t timeo
     return err;
 }
 
+/* ---- history ---------------------------------------------------------------------------------- */
+
+ADMIN_ADAPTERS(describe_group_history)
+
+struct chronicle { struct admin_group_history history; struct arena arena; };
+
+void admin_group_history_free(struct admin_group_history *history) {
+    if (!history) return;
+    struct chronicle *h = CONTAINER_OF(history, struct chronicle, history);
+    arena_free(&h->arena);
+    free(h);
+}
+
+static void history_result(const void *response, struct admin_result *out) {
+    const struct k_describe_group_history_response *m = response;
+    if (m->groups_n == 1) *out = (struct admin_result){true, m->groups[0].error_code, STR_NULL};
+}
+
+static bool copy_history(struct chronicle *h, const struct k_describe_group_history_response_groups *g) {
+    bool full = false;
+    struct admin_rebalance *rows = arena_array(&h->arena, (size_t)MAX(g->rebalances_n, 0) + 1, sizeof *rows);
+    for (int32_t i = 0; rows && i < g->rebalances_n; i++) {
+        const struct k_describe_group_history_response_groups_rebalances *from = &g->rebalances[i];
+        bool known = from->cause >= ADMIN_UNKNOWN_CAUSE && from->cause <= ADMIN_CHANGED;
+        rows[i] = (struct admin_rebalance){
+            from->begun_ms, from->elapsed_ms, from->epoch, from->members, known ? (enum admin_rebalance_cause)from->cause : ADMIN_UNKNOWN_CAUSE,
+            copy(&h->arena, from->member, &full), copy(&h->arena, from->last_member, &full), from->last_after_ms};
+    }
+    h->history = (struct admin_group_history){.now_ms = g->now_ms, .rebalances = rows, .count = MAX(g->rebalances_n, 0)};
+    h->history.waiting_for = copy_topics(&h->arena, g->waiting_for, g->waiting_for_n, &h->history.waiting_count, &full);
+    return rows && !full;
+}
+
+enum err admin_group_history(struct client *c, const char *group, int32_t timeout_ms, struct admin_group_history **out) {
+    struct k_describe_group_history_request m;
+    struct k_describe_group_history_response res;
+    struct str id = str_from(group);
+    struct client_broker coordinator;
+    struct client_reply reply;
+    char what[300], host[256];
+    k_describe_group_history_request_init(&m);
+    m.groups = &id;
+    m.groups_n = 1;
+    snprintf(what, sizeof what, "history of group \"%s\"", group);
+    struct client_exchange x = {.api_key = API_DESCRIBE_GROUP_HISTORY, .version_max = 0, .request = &m, .encode = encode_describe_group_history,
+                                .response = &res, .decode = decode_describe_group_history};
+    struct chronicle *h = calloc(1, sizeof *h);
+    if (!h) return client_fail(c, ERR_NOMEM, 0, "out of memory");
+    arena_init(&h->arena, RESULT_BYTES_MAX);
+    enum err err = group_admin_run(c, group, &x, timeout_ms, false, history_result, what, &coordinator, host, &reply);
+    if (!err) {
+        if (!copy_history(h, &res.groups[0])) err = client_fail(c, ERR_NOMEM, 0, "out of memory");
+        client_reply_free(&reply);
+    }
+    if (err) admin_group_history_free(&h->history);
+    else *out = &h->history;
+    return err;
+}
+
 /* ---- delete ----------------------------------------------------------------------------------- */
 
 ADMIN_ADAPTERS(delete_groups)

@@ -420,6 +420,25 @@ struct admin_group_details {
 /* ERR_NOT_FOUND: there is no such group. */
 MUST_CHECK enum err admin_describe_group(struct client *c, const char *group, int32_t timeout_ms, struct admin_group_details **out);
 void admin_group_details_free(struct admin_group_details *details);
+/* The last rebalances of a group, oldest first (DescribeGroupHistory, Varve's own). Times are Unix time in ms. */
+enum admin_rebalance_cause { ADMIN_UNKNOWN_CAUSE, ADMIN_JOINED, ADMIN_LEFT, ADMIN_SILENT, ADMIN_CHANGED };
+struct admin_rebalance {
+    int64_t begun_ms, elapsed_ms; /* elapsed -1: it is not over */
+    int32_t epoch, members;
+    enum admin_rebalance_cause cause;
+    const char *member, *last_member; /* who caused it, "": not known; who came last */
+    int64_t last_after_ms;
+};
+struct admin_group_history {
+    int64_t now_ms;               /* the broker's clock */
+    const struct admin_rebalance *rebalances;
+    int32_t count;
+    const char *const *waiting_for; /* members of a classic group that have not come yet */
+    int32_t waiting_count;
+};
+/* ERR_NOT_FOUND. ERR_CLOSED: the broker is not Varve, most likely. */
+MUST_CHECK enum err admin_group_history(struct client *c, const char *group, int32_t timeout_ms, struct admin_group_history **out);
+void admin_group_history_free(struct admin_group_history *history);
 /* ERR_NOT_FOUND; ERR_BUSY: it has members. */
 MUST_CHECK enum err admin_delete_group(struct client *c, const char *group, int32_t timeout_ms);
 

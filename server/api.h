@@ -7,7 +7,7 @@
 #include "server/request.h"
 
 /* Groups: */
-api_handler api_consumer_group_describe, api_consumer_group_heartbeat, api_delete_groups, api_describe_groups, api_heartbeat, api_join_group, api_leave_group, api_list_groups,
+api_handler api_consumer_group_describe, api_consumer_group_heartbeat, api_delete_groups, api_describe_group_history, api_describe_groups, api_heartbeat, api_join_group, api_leave_group, api_list_groups,
     api_offset_delete, api_sync_group;
 api_handler api_alter_client_quotas, api_alter_configs, api_alter_partition_reassignments, api_alter_replica_log_dirs,
     api_api_versions, api_create_acls,

@@ -81,6 +81,8 @@ static void heartbeat_run(struct group_op *op, struct group *g) {
     struct heartbeat_state *s = op->owner;
     struct group_view v;
     struct group_records records;
+    int32_t epoch = s->in.member_epoch;
+    group_note(g, epoch == 0 ? HISTORY_JOINED : epoch < 0 ? HISTORY_LEFT : HISTORY_CHANGED, s->in.member_id, epoch >= 0);
     group_view_fill(g, &v);
     group_records_begin(&records);
     int16_t error = compute(s, g, &v.env, &records);

@@ -98,6 +98,9 @@ static void join_consumer(struct group_op *op, struct group *g) {
 
 static void join_run(struct group_op *op, struct group *g) {
     struct join_state *s = op->owner;
+    bool back = g->classic && s->in.member_id.len > 0 && classic_member(g->classic, s->in.member_id);
+    struct str who = s->in.member_id.len > 0 ? s->in.member_id : s->in.group_instance_id.p ? s->in.group_instance_id : op->rq->header.client_id;
+    group_note(g, back ? HISTORY_CHANGED : HISTORY_JOINED, who, true);
     if (group_has_consumer(g)) {
         join_consumer(op, g);
         return;
@@ -177,6 +180,7 @@ void group_sync_reply(void *ctx, void *ticket, const struct classic_sync_reply *
 static void sync_run(struct group_op *op, struct group *g) {
     struct sync_state *s = op->owner;
     const struct k_sync_group_request *in = &s->in;
+    group_note(g, HISTORY_UNKNOWN, in->member_id, true);
     if (group_has_consumer(g)) {
         struct group_view v;
         group_view_fill(g, &v);
@@ -276,6 +280,7 @@ static void leave_done(struct group_op *op) {
 static void leave_run(struct group_op *op, struct group *g) {
     struct leave_state *s = op->owner;
     bool some = false;
+    if (s->out.members_n > 0) group_note(g, HISTORY_LEFT, s->in.members[0].member_id.len > 0 ? s->in.members[0].member_id : s->in.members[0].group_instance_id, false);
     if (group_has_consumer(g)) {
         struct group_view v;
         struct group_records records;

@@ -52,6 +52,7 @@ static const struct api table[] = {
     {74, 0, 1, 0, api_list_config_resources},
     {75, 0, 0, 0, api_describe_topic_partitions},
     {32000, 0, 0, 0, api_describe_storage},
+    {32001, 0, 0, 0, api_describe_group_history},
 };
 
 const struct api *api_table(size_t *count) {

@@ -33,6 +33,12 @@ bool group_uses_consumer_protocol(const struct group *g);
 /* Some member reads the topic. Subscriptions that do not parse may be of any topic. */
 bool group_subscribes(const struct group *g, struct str topic);
 
+/* server/api_group_history.c. What is about to be done to the group, and by whom (null: nobody in particular); `joining`: a step
+ * of a member towards the end of a rebalance. */
+void group_note(struct group *g, enum history_cause cause, struct str member, bool joining);
+void group_note_tick(struct group *g, int64_t mono_ms); /* before its deadlines are looked at */
+void group_see(struct group *g);                        /* after anything that may have changed it */
+
 /* As ListGroups shows it; texts are static or the group's. */
 struct group_summary { const char *state, *type; struct str protocol_type; bool consumer; };
 struct group_summary group_summary(const struct group *g);

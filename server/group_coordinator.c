@@ -80,6 +80,7 @@ static void group_free(struct group *g) {
     classic_free(g->classic);
     group_consumer_free(g);
     group_offsets_free(&g->offsets);
+    free(g->history);
     HASH_DEL(g->coordinator->groups, g);
     free(g);
 }
@@ -104,6 +105,7 @@ void group_settle(struct group *g) {
         run(op, g);
     }
     g->pins--;
+    group_see(g);
     bool busy = g->pins > 0 || g->shared > 0 || g->exclusive || !list_empty(&g->queue);
     if (!busy && g->classic && classic_is_nothing(g->classic)) {
         classic_free(g->classic);
@@ -115,7 +117,7 @@ void group_settle(struct group *g) {
         return;
     }
     charge(g, (int64_t)sizeof *g + g->id_len + g->offsets.bytes + (g->classic ? g->classic->bytes : 0) +
-                  (g->consumer ? consumer_group_bytes(g->consumer) : 0));
+                  (g->consumer ? consumer_group_bytes(g->consumer) : 0) + (g->history ? (int64_t)sizeof *g->history : 0));
 }
 
 /* ---- operations -------------------------------------------------------------------------------------- */

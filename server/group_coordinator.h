@@ -26,6 +26,7 @@
 #include "server/broker.h"
 #include "server/group_classic.h"
 #include "server/group_consumer.h"
+#include "server/group_history.h"
 #include "server/group_offsets.h"
 
 #define GROUP_TOPIC "__consumer_offsets"
@@ -40,6 +41,7 @@ struct group {
     struct classic_group *classic;        /* NULL: has no members and never had, as far as is known */
     struct consumer_group *consumer;      /* of the consumer protocol (KIP-848); NULL: it is not one */
     struct group_assign_job *assign;      /* its work on the way: server/group_members.c */
+    struct group_history *history;        /* owned; NULL: nothing has happened yet, or memory was short */
     struct consumer_group_regex *regex;
     struct mail regex_mail;
     bool regex_away;

@@ -43,6 +43,7 @@ static void on_timer(struct timer *t) {
 void group_timer_init(struct group *g) { timer_init(&g->timer, on_timer); }
 
 void group_tick(struct group *g) {
+    group_note_tick(g, group_reactor(g)->now_ns / 1000000);
     if (group_has_consumer(g)) {
         group_consumer_tick(g);
         return;

@@ -19,6 +19,7 @@ int cmd_group_members(const struct options *o);
 int cmd_group_offsets(const struct options *o);
 int cmd_group_seek(const struct options *o);
 int cmd_group_delete(const struct options *o);
+int cmd_group_explain(const struct options *o);
 int cmd_cluster_describe(const struct options *o);
 int cmd_cluster_alter(const struct options *o);
 int cmd_dump(int argc, char **argv);

@@ -24,6 +24,7 @@ static int for_each_group(const struct options *o, const char *head, group_fn *o
     struct table table;
     struct client *c = cli_connect(o, &code);
     if (!c) return code;
+    code = EXIT_OK;
     table_init(&table, head);
     for (int i = 0; i < o->arg_count; i++) {
         int result = one(c, o, o->args[i], &table);

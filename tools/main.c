@@ -23,6 +23,8 @@ static const struct command commands[] = {
     {"group members", "GROUP...", "Shows the members of groups", COMMAND_GROUP_MEMBERS, 1, INT32_MAX, cmd_group_members, NULL},
     {"group offsets", "GROUP...", "Shows what groups have committed", COMMAND_GROUP_OFFSETS, 1, INT32_MAX, cmd_group_offsets, NULL},
     {"group seek", "GROUP", "Moves the committed offsets of a group without members", COMMAND_GROUP_SEEK, 1, 1, cmd_group_seek, NULL},
+    {"group explain", "GROUP...", "Shows the last rebalances of groups and why they were, who holds what, who is slow", COMMAND_GROUP_EXPLAIN, 1,
+     INT32_MAX, cmd_group_explain, NULL},
     {"group delete", "GROUP...", "Deletes groups without members, or with --topic some of their offsets", COMMAND_GROUP_DELETE, 1, INT32_MAX,
      cmd_group_delete, NULL},
     {"cluster describe", "", "Shows the brokers, their disks, and configs set while they run", COMMAND_CLUSTER_DESCRIBE, 0, 0,

@@ -10,7 +10,8 @@ import time
 
 from harness import Skip, wait_for
 
-FAST = {"group.initial.rebalance.delay.ms": 0, "group.min.session.timeout.ms": 100, "offsets.topic.num.partitions": 4}
+FAST = {"group.initial.rebalance.delay.ms": 0, "group.min.session.timeout.ms": 100, "offsets.topic.num.partitions": 4,
+        "group.consumer.heartbeat.interval.ms": 200, "group.consumer.assignment.interval.ms": 0}
 PARTITIONS = 6
 
 
@@ -265,7 +266,7 @@ def test_group_commands(ctx):
     middle = int(time.time() * 1000) + 2
     time.sleep(0.01)  # the clock must have moved on
     ctx.varve("produce", "t", "-q", "-p", 0, *at, input="".join(f"{i}\n" for i in range(10)))
-    assert ctx.varve("consume", "-G", "g", "t", "u", "-e", "-q", *at).stdout.count("\n") == 30
+    assert ctx.varve("consume", "-G", "g", "t", "u", "-e", "-q", "--group-protocol", "classic", *at).stdout.count("\n") == 30
     assert ctx.varve("group", "list", *at).stdout.split("\n")[1].split() == ["g", "classic", "consumer", "Empty"]
     assert ctx.varve("group", "list", "--state", "Stable", "--json", *at).stdout == ""
 
@@ -324,3 +325,33 @@ def test_group_commands(ctx):
         dumped += ctx.varve("dump", "--records", os.path.join(b.data, f"__consumer_offsets-{i}")).stdout
     assert 'key: {"type":"1","data":{"group":"g","topic":"t","partition":0}} payload: {"version":' in dumped
     assert 'key: {"type":"1","data":{"group":"g","topic":"u","partition":0}} payload: <DELETE>' in dumped
+
+
+def test_explain(ctx):
+    b = ctx.broker(settings=FAST)
+    make_topic(ctx, b, "t", 4)
+    for protocol in ["classic", "consumer"]:
+        def settled(*partitions):
+            """What is said when the members have so many partitions and no rebalance is going on."""
+            p = ctx.varve("group", "explain", protocol, "--json", "-b", b.bootstrap, check=False)
+            assert p.returncode == 0 or "GROUP_ID_NOT_FOUND" in p.stderr, (p.returncode, p.stderr, p.stdout)
+            e = json.loads(p.stdout) if p.returncode == 0 else None
+            done = e and e["rebalances"] and e["rebalances"][-1]["elapsed_ms"] is not None
+            return e["rebalances"] if done and [m["partitions"] for m in e["members"]] == list(partitions) else None
+        members = [varve_member(ctx, b, "--group-protocol", protocol, group=protocol)]
+        try:
+            rows = wait_for("one member", lambda: settled(4))
+            assert rows[0]["cause"] == "joined" and rows[-1]["members"] == 1, rows
+            members.append(varve_member(ctx, b, "--group-protocol", protocol, group=protocol))
+            more = wait_for("two members", lambda: settled(2, 2))
+            assert "joined" in [r["cause"] for r in more[len(rows):]] and more[-1]["members"] == 2, more
+            assert [r["epoch"] for r in more] == sorted(r["epoch"] for r in more) and all(r["last_member"] for r in more), more
+            members[1].stop()
+            rest = wait_for("one is left", lambda: settled(4))
+            assert "left" in [r["cause"] for r in rest[len(more):]], (more, rest)
+            text = ctx.varve("group", "explain", protocol, "-b", b.bootstrap).stdout
+            assert " left" in text and " joined" in text and "up to date" in text, text
+        finally:
+            for m in members:
+                m.kill()
+    assert ctx.varve("group", "explain", "nobody", "-b", b.bootstrap, check=False).returncode == 1
