@@ -83,6 +83,7 @@ struct log_impl {
     int64_t expire_at_ms;           /* when producers are next looked at */
     uint64_t pending_bytes;         /* durable, not yet in a file */
     uint64_t owed_bytes;            /* of the disk, for more than that: counted in the journal */
+    uint32_t owed_mark;             /* of what that was when it was counted */
     struct place synced;            /* W */
     struct place flush_to;          /* while `in_checkpoint`: its end, to be written exactly */
     int64_t flush_end;              /* offset of flush_to */
@@ -126,6 +127,7 @@ void impl_free(struct log_impl *l);
 void impl_dirty(struct log_impl *l);
 /* space.c: what the log will need of the disk has changed. */
 void impl_owe(struct log_impl *l);
+void impl_owe_more(struct log_impl *l);   /* the same when it is dirty already: cheap */
 
 /* What an append, and its replay after a crash, do to the log in memory. `e` is copied into the tail. ERR_NOMEM: the
  * log is unusable then. ERR_CORRUPT: the batches do not continue the log. */

@@ -72,8 +72,12 @@ void impl_free(struct log_impl *l) {
 
 void impl_dirty(struct log_impl *l) {
     l->export_due = true;
-    if (!l->dirty) list_push_back(&l->pub.shard->dirty, &l->dirty_link);
+    if (l->dirty) {
+        impl_owe_more(l);
+        return;
+    }
     l->dirty = true;
+    list_push_back(&l->pub.shard->dirty, &l->dirty_link);
     impl_owe(l);
 }
 

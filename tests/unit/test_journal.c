@@ -5,6 +5,7 @@
  *   J10  a flipped byte is reported, or changes nothing that the disk knew to be durable
  * VARVE_SEEDS sets how many random runs there are, VARVE_SEED_FROM the first seed. */
 #include "tests/unit/journal_model.h"
+#include "proto/storage.pb-c.h"
 #include "tests/unit/mutants.h"
 
 /* ---- tests ----------------------------------------------------------------------------------------------- */
@@ -317,6 +318,52 @@ START_TEST(test_footers_end_at_blocks) {
     }
     sim_crash(m->w, 0, SIM_LOSE_ALL);
     model_detach(m);
+    model_free(m);
+}
+END_TEST
+
+/* A catalogue as it was before footers had padding: read, and written anew with it. */
+START_TEST(test_footers_without_padding_are_read) {
+    struct model *m = small_journal(12, 16384, true);
+    sim_crash(m->w, 0, SIM_LOSE_ALL);
+    model_detach(m);
+    struct image img = image_take(m);
+    for (unsigned k = 0; k < img.count; k++) {
+        if (strstr(img.f[k].path, "catalog") == NULL) continue;
+        uint8_t *old = calloc(1, img.f[k].len), *file = img.f[k].data;
+        size_t at = 0, last = 0, from = 0;
+        struct catalog_record r;
+        for (size_t i = 0; i < img.f[k].len; i += r.bytes) {
+            ck_assert_int_eq(catalog_record_parse(file, img.f[k].len, i, &r), OK);
+            if (r.type != CATALOG_FOOTER) {
+                memcpy(old + at, file + i, r.bytes);
+                at += r.bytes;
+                continue;
+            }
+            Varve__Storage__CatalogFooter *f = varve__storage__catalog_footer__unpack(NULL, r.len, r.data);
+            ck_assert_ptr_nonnull(f);
+            ck_assert_uint_eq(f->state_bytes, at - from);
+            f->padding.len = 0;
+            f->previous_footer = last;
+            uint8_t data[512];
+            size_t len = varve__storage__catalog_footer__get_packed_size(f);
+            ck_assert_uint_le(len, sizeof data);
+            varve__storage__catalog_footer__pack(f, data);
+            varve__storage__catalog_footer__free_unpacked(f, NULL);
+            last = at;
+            at += catalog_record_put(old + at, CATALOG_FOOTER, 0, data, (uint32_t)len);
+            from = at;
+        }
+        ck_assert_uint_lt(at, img.f[k].len);
+        ck_assert_uint_ne(at % 4096, 0);
+        free(img.f[k].data);
+        img.f[k].data = old;
+        img.f[k].len = at;
+    }
+    struct found f;
+    ck_assert_int_eq(image_open(m, &img, &f), OK);
+    for (uint32_t i = 0; i < m->logs; i++) ck_assert_uint_eq(f.count[i], m->log[i].count);
+    image_free(&img);
     model_free(m);
 }
 END_TEST
@@ -679,6 +726,7 @@ static Suite *suite(void) {
     case_add(s, "every", test_every_crash_point);
     case_add(s, "flip", test_flipped_bytes_are_reported);
     case_add(s, "footers", test_footers_end_at_blocks);
+    case_add(s, "old", test_footers_without_padding_are_read);
     case_add(s, "missing", test_missing_files_are_reported);
     case_add(s, "salt", test_salt_parts_the_lives);
     case_add(s, "failures", test_failures_latch);
