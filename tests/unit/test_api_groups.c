@@ -536,8 +536,8 @@ START_TEST(a_silent_member_is_put_out) {
     ck_assert_int_eq(a.error_code, 0);
     ck_assert_int_eq(a.generation_id, 2);
     ck_assert_int_eq(a.members_n, 1);
-    ck_assert_int_eq(heartbeat(4, "g", &silent, NULL), KERR_UNKNOWN_MEMBER_ID);
     struct member m = member_of(&a);
+    ck_assert_int_eq(heartbeat(4, "g", &silent, NULL), KERR_UNKNOWN_MEMBER_ID);
     ck_assert_int_eq(leave(4, "g", m.id, NULL), 0);
     /* Who does not ask for its assignment is out after the rebalance timeout. */
     j.session_ms = 30000, j.rebalance_ms = 150;
