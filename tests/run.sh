@@ -46,12 +46,13 @@ sources_hash() { # of every file outside the build folders
 }
 hash=$(sources_hash)
 
-build() { # build PRESET
-  local log=$scratch/build-$1.log
-  echo "== build: $1"
-  if ! { cmake --preset "$1" && cmake --build --preset "$1" -j "$jobs"; } >"$log" 2>&1; then
+build() { # build PRESET [TARGET...]
+  local preset=$1 log=$scratch/build-$1.log
+  shift
+  echo "== build: $preset"
+  if ! { cmake --preset "$preset" && cmake --build --preset "$preset" -j "$jobs" ${1:+--target "$@"}; } >"$log" 2>&1; then
     tail -n 60 "$log"
-    echo "fail build-$1" | tee -a "$results"
+    echo "fail build-$preset" | tee -a "$results"
     return 1
   fi
 }
@@ -113,24 +114,31 @@ guards() { # what a request costs in calls, bytes and instructions: tests/bench/
   fi
 }
 
-fuzz() { # each target for a fixed short time, from the corpus in the repository
-  build fuzz || return
-  local target name
+fuzz_one() { # fuzz_one PROGRAM: a fixed short time, from the corpus in the repository
+  local name corpus
+  name=$(basename "$1")
+  mkdir -p "$scratch/corpus/$name"
+  corpus=("$scratch/corpus/$name")
+  [ -d "tests/fuzz/corpus/${name#fuzz_}" ] && corpus+=("tests/fuzz/corpus/${name#fuzz_}")
+  if "$1" -max_total_time="${VARVE_FUZZ_SECONDS:-5}" -timeout=10 -rss_limit_mb=2048 -print_final_stats=0 \
+    -artifact_prefix="$scratch/$name-" "${corpus[@]}" >"$scratch/$name.log" 2>&1; then
+    echo "pass fuzz/$name" | tee -a "$results"
+  else
+    tail -n 40 "$scratch/$name.log"
+    mkdir -p build-fuzz/crashes
+    cp "$scratch/$name"-{crash,oom,timeout,leak}-* build-fuzz/crashes/ 2>/dev/null
+    echo "fail fuzz/$name (input kept in build-fuzz/crashes)" | tee -a "$results"
+  fi
+}
+
+fuzz() { # as many targets beside each other as there are processors
+  build fuzz fuzzers || return
+  local target
   for target in build-fuzz/bin/fuzz_*; do
-    name=$(basename "$target")
-    mkdir -p "$scratch/corpus/$name"
-    local corpus=("$scratch/corpus/$name")
-    [ -d "tests/fuzz/corpus/${name#fuzz_}" ] && corpus+=("tests/fuzz/corpus/${name#fuzz_}")
-    if "$target" -max_total_time="${VARVE_FUZZ_SECONDS:-5}" -timeout=10 -rss_limit_mb=2048 -print_final_stats=0 \
-      -artifact_prefix="$scratch/" "${corpus[@]}" >"$scratch/$name.log" 2>&1; then
-      echo "pass fuzz/$name" | tee -a "$results"
-    else
-      tail -n 40 "$scratch/$name.log"
-      mkdir -p build-fuzz/crashes
-      cp "$scratch"/{crash,oom,timeout,leak}-* build-fuzz/crashes/ 2>/dev/null
-      echo "fail fuzz/$name (input kept in build-fuzz/crashes)" | tee -a "$results"
-    fi
+    while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n; done
+    fuzz_one "$target" &
   done
+  wait
 }
 
 run_stage() {

@@ -9,7 +9,7 @@ packages=(gcc libc6-dev cmake ninja-build pkg-config liburing-dev libisal-dev li
   uthash-dev kcat procps)
 for arg in "$@"; do
   case $arg in
-    --tests) packages+=(check librdkafka-dev clang libclang-rt-dev python3 python3-confluent-kafka util-linux e2fsprogs valgrind) ;;
+    --tests) packages+=(check ccache librdkafka-dev clang libclang-rt-dev python3 python3-confluent-kafka util-linux e2fsprogs valgrind) ;;
     --clients) packages+=(python3-venv nodejs npm default-jdk-headless maven) ;;
     *) echo "usage: tools/deps.sh [--tests] [--clients]" >&2; exit 2 ;;
   esac
