@@ -9,6 +9,7 @@
 #include "proto/kafka_messages.h"
 #include "server/api_configs.h"
 #include "server/controller.h"
+#include "server/group_config.h"
 
 enum operation { OP_SET = 0, OP_DELETE = 1, OP_APPEND = 2, OP_SUBTRACT = 3 };
 
@@ -111,6 +112,10 @@ static enum config_type present_value(const struct alter_resource *r, const stru
         *value = topic_config_default_text(below, key, buf, &source);
         return key->type;
     }
+    if (r->type == API_RESOURCE_GROUP) {
+        *value = NULL;
+        return CONFIG_INT;
+    }
     const struct config_key *key = config_find(name);
     ASSERT(key != NULL);
     *value = config_value(below, key->name)->text;
@@ -188,7 +193,7 @@ static void alter(struct alter_state *s, struct alter_resource *r, const struct 
         set_override(&o, str_from(now->list[i].name), str_from(now->list[i].value));
     for (int32_t i = 0; i < r->count && !r->error; i++) apply_entry(rq, r, &r->entries[i], &o, below);
     if (!r->error && r->type == API_RESOURCE_TOPIC) r->error = topic_overrides_check(rq, below, o.list, o.count, &r->why);
-    else if (!r->error) r->error = broker_overrides_check(rq, r, below, &o);
+    else if (!r->error && r->type == API_RESOURCE_BROKER) r->error = broker_overrides_check(rq, r, below, &o);
     if (!r->error && !s->validate_only) add_records(e, r, now, &o);
     free(o.list);
 }
@@ -208,6 +213,12 @@ static void alter_broker(struct alter_state *s, struct alter_resource *r, struct
     else alter(s, r, b ? &b->own : &none, b ? &b->with_defaults : config, e);
 }
 
+static void alter_group(struct alter_state *s, struct alter_resource *r, struct controller_edit *e) {
+    static const struct image_configs none;
+    const struct image_configs *now = image_group_configs(controller_edit_image(e), r->name);
+    alter(s, r, now ? now : &none, &request_broker(s->rq)->config, e);
+}
+
 /* check_loggers() let it pass: it sets the one logger. */
 static void alter_logger(const struct alter_state *s, const struct alter_resource *r) {
     int level;
@@ -224,6 +235,7 @@ static void make(struct controller_change *ch, struct controller_edit *e) {
         if (r->error) continue;
         if (r->type == API_RESOURCE_TOPIC) alter_topic(s, r, e);
         else if (r->type == API_RESOURCE_BROKER) alter_broker(s, r, e);
+        else if (r->type == API_RESOURCE_GROUP) alter_group(s, r, e);
         else alter_logger(s, r);
     }
 }
@@ -236,6 +248,13 @@ static void check_name(struct alter_state *s, struct alter_resource *r, const st
     char why[320];
     if (r->type == API_RESOURCE_TOPIC) {
         if (!topic_config_find(a->name)) refuse(r, KERR_INVALID_CONFIG, request_printf(s->rq, "Unknown topic config name: %.*s", len, a->name.p));
+        return;
+    }
+    if (r->type == API_RESOURCE_GROUP) {
+        const struct group_config_key *known = group_config_find(a->name);
+        if (!known) refuse(r, KERR_INVALID_CONFIG, request_printf(s->rq, "Unknown group config name: %.*s", len, a->name.p));
+        else if (a->operation == OP_SET && a->value.p && group_config_check(known, a->value, why, sizeof why) != OK)
+            refuse(r, KERR_INVALID_CONFIG, request_copy(s->rq, str_from(why)));
         return;
     }
     const struct config_key *key = config_find(a->name);
@@ -314,13 +333,18 @@ static bool check_resources(struct alter_state *s) {
         struct alter_resource *r = &s->resources[i];
         if (r->type == API_RESOURCE_TOPIC || r->type == API_RESOURCE_BROKER) {
             if ((r->type == API_RESOURCE_TOPIC || broker_named(s, r)) && !check_entries(s, r)) return false;
+        } else if (r->type == API_RESOURCE_GROUP) {
+            if (r->name.len == 0) refuse(r, KERR_INVALID_REQUEST, STR_LIT("The name of a group may not be empty"));
+            else if (memchr(r->name.p, 0, (size_t)r->name.len)) refuse(r, KERR_INVALID_REQUEST, STR_LIT("The name of a group may not hold a zero byte"));
+            else if (!check_entries(s, r)) return false;
         } else if (r->type == API_RESOURCE_BROKER_LOGGER) {
             check_loggers(s, r);
         } else {
             refuse(r, KERR_INVALID_REQUEST, request_printf(s->rq, "Unexpected resource type: %d", r->type));
         }
     }
-    return check_twice(s, API_RESOURCE_TOPIC) && check_twice(s, API_RESOURCE_BROKER) && check_twice(s, API_RESOURCE_BROKER_LOGGER);
+    return check_twice(s, API_RESOURCE_TOPIC) && check_twice(s, API_RESOURCE_BROKER) && check_twice(s, API_RESOURCE_GROUP) &&
+           check_twice(s, API_RESOURCE_BROKER_LOGGER);
 }
 
 static void submit(struct alter_state *s, void (*done)(struct controller_change *ch)) {

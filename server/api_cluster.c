@@ -149,11 +149,12 @@ static bool type_asked(const struct k_list_config_resources_request *m, int8_t t
     return false;
 }
 
-/* Version 0 lists client metrics only, of which there are none; nor are there configs of groups. */
+/* Version 0 lists client metrics only, of which there are none. */
 static bool resources_list(struct request *rq, const struct k_list_config_resources_request *m,
                            struct k_list_config_resources_response *out) {
     const struct image *im = request_image(rq);
-    out->config_resources = request_alloc(rq, im->topic_count + ARRAY_LEN(resource_types), sizeof *out->config_resources);
+    uint32_t groups = im->groups ? im->groups->count : 0;
+    out->config_resources = request_alloc(rq, im->topic_count + groups + ARRAY_LEN(resource_types), sizeof *out->config_resources);
     if (!out->config_resources) return false;
     if (request_version(rq) == 0) return true;
     struct str self = request_printf(rq, "%d", request_broker(rq)->config.node_id);
@@ -162,6 +163,8 @@ static bool resources_list(struct request *rq, const struct k_list_config_resour
         if (!type_asked(m, type)) continue;
         if (type == API_RESOURCE_BROKER || type == API_RESOURCE_BROKER_LOGGER)
             out->config_resources[out->config_resources_n++] = (resource){self, type};
+        for (uint32_t k = 0; type == API_RESOURCE_GROUP && k < groups; k++)
+            out->config_resources[out->config_resources_n++] = (resource){str_from(im->groups->list[k].name), type};
         for (uint32_t k = 0; type == API_RESOURCE_TOPIC && k < im->topic_count; k++)
             out->config_resources[out->config_resources_n++] =
                 (resource){{im->by_name[k]->name, im->by_name[k]->name_len}, type}; /* encoded in this turn */

@@ -2,6 +2,7 @@
 #include "server/api_configs.h"
 #include <stdio.h>
 #include "base/trace.h"
+#include "server/group_config.h"
 
 typedef struct k_describe_configs_response_results_configs config_entry;
 typedef struct k_describe_configs_response_results_configs_synonyms config_entry_synonym;
@@ -172,6 +173,37 @@ static bool list_loggers(struct config_listing *l) {
     return true;
 }
 
+/* ---- groups ----------------------------------------------------------------------------------------------------- */
+
+static bool group_entry(struct config_listing *l, config_entry *e, const struct group_config_key *key, const struct image_configs *own) {
+    const char *set = own ? image_config_get(own, key->name) : NULL;
+    const struct config_value *broker = config_value(config_in_force(l), key->broker);
+    k_describe_configs_response_results_configs_init(e);
+    e->name = str_from(key->name);
+    e->value = request_copy(l->rq, str_from(set ? set : broker->text));
+    e->config_source = set ? SOURCE_GROUP : source_of(broker->source);
+    e->config_type = CONFIG_INT;
+    e->documentation = doc_of(l, key->doc);
+    if (!l->synonyms) return true;
+    e->synonyms = request_alloc(l->rq, 2, sizeof *e->synonyms);
+    if (!e->synonyms) return false;
+    if (set) e->synonyms[e->synonyms_n++] = (config_entry_synonym){e->name, e->value, SOURCE_GROUP};
+    e->synonyms[e->synonyms_n++] = (config_entry_synonym){str_from(key->broker), str_from(broker->text), source_of(broker->source)};
+    return true;
+}
+
+/* Any group that has a name: it need not exist. */
+static bool list_group_configs(struct config_listing *l, struct str group) {
+    size_t n;
+    const struct group_config_key *keys = group_config_keys(&n);
+    const struct image_configs *own = image_group_configs(request_image(l->rq), group);
+    l->list = request_alloc(l->rq, n, sizeof *l->list);
+    if (!l->list) return false;
+    for (size_t i = 0; i < n; i++)
+        if (wanted(l, keys[i].name) && !group_entry(l, &l->list[l->count++], &keys[i], own)) return false;
+    return true;
+}
+
 /* ---- DescribeConfigs --------------------------------------------------------------------------------------- */
 
 typedef struct k_describe_configs_response_results describe_result;
@@ -224,6 +256,7 @@ static bool describe(struct request *rq, const struct k_describe_configs_request
     else if (asked->resource_type == API_RESOURCE_BROKER) ok = describe_broker(&l, r, false);
     else if (asked->resource_type == API_RESOURCE_BROKER_LOGGER) ok = describe_broker(&l, r, true);
     else if (asked->resource_type == API_RESOURCE_CLIENT_METRICS && r->resource_name.len > 0) ok = true; /* none are collected */
+    else if (asked->resource_type == API_RESOURCE_GROUP && r->resource_name.len > 0) ok = list_group_configs(&l, r->resource_name);
     else refuse(r, KERR_INVALID_REQUEST, request_printf(rq, "Unsupported resource type: %d", asked->resource_type));
     r->configs = l.list;
     r->configs_n = l.count;

@@ -7,7 +7,7 @@
 /* Kafka's ConfigSource. */
 enum {
     SOURCE_TOPIC = 1, SOURCE_DYNAMIC_BROKER = 2, SOURCE_DYNAMIC_DEFAULT = 3, SOURCE_STATIC_BROKER = 4, SOURCE_DEFAULT = 5,
-    SOURCE_LOGGER = 6,
+    SOURCE_LOGGER = 6, SOURCE_GROUP = 8,
 };
 
 struct config_listing {

@@ -9,6 +9,7 @@
 #include "base/trace.h"
 #include "server/api.h"
 #include "server/group_api.h"
+#include "server/group_config.h"
 #include "server/group_coordinator_impl.h"
 
 enum { TICK_ARENA_BYTES = 64 << 20, REST_MS = 1000 };
@@ -45,10 +46,12 @@ void group_view_fill(const struct group *g, struct group_view *v) {
     struct group_set *s = g->coordinator->set;
     const struct config *c = &s->reactor->broker->config;
     const struct image *im = reactor_image(s->reactor);
+    const struct image_configs *own = im->groups ? image_group_configs(im, group_id(g)) : NULL;
     v->topics = (struct group_topics){s->topics_version, im->topic_count, im, topic_at, topic_by_name, topic_by_id, NULL};
     v->env = (struct group_env){
         .now_ms = steady_ms(s), .topics = &v->topics, .memory_full = group_memory_full(s->reactor),
-        .session_timeout_ms = c->group_consumer_session_timeout_ms, .heartbeat_interval_ms = c->group_consumer_heartbeat_interval_ms,
+        .session_timeout_ms = group_config_value(own, "consumer.session.timeout.ms", c->group_consumer_session_timeout_ms),
+        .heartbeat_interval_ms = group_config_value(own, "consumer.heartbeat.interval.ms", c->group_consumer_heartbeat_interval_ms),
         .assignment_interval_ms = c->group_consumer_assignment_interval_ms,
         .regex_refresh_interval_ms = c->group_consumer_regex_refresh_interval_ms, .max_size = c->group_consumer_max_size,
         .assignors = assignors, .assignors_n = ARRAY_LEN(assignors), .migration = migration(c->group_consumer_migration_policy),

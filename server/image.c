@@ -251,6 +251,7 @@ struct image_edit *image_edit_begin(const struct broker *b, const struct image *
     im->topic_count = base->topic_count;
     im->next_producer_id = base->next_producer_id;
     im->quotas = base->quotas;
+    im->groups = base->groups;
     memcpy(im->feature_levels, base->feature_levels, sizeof im->feature_levels);
     im->partition_count = base->partition_count;
     im->broker = base->broker;
@@ -283,7 +284,17 @@ static void broker_free(struct image_broker *b) {
     free(b);
 }
 
+static void groups_free(struct image_groups *s) {
+    for (uint32_t i = 0; s && i < s->count; i++) {
+        free(s->list[i].name);
+        configs_free(&s->list[i].configs);
+    }
+    if (s) free(s->list);
+    free(s);
+}
+
 void image_free_unpublished(struct image *im) {
+    if (im->groups && im->groups->edition == im->edition) groups_free(im->groups);
     if (im->broker && im->broker->edition == im->edition) broker_free(im->broker);
     for (uint32_t i = 0; i < im->topic_count; i++)
         if (im->by_name[i]->edition == im->edition) topic_free(im->by_name[i]);
@@ -302,6 +313,7 @@ void image_free_older(struct image *older, struct image *newer) {
     broker_free(newer->broker_garbage);
     newer->broker_garbage = NULL;
     if (older->quotas != newer->quotas) quota_set_free(older->quotas);
+    if (older->groups != newer->groups) groups_free(older->groups);
     image_free_arrays(older);
 }
 
@@ -310,6 +322,7 @@ void image_free_last(struct image *im) {
     broker_free(im->broker);
     for (uint32_t i = 0; i < im->topic_count; i++) topic_free(im->by_name[i]);
     quota_set_free(im->quotas);
+    groups_free(im->groups);
     image_free_arrays(im);
 }
 
@@ -459,7 +472,7 @@ static enum err apply_remove(struct image_edit *e, const Varve__Metadata__Remove
     return OK;
 }
 
-enum { RESOURCE_TOPIC = 2, RESOURCE_BROKER = 4 }; /* Kafka's numbers */
+enum { RESOURCE_TOPIC = 2, RESOURCE_BROKER = 4, RESOURCE_GROUP = 32 }; /* Kafka's numbers */
 
 static enum err apply_topic_config(struct image_edit *e, const Varve__Metadata__Config *m) {
     struct image_topic *t = find_by_name(e->next, str_from(m->resource_name));
@@ -543,10 +556,88 @@ struct image *image_edit_finish(struct image_edit *e, uint64_t metadata_end) {
     return im;
 }
 
+/* ---- configs of groups ---------------------------------------------------------------------------------- */
+
+static int compare_text(struct str a, const char *b) {
+    size_t len = strlen(b);
+    int c = memcmp(a.p, b, MIN((size_t)a.len, len));
+    return c ? c : ((size_t)a.len > len) - ((size_t)a.len < len);
+}
+
+static uint32_t group_position(const struct image_groups *s, struct str name, bool *found) {
+    uint32_t low = 0, high = s ? s->count : 0;
+    *found = false;
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        int c = compare_text(name, s->list[mid].name);
+        if (c == 0) *found = true;
+        if (c == 0) return mid;
+        if (c < 0) high = mid;
+        else low = mid + 1;
+    }
+    return low;
+}
+
+const struct image_configs *image_group_configs(const struct image *im, struct str group) {
+    bool found;
+    uint32_t at = group_position(im->groups, group, &found);
+    return found ? &im->groups->list[at].configs : NULL;
+}
+
+/* As this edit may change it, with room for one more. NULL: memory. */
+static struct image_groups *groups_own(struct image_edit *e) {
+    struct image *im = e->next;
+    const struct image_groups *from = im->groups;
+    uint32_t count = from ? from->count : 0;
+    if (from && from->edition == im->edition) {
+        struct image_group *grown = realloc(im->groups->list, (count + 1) * sizeof *grown);
+        if (grown) im->groups->list = grown;
+        return grown ? im->groups : NULL;
+    }
+    struct image_groups *s = calloc(1, sizeof *s);
+    if (s) s->list = calloc(count + 1, sizeof *s->list);
+    bool whole = s && s->list;
+    for (uint32_t i = 0; whole && i < count; i++) {
+        s->list[i].name = strdup(from->list[i].name);
+        s->count = i + 1;
+        whole = s->list[i].name && configs_copy(&s->list[i].configs, &from->list[i].configs) == OK;
+    }
+    if (!whole) {
+        groups_free(s);
+        return NULL;
+    }
+    s->edition = im->edition;
+    return im->groups = s;
+}
+
+static enum err apply_group_config(struct image_edit *e, const Varve__Metadata__Config *m) {
+    bool found;
+    if (m->resource_name[0] == 0) return ERR_CORRUPT;
+    struct image_groups *s = groups_own(e);
+    if (!s) return ERR_NOMEM;
+    uint32_t at = group_position(s, str_from(m->resource_name), &found);
+    if (!found) {
+        char *name = strdup(m->resource_name);
+        if (!name) return ERR_NOMEM;
+        memmove(&s->list[at + 1], &s->list[at], (s->count - at) * sizeof *s->list);
+        s->list[at] = (struct image_group){.name = name};
+        s->count++;
+    }
+    struct image_group *g = &s->list[at];
+    if (configs_set(&g->configs, m->key, m->removed ? NULL : m->value) != OK) return ERR_NOMEM;
+    if (g->configs.count > 0) return OK;
+    free(g->name);
+    configs_free(&g->configs);
+    s->count--;
+    memmove(g, g + 1, (s->count - at) * sizeof *g);
+    return OK;
+}
+
 static enum err apply_config(struct image_edit *e, const Varve__Metadata__Config *m) {
     switch (m->resource_type) {
     case RESOURCE_TOPIC: return apply_topic_config(e, m);
     case RESOURCE_BROKER: return apply_broker_config(e, m);
+    case RESOURCE_GROUP: return apply_group_config(e, m);
     default: return ERR_UNSUPPORTED;
     }
 }

@@ -53,8 +53,13 @@ struct image_broker {
     struct config with_defaults, config;           /* overlays over what was read at start; `config` is in force */
 };
 
+/* What was set for groups, ascending by name. Made anew when something is set. */
+struct image_group { char *name; struct image_configs configs; };
+struct image_groups { uint64_t edition; struct image_group *list; uint32_t count; };
+
 struct image {
     struct image_broker *broker;                   /* NULL: nothing was ever set */
+    struct image_groups *groups;                   /* NULL: nothing was ever set */
     struct image_broker *broker_garbage;           /* what the image before shows and this one does not; NULL: none */
     int16_t feature_levels[FEATURES_MAX];          /* in the order of features_table() */
     uint64_t metadata_end;                         /* metadata offsets below it are applied */
@@ -84,6 +89,7 @@ static inline const struct config *reactor_config(const struct reactor *r) { ret
 const struct image_topic *image_topic_by_name(const struct image *im, struct str name);
 const struct image_topic *image_topic_by_id(const struct image *im, const struct uuid *id);
 const struct image_partition *image_partition(const struct image_topic *t, int32_t partition); /* NULL: no such */
+const struct image_configs *image_group_configs(const struct image *im, struct str group);     /* NULL: none are set */
 const char *image_config_get(const struct image_configs *c, const char *name);                 /* NULL: not set */
 /* A topic whose name is equal up to '.' and '_' (metric names would collide), or NULL. */
 const struct image_topic *image_topic_colliding(const struct image *im, struct str name);

@@ -1,4 +1,4 @@
-/* Groups on a whole broker with two reactors: coordinators, committed offsets, members of classic groups. */
+/* Groups on a whole broker with two reactors: coordinators, committed offsets, members of both protocols. */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,7 +7,8 @@
 #include "tests/unit/broker_fixture.h"
 
 enum { KEY_OFFSET_COMMIT = 8, KEY_OFFSET_FETCH = 9, KEY_JOIN = 11, KEY_HEARTBEAT = 12, KEY_LEAVE = 13, KEY_SYNC = 14,
-       KEY_DESCRIBE = 15, KEY_LIST = 16, KEY_DELETE = 42, KEY_OFFSET_DELETE = 47 };
+       KEY_DESCRIBE = 15, KEY_LIST = 16, KEY_DELETE = 42, KEY_OFFSET_DELETE = 47,
+       KEY_GROUP_HEARTBEAT = 68, KEY_GROUP_DESCRIBE = 69 };
 
 static struct fixture f;
 static struct client c;
@@ -748,6 +749,347 @@ START_TEST(groups_and_offsets_are_deleted) {
 }
 END_TEST
 
+/* ---- the consumer protocol (KIP-848) ----------------------------------------------------------------------------- */
+
+struct beat { int16_t error; char member[64]; int32_t epoch, partitions; bool assigned; };
+
+/* A heartbeat of a member that subscribes to "t"; `owned`: how many partitions it says it has, from `first` on; -1: as before. */
+static struct beat beat(const char *group, const char *member, int32_t epoch, int32_t first, int32_t owned) {
+    struct k_consumer_group_heartbeat_request q;
+    struct k_consumer_group_heartbeat_response a;
+    struct str names = STR_LIT("t");
+    int32_t list[8];
+    struct k_consumer_group_heartbeat_request_topic_partitions tp = {.topic_id = topic_id(&c, "t"), .partitions = list, .partitions_n = owned};
+    struct beat r = {0};
+    for (int32_t i = 0; i < owned; i++) list[i] = first + i;
+    k_consumer_group_heartbeat_request_init(&q);
+    q.group_id = str_from(group);
+    q.member_id = str_from(member);
+    q.member_epoch = epoch;
+    if (epoch == 0) {
+        q.rebalance_timeout_ms = 60000;
+        q.subscribed_topic_names = &names;
+        q.subscribed_topic_names_n = 1;
+    }
+    if (owned >= 0) {
+        q.topic_partitions = &tp;
+        q.topic_partitions_n = owned > 0;
+    }
+    CALL(&c, KEY_GROUP_HEARTBEAT, 1, consumer_group_heartbeat, q, a);
+    r.error = a.error_code;
+    r.epoch = a.member_epoch;
+    r.assigned = a.assignment != NULL;
+    snprintf(r.member, sizeof r.member, "%.*s", a.member_id.len, a.member_id.p ? a.member_id.p : "");
+    for (int32_t i = 0; a.assignment && i < a.assignment->topic_partitions_n; i++) r.partitions += a.assignment->topic_partitions[i].partitions_n;
+    return r;
+}
+
+static struct k_consumer_group_describe_response_groups group_describe(int16_t v, const char *group) {
+    struct k_consumer_group_describe_request q;
+    struct k_consumer_group_describe_response a;
+    struct str names[2] = {str_from(group), STR_LIT("nobody's")};
+    k_consumer_group_describe_request_init(&q);
+    q.group_ids = names;
+    q.group_ids_n = 2;
+    q.include_authorized_operations = true;
+    CALL(&c, KEY_GROUP_DESCRIBE, v, consumer_group_describe, q, a);
+    ck_assert_int_eq(a.groups[1].error_code, KERR_GROUP_ID_NOT_FOUND);
+    ck_assert_int_eq(a.groups[0].authorized_operations, 3400);
+    return a.groups[0];
+}
+
+START_TEST(consumers_share_a_topic) {
+    tear_down();
+    set_up_with("offsets.topic.num.partitions=4\ngroup.consumer.assignment.interval.ms=0\n");
+    ck_assert_int_eq(find_coordinator(4, "g"), 0);
+    ck_assert_int_eq(beat("g", "a", 3, 0, -1).error, KERR_GROUP_ID_NOT_FOUND);
+    ck_assert_int_eq(beat("", "a", 0, 0, 0).error, KERR_INVALID_REQUEST);
+    struct beat a = beat("g", "a", 0, 0, 0);
+    ck_assert_int_eq(a.error, 0);
+    ck_assert_str_eq(a.member, "a");
+    ck_assert(a.epoch > 0 && a.assigned && a.partitions == 4);
+    int32_t epoch = a.epoch;
+    ck_assert_int_eq(beat("g", "a", epoch, 0, 4).epoch, epoch);
+    ck_assert_int_eq(beat("g", "x", epoch, 0, -1).error, KERR_UNKNOWN_MEMBER_ID);
+    ck_assert_int_eq(beat("g", "a", epoch + 1, 0, -1).error, KERR_FENCED_MEMBER_EPOCH);
+    /* The second gets nothing before the first has let go. */
+    struct beat b = beat("g", "b", 0, 0, 0);
+    ck_assert_int_eq(b.error, 0);
+    ck_assert_int_eq(b.partitions, 0);
+    a = beat("g", "a", epoch, 0, 4);
+    ck_assert_int_eq(a.epoch, epoch);
+    ck_assert(a.assigned && a.partitions == 2);
+    ck_assert_int_eq(beat("g", "b", b.epoch, 0, 0).partitions, 0);
+    struct k_consumer_group_describe_response_groups d = group_describe(1, "g");
+    ck_assert(str_is(d.group_state, "Reconciling") && str_is(d.assignor_name, "uniform"));
+    ck_assert_int_eq(d.members_n, 2);
+    ck_assert(str_is(d.members[0].member_id, "a") && str_is(d.members[0].client_id, "test") && str_is(d.members[0].client_host, "/127.0.0.1"));
+    ck_assert_int_eq(d.members[0].member_type, 1);
+    ck_assert(str_is(d.members[0].assignment.topic_partitions[0].topic_name, "t"));
+    /* Commits and fetches under epochs; the newest of them only. */
+    struct committer first = {epoch, "a", NULL};
+    ck_assert_int_eq(commit_as(9, "g", first, "t", 0, 10, NULL), 0);
+    ck_assert_int_eq(commit_as(8, "g", first, "t", 0, 11, NULL), KERR_UNSUPPORTED_VERSION);
+    first.generation = epoch + 7;
+    ck_assert_int_eq(commit_as(9, "g", first, "t", 0, 11, NULL), KERR_STALE_MEMBER_EPOCH);
+    first.member = "x";
+    ck_assert_int_eq(commit_as(9, "g", first, "t", 0, 11, NULL), KERR_UNKNOWN_MEMBER_ID);
+    ck_assert_int_eq(committed(9, "g", "t", 0).offset, 10);
+    int32_t kept = -1;
+    for (int32_t p = 0; p < 4 && kept < 0; p++) { /* it says which two it has kept: as it was told, one of these */
+        a = beat("g", "a", epoch, p, 2);
+        if (a.error == 0 && a.epoch > epoch) kept = p;
+    }
+    if (kept < 0) a = beat("g", "a", epoch, 0, 0);
+    ck_assert_int_gt(a.epoch, epoch);
+    b = beat("g", "b", b.epoch, 0, 0);
+    ck_assert_int_eq(b.partitions, 2);
+    ck_assert_str_eq(list_groups(5, NULL, "consumer"), "g/consumer/Stable/consumer ");
+    ck_assert_str_eq(list_groups(5, NULL, "classic"), "");
+    ck_assert(str_is(describe(6, "g").group_state, "Dead"));
+    ck_assert_int_eq(delete_group(2, "g"), KERR_NON_EMPTY_GROUP);
+    ck_assert_int_eq(delete_offset("g", "t", 0), KERR_GROUP_SUBSCRIBED_TO_TOPIC);
+    /* Over a restart: everybody is where they were. */
+    client_close(&c);
+    fixture_restart(&f);
+    client_open(&c, &f);
+    struct beat again;
+    do again = beat("g", "b", b.epoch, 0, -1);
+    while (again.error == KERR_COORDINATOR_LOAD_IN_PROGRESS);
+    ck_assert_int_eq(again.error, 0);
+    ck_assert_int_eq(again.epoch, b.epoch);
+    ck_assert_int_eq(committed(9, "g", "t", 0).offset, 10);
+    /* Goodbye. */
+    ck_assert_int_eq(beat("g", "a", -1, 0, -1).epoch, -1);
+    ck_assert_int_eq(beat("g", "b", -1, 0, -1).epoch, -1);
+    ck_assert(str_is(group_describe(0, "g").group_state, "Empty"));
+    ck_assert_int_eq(commit(9, "g", "t", 1, 12), 0);
+    ck_assert_int_eq(delete_offset("g", "t", 0), 0);
+    ck_assert_int_eq(delete_group(2, "g"), 0);
+    ck_assert_int_eq(group_describe(1, "g").error_code, KERR_GROUP_ID_NOT_FOUND);
+    ck_assert_str_eq(list_groups(5, NULL, NULL), "");
+}
+END_TEST
+
+static int16_t set_group_config(const char *group, const char *name, const char *value) {
+    struct k_incremental_alter_configs_request q;
+    struct k_incremental_alter_configs_response a;
+    struct k_incremental_alter_configs_request_resources r;
+    struct k_incremental_alter_configs_request_resources_configs e;
+    k_incremental_alter_configs_request_init(&q);
+    k_incremental_alter_configs_request_resources_init(&r);
+    k_incremental_alter_configs_request_resources_configs_init(&e);
+    e.name = str_from(name);
+    e.value = str_from(value);
+    e.config_operation = value ? 0 : 1;
+    r.resource_type = 32;
+    r.resource_name = str_from(group);
+    r.configs = &e;
+    q.resources = &r;
+    r.configs_n = q.resources_n = 1;
+    CALL(&c, KEY_INCREMENTAL_ALTER, 1, incremental_alter_configs, q, a);
+    return a.responses[0].error_code;
+}
+
+/* "value/source " of each config of the group. */
+static const char *group_configs(const char *group) {
+    static char text[128];
+    struct k_describe_configs_request q;
+    struct k_describe_configs_response a;
+    struct k_describe_configs_request_resources r;
+    k_describe_configs_request_init(&q);
+    k_describe_configs_request_resources_init(&r);
+    r.resource_type = 32;
+    r.resource_name = str_from(group);
+    r.configuration_keys_n = -1;
+    q.resources = &r;
+    q.resources_n = 1;
+    q.include_synonyms = true;
+    CALL(&c, KEY_DESCRIBE_CONFIGS, 4, describe_configs, q, a);
+    ck_assert_int_eq(a.results[0].error_code, 0);
+    text[0] = 0;
+    for (int32_t i = 0; i < a.results[0].configs_n; i++) {
+        const struct k_describe_configs_response_results_configs *e = &a.results[0].configs[i];
+        ck_assert_int_eq(e->synonyms_n, e->config_source == 8 ? 2 : 1);
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%.*s/%d ", e->value.len, e->value.p, e->config_source);
+    }
+    return text;
+}
+
+START_TEST(a_group_has_configs_of_its_own) {
+    ck_assert_int_eq(find_coordinator(4, "g"), 0);
+    ck_assert_str_eq(group_configs("g"), "5000/5 45000/5 ");
+    ck_assert_int_eq(set_group_config("g", "consumer.heartbeat.interval.ms", "7000"), 0);
+    ck_assert_int_eq(set_group_config("h", "consumer.session.timeout.ms", "50000"), 0);
+    ck_assert_int_eq(set_group_config("a", "consumer.session.timeout.ms", "51000"), 0);
+    ck_assert_int_eq(set_group_config("g", "consumer.heartbeat.interval.ms", "4999"), KERR_INVALID_CONFIG);
+    ck_assert_int_eq(set_group_config("g", "consumer.heartbeat.interval.ms", "x"), KERR_INVALID_CONFIG);
+    ck_assert_int_eq(set_group_config("g", "cleanup.policy", "delete"), KERR_INVALID_CONFIG);
+    ck_assert_int_eq(set_group_config("", "consumer.heartbeat.interval.ms", "7000"), KERR_INVALID_REQUEST);
+    client_close(&c);
+    fixture_restart(&f);
+    client_open(&c, &f);
+    ck_assert_str_eq(group_configs("g"), "7000/8 45000/5 ");
+    ck_assert_str_eq(group_configs("h"), "5000/5 50000/8 ");
+    ck_assert_str_eq(group_configs("i"), "5000/5 45000/5 ");
+    struct k_consumer_group_heartbeat_request q;
+    struct k_consumer_group_heartbeat_response a;
+    struct str names = STR_LIT("t");
+    k_consumer_group_heartbeat_request_init(&q);
+    q.group_id = STR_LIT("g");
+    q.member_id = STR_LIT("m");
+    q.rebalance_timeout_ms = 60000;
+    q.subscribed_topic_names = &names;
+    q.subscribed_topic_names_n = 1;
+    q.topic_partitions_n = 0;
+    do CALL(&c, KEY_GROUP_HEARTBEAT, 1, consumer_group_heartbeat, q, a);
+    while (a.error_code == KERR_COORDINATOR_LOAD_IN_PROGRESS);
+    ck_assert_int_eq(a.error_code, 0);
+    ck_assert_int_eq(a.heartbeat_interval_ms, 7000);
+    ck_assert_int_eq(set_group_config("g", "consumer.heartbeat.interval.ms", NULL), 0);
+    ck_assert_str_eq(group_configs("g"), "5000/5 45000/5 ");
+    ck_assert_str_eq(group_configs("a"), "5000/5 51000/8 ");
+}
+END_TEST
+
+/* One member of each protocol in one group: the classic group becomes one of the consumer protocol and back. */
+START_TEST(a_group_changes_its_protocol) {
+    tear_down();
+    set_up_with("offsets.topic.num.partitions=4\ngroup.initial.rebalance.delay.ms=0\ngroup.consumer.assignment.interval.ms=0\n");
+    ck_assert_int_eq(find_coordinator(4, "g"), 0);
+    static const char subscription[] = "\0\1\0\0\0\1\0\1t\xff\xff\xff\xff\0\0\0\0"; /* to "t", owning nothing */
+    struct k_join_group_request q;
+    struct k_join_group_response j;
+    struct k_join_group_request_protocols protocol = {STR_LIT("range"), {(const uint8_t *)subscription, sizeof subscription - 1}};
+    k_join_group_request_init(&q);
+    q.group_id = STR_LIT("g");
+    q.session_timeout_ms = q.rebalance_timeout_ms = 30000;
+    q.protocol_type = STR_LIT("consumer");
+    q.protocols = &protocol;
+    q.protocols_n = 1;
+    CALL(&c, KEY_JOIN, 3, join_group, q, j);
+    struct member m = member_of(&j);
+    struct k_sync_group_request sq;
+    struct k_sync_group_response sa;
+    static const char assignment[] = "\0\1\0\0\0\1\0\1t\0\0\0\4\0\0\0\0\0\0\0\1\0\0\0\2\0\0\0\3\xff\xff\xff\xff";
+    struct k_sync_group_request_assignments mine = {str_from(m.id), {(const uint8_t *)assignment, sizeof assignment - 1}};
+    k_sync_group_request_init(&sq);
+    sq.group_id = STR_LIT("g");
+    sq.member_id = str_from(m.id);
+    sq.generation_id = m.generation;
+    sq.assignments = &mine;
+    sq.assignments_n = 1;
+    CALL(&c, KEY_SYNC, 3, sync_group, sq, sa);
+    ck_assert_int_eq(sa.error_code, 0);
+    ck_assert_int_eq(commit_as(8, "g", (struct committer){m.generation, m.id, NULL}, "t", 3, 33, NULL), 0);
+    /* The upgrade: offsets and the member stay. */
+    struct beat b = beat("g", "b", 0, 0, 0);
+    ck_assert_int_eq(b.error, 0);
+    ck_assert_str_eq(list_groups(5, NULL, "classic"), "");
+    ck_assert_int_eq(group_describe(1, "g").members_n, 2);
+    ck_assert_int_eq(committed(9, "g", "t", 3).offset, 33);
+    ck_assert_int_eq(heartbeat(4, "g", &m, NULL), KERR_REBALANCE_IN_PROGRESS); /* it is to give up two */
+    /* The downgrade, when the last member of the consumer protocol leaves. */
+    ck_assert_int_eq(beat("g", "b", -1, 0, -1).error, 0);
+    ck_assert_str_eq(list_groups(5, NULL, NULL), "g/consumer/PreparingRebalance/classic ");
+    ck_assert_int_eq(group_describe(1, "g").error_code, KERR_GROUP_ID_NOT_FOUND);
+    ck_assert_int_eq(committed(9, "g", "t", 3).offset, 33);
+    q.member_id = str_from(m.id);
+    CALL(&c, KEY_JOIN, 3, join_group, q, j);
+    ck_assert_int_gt(member_of(&j).generation, m.generation);
+    /* A classic group that is empty is no obstacle, nor is an empty one of the consumer protocol. */
+    ck_assert_int_eq(leave(4, "g", m.id, NULL), 0);
+    ck_assert_int_eq(beat("g", "b", 0, 0, 0).error, 0);
+    ck_assert_str_eq(list_groups(5, NULL, NULL), "g/consumer/Stable/consumer ");
+    ck_assert_int_eq(beat("g", "b", -1, 0, -1).error, 0);
+    q.member_id = STR_LIT("");
+    CALL(&c, KEY_JOIN, 3, join_group, q, j);
+    ck_assert_int_eq(j.error_code, 0);
+    ck_assert_str_eq(list_groups(5, NULL, NULL), "g/consumer/CompletingRebalance/classic ");
+}
+END_TEST
+
+/* ---- when nothing can be written ------------------------------------------------------------------------------------ */
+
+START_TEST(a_full_disk_changes_nothing) {
+    ck_assert_int_eq(find_coordinator(4, "g"), 0);
+    ck_assert_int_eq(commit(9, "g", "t", 0, 5), 0);
+    struct member m = join_alone(&c, 9, "stable");
+    sync_send(&c, 5, "stable", &m, NULL, &m, 1);
+    assigned_own_id(&c, 5, &m);
+    ck_assert_int_eq(commit_as(9, "stable", (struct committer){1, m.id, NULL}, "t", 0, 6, NULL), 0);
+    client_close(&c);
+    const char *settings = f.settings;
+    f.settings = "disk.reserve.bytes=4611686018427387904\noffsets.topic.num.partitions=4\ngroup.initial.rebalance.delay.ms=0\n";
+    fixture_restart(&f);
+    client_open(&c, &f);
+    ck_assert_int_eq(heartbeat_changes("stable", &m, KERR_COORDINATOR_LOAD_IN_PROGRESS), 0);
+    int16_t error;
+    do error = commit(9, "g", "t", 0, 7);
+    while (error == KERR_COORDINATOR_LOAD_IN_PROGRESS);
+    ck_assert_int_eq(error, KERR_COORDINATOR_NOT_AVAILABLE);
+    ck_assert_int_eq(commit_as(9, "stable", (struct committer){1, m.id, NULL}, "t", 0, 8, NULL), KERR_COORDINATOR_NOT_AVAILABLE);
+    ck_assert_int_eq(committed(9, "g", "t", 0).offset, 5);
+    ck_assert_int_eq(committed(9, "stable", "t", 0).offset, 6);
+    ck_assert_int_eq(delete_group(2, "g"), KERR_COORDINATOR_NOT_AVAILABLE);
+    ck_assert_int_eq(delete_offset("g", "t", 0), KERR_COORDINATOR_NOT_AVAILABLE);
+    ck_assert_int_eq(beat("new", "b", 0, 0, 0).error, KERR_COORDINATOR_NOT_AVAILABLE);
+    ck_assert_int_eq(group_describe(1, "new").error_code, KERR_GROUP_ID_NOT_FOUND);
+    ck_assert_int_eq(beat("stable", "b", 0, 0, 0).error, KERR_GROUP_ID_NOT_FOUND); /* its metadata is no subscription */
+    ck_assert_int_eq(heartbeat(4, "stable", &m, NULL), 0);
+    /* A rebalance gets to the generation that cannot be recorded, again and again; the old one is over. */
+    struct k_join_group_response a = join(&c, 9, "stable", (struct joiner){.member = m.id, .protocols = {"range"}});
+    ck_assert_int_eq(a.error_code, KERR_COORDINATOR_NOT_AVAILABLE);
+    ck_assert_int_eq(heartbeat(4, "stable", &m, NULL), KERR_REBALANCE_IN_PROGRESS);
+    client_close(&c);
+    f.settings = settings;
+    fixture_restart(&f);
+    client_open(&c, &f);
+    ck_assert_int_eq(heartbeat_changes("stable", &m, KERR_COORDINATOR_LOAD_IN_PROGRESS), 0); /* as it was recorded */
+    a = join(&c, 9, "stable", (struct joiner){.member = m.id, .protocols = {"range"}});
+    ck_assert_int_eq(a.generation_id, 2);
+    ck_assert_int_eq(commit(9, "g", "t", 0, 9), 0);
+}
+END_TEST
+
+/* ---- many ----------------------------------------------------------------------------------------------------------- */
+
+enum { MANY = 300 };
+
+/* They come within the first delay, or its extensions; the leader's answer names them all. */
+START_TEST(many_members_meet) {
+    tear_down();
+    set_up_with("offsets.topic.num.partitions=4\ngroup.initial.rebalance.delay.ms=300\n");
+    ck_assert_int_eq(find_coordinator(4, "g"), 0);
+    static struct client many[MANY];
+    static char ids[MANY][64];
+    struct joiner j = range;
+    j.session_ms = j.rebalance_ms = 120000;
+    for (int i = 0; i < MANY; i++) { /* first the ids, then all in one rebalance */
+        client_open(&many[i], &f);
+        struct k_join_group_response a = join(&many[i], 9, "g", j);
+        ck_assert_int_eq(a.error_code, KERR_MEMBER_ID_REQUIRED);
+        snprintf(ids[i], sizeof ids[i], "%.*s", a.member_id.len, a.member_id.p);
+    }
+    int64_t generation = 0;
+    int listed = 0;
+    for (int i = 0; i < MANY; i++) {
+        j.member = ids[i];
+        join_send(&many[i], 9, "g", j);
+    }
+    for (int i = 0; i < MANY; i++) {
+        struct k_join_group_response a = join_receive(&many[i], 9);
+        ck_assert_int_eq(a.error_code, 0);
+        if (generation == 0) generation = a.generation_id;
+        ck_assert_int_eq(a.generation_id, generation);
+        listed += a.members_n;
+    }
+    ck_assert_int_eq(listed, MANY);
+    ck_assert_int_eq(describe(6, "g").members_n, MANY);
+    for (int i = 0; i < MANY; i++) client_close(&many[i]);
+}
+END_TEST
+
 /* ---- expiry ---------------------------------------------------------------------------------------------------- */
 
 static void commit_for(const char *group, const char *topic, int64_t retention_ms) {
@@ -845,6 +1187,11 @@ int main(void) {
     tcase_add_test(t, groups_and_offsets_are_deleted);
     tcase_add_test(t, offsets_expire_and_empty_groups_go);
     tcase_add_test(t, a_topic_takes_its_offsets_with_it);
+    tcase_add_test(t, consumers_share_a_topic);
+    tcase_add_test(t, a_group_changes_its_protocol);
+    tcase_add_test(t, a_full_disk_changes_nothing);
+    tcase_add_test(t, many_members_meet);
+    tcase_add_test(t, a_group_has_configs_of_its_own);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
