@@ -73,7 +73,11 @@ static bool read_more(struct coordinator *c) {
 static bool read_ok(struct coordinator *c) {
     struct group_load *l = &c->load;
     if (l->read.err == OK && l->read.bytes > 0) return true;
-    if (l->read.err != ERR_RANGE || l->range_errors++ > 3) failed(c, l->read.err ? err_str(l->read.err) : "there are fewer records than the log says");
+    if (l->read.err == OK) { /* compaction has taken what was there */
+        l->next_offset = l->read.max_offset;
+        return false;
+    }
+    if (l->read.err != ERR_RANGE || l->range_errors++ > 3) failed(c, err_str(l->read.err));
     return false;
 }
 

@@ -1,0 +1,80 @@
+"""Coordinators of groups and their partition of __consumer_offsets: damage, and loading after kill -9."""
+import os
+import struct
+
+from harness import wait_for
+from raw import Client, Reader, string
+from test_dump import files, flip
+
+NOT_AVAILABLE, LOADING = 15, 14
+
+
+def commit(c, group, topic, offset, partitions=1):
+    parts = b"".join(struct.pack(">iqi", p, offset, -1) + string("") for p in range(partitions))
+    body = string(group) + struct.pack(">i", -1) + string("") + struct.pack(">h", -1) + struct.pack(">i", 1) + string(topic)
+    return struct.unpack(">h", c.call(8, 7, body + struct.pack(">i", partitions) + parts)[-2:])[0]
+
+
+def committed(c, group, topic):
+    """(error of the group, offset of partition 0)"""
+    r = Reader(c.call(9, 5, string(group) + struct.pack(">i", 1) + string(topic) + struct.pack(">ii", 1, 0)))
+    r.get("ii")
+    offset = None
+    for _ in range(r.get("i")):
+        r.string()
+        for _ in range(r.get("i")):
+            _, offset, _ = r.get("iqi")
+            r.string(), r.get("h")
+    return r.get("h"), offset
+
+
+def partition_of(group, partitions=50):
+    h = 0
+    for x in group.encode():
+        h = (h * 31 + x) & 0xFFFFFFFF
+    return abs(h - (1 << 32) if h >> 31 else h) % partitions
+
+
+def loaded(c, group):
+    return wait_for("the group to load", lambda: committed(c, group, "t")[0] != LOADING)
+
+
+def test_groups_load_after_kill(ctx):
+    b = ctx.broker()
+    with Client(b) as c:
+        assert c.create("t", partitions=100) == [0]
+        c.call(10, 0, string("g"))
+        for i in range(30):
+            assert commit(c, f"g{i}", "t", i + 1, 100) == 0
+    b.kill9()
+    b.start()
+    with Client(b) as c:
+        for i in range(30):
+            loaded(c, f"g{i}")
+            assert committed(c, f"g{i}", "t") == (0, i + 1)
+
+
+def test_a_damaged_partition_of_offsets_is_refused(ctx):
+    """An older committed offset is never passed off as the newest: its groups are refused, the others served."""
+    b = ctx.broker(settings={"scrub.bytes.per.second": 0})
+    groups = [f"group-{i}" for i in range(8)]
+    with Client(b) as c:
+        assert c.create("t", partitions=100) == [0]
+        c.call(10, 0, string("g"))
+        for n in range(1, 21):
+            for g in groups:
+                assert commit(c, g, "t", n, 100) == 0
+    assert b.stop() == 0
+    hit = groups[0]
+    flip(files(os.path.join(b.data, f"__consumer_offsets-{partition_of(hit)}"), ".log")[0], 50000)
+    b.start()
+    with Client(b) as c:
+        for g in groups:
+            loaded(c, g)
+            same = partition_of(g) == partition_of(hit)
+            error, offset = committed(c, g, "t")
+            assert error == (NOT_AVAILABLE if same else 0), (g, error, offset)
+            assert same or offset == 20
+            assert commit(c, g, "t", 21) == (NOT_AVAILABLE if same else 0)
+    said = b.trace(b.log_start)
+    assert f"__consumer_offsets-{partition_of(hit)}: loading stopped at offset" in said, said[-2000:]
