@@ -203,7 +203,7 @@ static void visit_arrive(struct mail *m) {
     struct coordinator *c = NULL;
     while (v->partition < s->count && !s->stopped && !c) c = s->coordinators[v->partition++];
     if (s->stopped) v->error = KERR_NOT_COORDINATOR;
-    if (c && c->state != COORDINATOR_ACTIVE) v->error = state_error(c);
+    if (c && c->state == COORDINATOR_LOADING) v->error = KERR_COORDINATOR_LOAD_IN_PROGRESS;
     for (struct group *g = c && c->state == COORDINATOR_ACTIVE ? c->groups : NULL; g; g = g->hh.next) v->visit(v, g);
     m->deliver = c ? visit_arrive : visit_home;
     mailbox_post(c ? &v->owner->mailbox : &v->caller->mailbox, m);

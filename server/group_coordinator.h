@@ -89,7 +89,7 @@ struct group_visit {
     void (*visit)(struct group_visit *v, struct group *g); /* the owner's thread */
     void (*done)(struct group_visit *v);                   /* the caller's thread, from its loop */
     void *state;
-    int16_t error;                        /* out: of a partition that is loading, or failed */
+    int16_t error;                        /* out: a partition is loading. Those that failed are passed over, as in Kafka */
     int32_t partition;                    /* private */
     struct mail mail;
 };

@@ -10,7 +10,7 @@
  *   fixed                                the process, and for each reactor its ring and buffers to receive into
  *
  * What is left, a fifth at least, is for compaction's batches (one on each reactor, as it was and as it will be) and for what grows with topics, partitions, producers and connections. Those have
- * bounds of their own (max.topic.partitions, max.connections; idempotent producers 1/16, log_store_config.producers_bytes; fetch sessions 1/32). A set value wins over its share; a sum
+ * bounds of their own (max.topic.partitions, max.connections; consumer groups 1/16, idempotent producers 1/16, log_store_config.producers_bytes; fetch sessions 1/32). A set value wins over its share; a sum
  * above the budget is refused.
  *
  * A pure function: what the machine has is an argument. */
