@@ -161,7 +161,7 @@ static void add_records(struct controller_edit *e, const struct alter_resource *
 
 /* Each value, for lists were edited, and the rules that join several configs: topics inherit them. */
 static int16_t broker_overrides_check(struct request *rq, struct alter_resource *r, const struct config *below, const struct overrides *o) {
-    struct config_override *list = request_alloc(rq, o->count, sizeof *list);
+    struct config_override *list = arena_array(&rq->arena, MAX(o->count, (size_t)1), sizeof *list);
     if (!list) return refuse(r, KERR_KAFKA_STORAGE_ERROR, STR_LIT("Out of memory"));
     struct config config;
     char why[256];

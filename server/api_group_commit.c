@@ -38,7 +38,7 @@ static void put(struct group_records *records, struct str group, const commit_to
     value.offset_commit.topic_id = t->topic_id;
     if (retention_ms != -1) { /* versions 2 to 4; only this version of the value can say it, as in Kafka */
         value.version = 1;
-        value.offset_commit.expire_timestamp = now_ms + retention_ms;
+        value.offset_commit.expire_timestamp = now_ms + MIN(MAX(retention_ms, 0), INT64_MAX - now_ms);
     }
     group_records_put(records, &key, &value);
 }
@@ -70,13 +70,26 @@ static void check_partitions(struct commit_state *s, struct group *g) {
                                                    s->in.topics[i].name, s->in.topics[i].partitions[k].partition_index);
 }
 
+/* Offsets that are there already, without longer metadata, may move also when memory is used up. */
+static bool grows(const struct commit_state *s, const struct group *g) {
+    static const struct uuid any;
+    for (int32_t i = 0; i < s->out.topics_n; i++)
+        for (int32_t k = 0; k < s->out.topics[i].partitions_n; k++) {
+            if (s->out.topics[i].partitions[k].error_code) continue;
+            const commit_partition *p = &s->in.topics[i].partitions[k];
+            const struct group_offset *o = group_offsets_find(&g->offsets, s->in.topics[i].name, &any, p->partition_index);
+            if (!o || p->committed_metadata.len > group_offset_metadata(o).len) return true;
+        }
+    return false;
+}
+
 static void run(struct group_op *op, struct group *g) {
     struct commit_state *s = op->owner;
     struct group_committer who = {s->in.generation_id_or_member_epoch, s->in.member_id, s->in.group_instance_id, request_version(op->rq)};
     bool per_partition;
     int16_t error = group_commit_check(g, &who, &per_partition);
     if (!error && per_partition) check_partitions(s, g);
-    if (!error && group_memory_full(group_reactor(g))) error = KERR_COORDINATOR_NOT_AVAILABLE;
+    if (!error && group_memory_full(group_reactor(g)) && grows(s, g)) error = KERR_COORDINATOR_NOT_AVAILABLE;
     struct group_records records;
     group_records_begin(&records);
     if (!error) build(s, g, &records);

@@ -147,9 +147,10 @@ static bool fetch_named(struct fetch_item *item, const struct group *g) {
 /* Newer clients know topics by id: those that are gone are left out for them. */
 static bool topic_visible(const struct fetch_item *item, const struct group *g, const struct group_offset_topic *from, fetch_topic_out *t) {
     k_offset_fetch_response_groups_topics_init(t);
-    t->name = request_copy(item->op.rq, (struct str){from->name, from->name_len});
+    struct str name = {from->name, from->name_len};
+    t->name = request_copy(item->op.rq, name);
     if (request_version(item->op.rq) < 10) return true;
-    const struct image_topic *known = image_topic_by_name(reactor_image(group_reactor(g)), t->name);
+    const struct image_topic *known = image_topic_by_name(reactor_image(group_reactor(g)), name);
     if (!known || (!uuid_is_zero(&from->id) && !uuid_eq(&from->id, &known->id))) return false;
     t->topic_id = known->id;
     return true;

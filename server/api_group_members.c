@@ -98,6 +98,10 @@ static void join_consumer(struct group_op *op, struct group *g) {
 
 static void join_run(struct group_op *op, struct group *g) {
     struct join_state *s = op->owner;
+    if (group_memory_spent(group_reactor(g))) {
+        group_op_finish(op, KERR_COORDINATOR_NOT_AVAILABLE);
+        return;
+    }
     bool back = g->classic && s->in.member_id.len > 0 && classic_member(g->classic, s->in.member_id);
     struct str who = s->in.member_id.len > 0 ? s->in.member_id : s->in.group_instance_id.p ? s->in.group_instance_id : op->rq->header.client_id;
     group_note(g, back ? HISTORY_CHANGED : HISTORY_JOINED, who, true);
@@ -130,6 +134,15 @@ static void join_run(struct group_op *op, struct group *g) {
     group_classic_after(g, &records, NULL, KERR_NONE);
 }
 
+/* What holds for groups of either protocol. */
+static int16_t join_check(const struct broker *b, const struct k_join_group_request *in) {
+    const struct config *c = &b->config;
+    if (in->group_id.len == 0) return KERR_INVALID_GROUP_ID;
+    if (in->session_timeout_ms < c->group_min_session_timeout_ms || in->session_timeout_ms > c->group_max_session_timeout_ms)
+        return KERR_INVALID_SESSION_TIMEOUT;
+    return in->protocols_n > CLASSIC_PROTOCOLS_MAX ? KERR_INCONSISTENT_GROUP_PROTOCOL : KERR_NONE;
+}
+
 void api_join_group(struct request *rq) {
     struct join_state *s = request_alloc(rq, 1, sizeof *s);
     if (!s) return;
@@ -140,7 +153,9 @@ void api_join_group(struct request *rq) {
     s->host = request_printf(rq, "/%s", request_peer(rq));
     request_fresh_id(rq, s->fresh);
     s->fresh_uuid = request_fresh_uuid(rq);
-    group_op_begin(&s->op);
+    int16_t error = join_check(request_broker(rq), &s->in);
+    if (error) group_op_refuse(&s->op, error);
+    else group_op_begin(&s->op);
 }
 
 /* ---- SyncGroup ------------------------------------------------------------------------------------------------- */
@@ -190,7 +205,8 @@ static void sync_run(struct group_op *op, struct group *g) {
         return;
     }
     struct classic_assignment *assignments = arena_array(&op->rq->arena, (size_t)MAX(in->assignments_n, 1), sizeof *assignments);
-    if (!g->classic || !assignments) {
+    bool too_much = in->assignments_n > 0 && group_memory_spent(group_reactor(g));
+    if (!g->classic || !assignments || too_much) {
         group_op_finish(op, g->classic ? KERR_COORDINATOR_NOT_AVAILABLE : KERR_UNKNOWN_MEMBER_ID);
         return;
     }

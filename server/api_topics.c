@@ -139,6 +139,8 @@ static int16_t grow_check(struct grow_state *s, const grow_spec *t, grow_result 
     const struct image_topic *topic = image_topic_by_name(im, t->name);
     if (!topic) return grow_refuse(r, KERR_UNKNOWN_TOPIC_OR_PARTITION,
                                    STR_LIT("This server does not host this topic-partition."));
+    if (topic_name_internal(t->name)) /* groups are found by it: they would be looked for, and made anew, elsewhere */
+        return grow_refuse(r, KERR_INVALID_PARTITIONS, STR_LIT("The number of partitions of an internal topic cannot be changed."));
     int32_t now = topic->partition_count;
     if (t->count == now) return grow_refuse(r, KERR_INVALID_PARTITIONS,
                                             request_printf(s->rq, "Topic already has %d partition(s).", now));

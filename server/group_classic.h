@@ -27,6 +27,8 @@ enum classic_state { CLASSIC_EMPTY, CLASSIC_PREPARING, CLASSIC_COMPLETING, CLASS
 /* What the record that is on its way means. */
 enum classic_change { CLASSIC_NO_CHANGE, CLASSIC_GENERATION, CLASSIC_EMPTIED, CLASSIC_ASSIGNMENT, CLASSIC_REPLACEMENT };
 #define CLASSIC_NEVER INT64_MAX
+/* Of one member; more are INCONSISTENT_GROUP_PROTOCOL. Clients have a handful, and finding what all have in common compares all with all. */
+enum { CLASSIC_PROTOCOLS_MAX = 64 };
 
 struct classic_protocol { struct str name; struct bytes metadata; };
 

@@ -32,35 +32,37 @@ static bool all_know(const struct classic_group *g, const struct classic_member 
     return true;
 }
 
+/* `n`: it is not there. */
+static int32_t index_of(const struct str *list, int32_t n, struct str name) {
+    int32_t i = 0;
+    while (i < n && !str_eq(list[i], name)) i++;
+    return i;
+}
+
 /* Each member votes for the first of its protocols that all know; the most votes win, of equals the first found. Null: none. */
 static struct str choose(const struct classic_group *g, const struct classic_member *replaced, const struct classic_join *in) {
     if (!g->members) return STR_NULL;
     struct said first = says(g->members, replaced, in);
-    uint32_t best_votes = 0;
-    struct str best = STR_NULL;
-    for (int32_t i = 0; i < first.count; i++) {
-        struct str name = first.list[i].name;
-        if (!all_know(g, replaced, in, name)) continue;
-        uint32_t votes = 0;
-        for (const struct classic_member *m = g->members; m; m = m->hh.next) {
-            struct said s = says(m, replaced, in);
-            for (int32_t k = 0; k < s.count; k++) {
-                bool common = knows(first.list, first.count, s.list[k].name) && all_know(g, replaced, in, s.list[k].name);
-                if (!common) continue;
-                votes += str_eq(s.list[k].name, name);
-                break;
-            }
-        }
-        if (votes > best_votes) {
-            best_votes = votes;
-            best = name;
-        }
+    struct str common[CLASSIC_PROTOCOLS_MAX]; /* in the order of the first member */
+    uint32_t votes[CLASSIC_PROTOCOLS_MAX] = {0};
+    int32_t n = 0, best = 0;
+    for (int32_t i = 0; i < first.count && n < CLASSIC_PROTOCOLS_MAX; i++)
+        if (all_know(g, replaced, in, first.list[i].name)) common[n++] = first.list[i].name;
+    if (n == 0) return STR_NULL;
+    for (const struct classic_member *m = g->members; m; m = m->hh.next) {
+        struct said s = says(m, replaced, in);
+        int32_t at = n;
+        for (int32_t k = 0; k < s.count && at == n; k++) at = index_of(common, n, s.list[k].name);
+        ASSERT(at < n); /* it knows all of them */
+        votes[at]++;
     }
-    return best;
+    for (int32_t i = 1; i < n; i++)
+        if (votes[i] > votes[best]) best = i;
+    return common[best];
 }
 
 static bool supported(const struct classic_group *g, const struct classic_join *in) {
-    if (in->protocol_type.len == 0 || in->protocol_count <= 0) return false;
+    if (in->protocol_type.len == 0 || in->protocol_count <= 0 || in->protocol_count > CLASSIC_PROTOCOLS_MAX) return false;
     if (g->count == 0) return true;
     if (!str_eq(g->protocol_type, in->protocol_type)) return false;
     for (int32_t i = 0; i < in->protocol_count; i++)
@@ -345,7 +347,7 @@ static void rejoin(struct classic_group *g, const struct classic_env *env, struc
 
 static void join_known(struct classic_group *g, const struct classic_env *env, const struct classic_join *in, struct group_records *out) {
     struct classic_pending *pending = pending_find(g, in->member_id);
-    if (pending) {
+    if (pending && !in->instance_id.p) { /* those ids were given to dynamic members */
         classic_pending_remove(g, pending);
         add(g, env, in, in->member_id, true, out);
         return;

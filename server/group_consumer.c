@@ -6,7 +6,7 @@
 #include "base/assert.h"
 #include "server/group_consumer_impl.h"
 
-enum { ARENA_OF_RECORD = 64 << 20 }; /* more than a batch can hold; a guard, not a budget */
+enum { ARENA_OF_RECORD = 256 << 20 }; /* more than what a batch of 8 MiB can say; a guard, not a budget */
 
 int str_compare_sort(const void *a, const void *b) { return str_compare(*(const struct str *)a, *(const struct str *)b); }
 

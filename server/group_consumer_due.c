@@ -46,6 +46,9 @@ static bool expired(const struct consumer_member *m, int64_t now_ms) {
     return m->known && MIN(MIN(m->session_ms, m->rebalance_ms), MIN(m->join_ms, m->sync_ms)) <= now_ms;
 }
 
+/* Their tombstones, the new epoch beside them, must fit into one batch: the others go with the next tick. */
+enum { GONE_BYTES_MAX = 4 << 20, GONE_MAX = 10000 };
+
 /* True: some members go. */
 static bool expire(struct change *c) {
     struct consumer_group *g = c->g;
@@ -59,13 +62,18 @@ static bool expire(struct change *c) {
         g->timer_ms = MIN(g->timer_ms, MIN(MIN(m->session_ms, m->rebalance_ms), MIN(m->join_ms, m->sync_ms)));
     }
     if (n == 0) return false;
+    n = MIN(n, (uint32_t)GONE_MAX);
     c->gone = arena_array(c->arena, n, sizeof *c->gone);
     if (!c->gone) {
         c->nomem = true;
         return true;
     }
-    for (struct consumer_member *m = g->members; m; m = m->hh.next)
-        if (expired(m, now_ms)) c->gone[c->gone_n++] = m;
+    int64_t room = GONE_BYTES_MAX;
+    for (struct consumer_member *m = g->members; m && c->gone_n < n && room > 0; m = m->hh.next) {
+        if (!expired(m, now_ms)) continue;
+        c->gone[c->gone_n++] = m;
+        room -= 3LL * (g->id_len + m->id_len + 16) + m->meta.subscribed_topic_regex.len;
+    }
     change_fence(c);
     return true;
 }

@@ -9,8 +9,9 @@
 enum {
     BATCH_BYTES_MAX = 8 << 20,      /* records of one operation */
     BATCH_RECORDS_MAX = 100000,
-    REPLAY_ARENA_BYTES = 64 << 20,
-    WORK_SLICE_NS = 400000
+    REPLAY_ARENA_BYTES = 256 << 20, /* an array's element has 3 bytes in a record at least, and up to 40 in memory */
+    WORK_SLICE_NS = 400000,
+    VISIT_GROUPS = 256              /* in one turn */
 };
 
 /* Java's String.hashCode() over UTF-16, as far as the bytes are UTF-8; then Kafka's Utils.abs(). */
@@ -40,9 +41,11 @@ int32_t group_partition_of(struct str group, int32_t partitions) {
 
 struct reactor *group_reactor(const struct group *g) { return g->coordinator->set->reactor; }
 
-bool group_memory_full(const struct reactor *r) {
-    return atomic_load_explicit(&r->broker->group_bytes, memory_order_relaxed) > r->broker->config.memory_max_bytes / 16;
+static bool above_share(const struct reactor *r, int64_t divisor) {
+    return atomic_load_explicit(&r->broker->group_bytes, memory_order_relaxed) > r->broker->config.memory_max_bytes / divisor;
 }
+bool group_memory_full(const struct reactor *r) { return above_share(r, 16); }
+bool group_memory_spent(const struct reactor *r) { return above_share(r, 8); }
 
 void group_records_begin(struct group_records *records) { group_records_init(records, BATCH_BYTES_MAX, BATCH_RECORDS_MAX); }
 
@@ -96,7 +99,7 @@ void group_settle(struct group *g) {
     g->pins++;
     if (g->tick_due && may_run(g, GROUP_EXCLUSIVE)) {
         g->tick_due = false;
-        group_tick(g);
+        if (g->coordinator->state == COORDINATOR_ACTIVE) group_tick(g); /* else who waited has been answered: the core's tickets are gone */
     }
     while (!list_empty(&g->queue)) {
         struct group_op *op = LIST_ENTRY(g->queue.next, struct group_op, link);
@@ -196,17 +199,49 @@ static void visit_home(struct mail *m) {
     v->done(v);
 }
 
-/* One coordinator in each turn. */
+/* From `g` on. Where it rests, the next group is pinned, and its coordinator stays. */
+static void visit_some(struct group_visit *v, struct coordinator *c, struct group *g) {
+    if (c->state == COORDINATOR_FAILED) return; /* what the others have is told */
+    if (c->state != COORDINATOR_ACTIVE) {
+        v->error = state_error(c);
+        return;
+    }
+    for (int i = 0; g && i < VISIT_GROUPS; i++, g = g->hh.next) v->visit(v, g);
+    v->at = g;
+    if (!g) return;
+    g->pins++;
+    c->jobs++;
+}
+
+static void visit_resume(struct group_visit *v) {
+    struct group *g = v->at;
+    struct coordinator *c = g->coordinator;
+    v->at = NULL;
+    visit_some(v, c, g);
+    g->pins--;
+    c->jobs--;
+    group_settle(g);
+    coordinator_free_if_gone(c);
+}
+
+/* Some groups of one coordinator in each turn. */
 static void visit_arrive(struct mail *m) {
     struct group_visit *v = CONTAINER_OF(m, struct group_visit, mail);
     struct group_set *s = v->owner->groups;
-    struct coordinator *c = NULL;
-    while (v->partition < s->count && !s->stopped && !c) c = s->coordinators[v->partition++];
-    if (s->stopped) v->error = KERR_NOT_COORDINATOR;
-    if (c && c->state == COORDINATOR_LOADING) v->error = KERR_COORDINATOR_LOAD_IN_PROGRESS;
-    for (struct group *g = c && c->state == COORDINATOR_ACTIVE ? c->groups : NULL; g; g = g->hh.next) v->visit(v, g);
-    m->deliver = c ? visit_arrive : visit_home;
-    mailbox_post(c ? &v->owner->mailbox : &v->caller->mailbox, m);
+    bool more = true;
+    if (v->at) {
+        visit_resume(v);
+    } else if (s->stopped) {
+        v->error = KERR_NOT_COORDINATOR;
+        more = false;
+    } else {
+        struct coordinator *c = NULL;
+        while (v->partition < s->count && !c) c = s->coordinators[v->partition++];
+        if (c) visit_some(v, c, c->groups);
+        more = c != NULL;
+    }
+    m->deliver = more ? visit_arrive : visit_home;
+    mailbox_post(more ? &v->owner->mailbox : &v->caller->mailbox, m);
 }
 
 void group_visit_send(struct group_visit *v) {

@@ -91,6 +91,7 @@ struct group_visit {
     void *state;
     int16_t error;                        /* out: a partition is loading. Those that failed are passed over, as in Kafka */
     int32_t partition;                    /* private */
+    struct group *at;                     /* where it rests */
     struct mail mail;
 };
 void group_visit_send(struct group_visit *v);
@@ -114,8 +115,10 @@ typedef void group_then(struct group *g, void *ctx, int16_t error);
 void group_append(struct group *g, enum group_lock lock, struct group_records *records, group_then *then, void *ctx);
 /* An empty list with the bounds of one batch. */
 void group_records_begin(struct group_records *records);
-/* The memory of groups is used up: what would make them larger is refused. */
+/* The memory of groups is used up: new groups, members and offsets are refused. */
 bool group_memory_full(const struct reactor *r);
+/* Even what members and offsets that are there may still add to theirs is used up: whatever might be larger is refused. */
+bool group_memory_spent(const struct reactor *r);
 struct reactor *group_reactor(const struct group *g);
 
 /* What the core of a consumer group sees; good for the call. */

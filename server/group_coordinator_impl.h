@@ -45,7 +45,7 @@ struct coordinator {
     struct group_load load;
     struct group_expiry expiry;
     struct list commits;                  /* group_commit.link: on their way */
-    uint32_t jobs;                        /* work of consumer groups on its way */
+    uint32_t jobs;                        /* work of consumer groups on its way; visits that rest here */
     struct list parked;                   /* group_op.link: wait for other members */
 };
 

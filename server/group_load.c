@@ -1,8 +1,9 @@
 /* group_load.c - a coordinator's state from its partition, in slices, while clients hear COORDINATOR_LOAD_IN_PROGRESS.
  *
  * Record types that are not ours are passed over, as Kafka does. A record of a known type that does not parse was never state of
- * any coordinator (what we write, we can read): it is reported and passed over. Where the log itself cannot be read, what is
- * missing may be the newest offsets: the partition's groups are refused until an operator has looked at it. */
+ * any coordinator (what we write, we can read): it is reported and passed over. Not so with records of consumer groups, which may say
+ * who owns a partition, and where the log itself cannot be read, for what is missing may be the newest offsets: the partition's
+ * groups are refused until an operator has looked at it. */
 #include <stdlib.h>
 #include "base/assert.h"
 #include "base/trace.h"

@@ -52,7 +52,7 @@ void partition_delete(struct reactor *r, uint64_t plid, void (*done)(void *ctx, 
 void partition_configure(struct reactor *r, const struct image_topic *t, int32_t partition);
 bool partition_exists(const struct reactor *r, uint64_t plid);
 /* For coordinators that load their state from a partition of their own reactor: its log, and where committed records
- * end. NULL: it is not here, or does not lead yet. */
+ * end. NULL: it is not here. */
 struct log *partition_log(struct reactor *r, uint64_t plid, int64_t *end);
 
 /* ---- operations ---- */

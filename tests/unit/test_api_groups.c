@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "proto/kafka_errors.h"
-#include "server/group_coordinator.h"
+#include "server/group_coordinator_impl.h"
 #include "tests/unit/broker_fixture.h"
 
 enum { KEY_OFFSET_COMMIT = 8, KEY_OFFSET_FETCH = 9, KEY_JOIN = 11, KEY_HEARTBEAT = 12, KEY_LEAVE = 13, KEY_SYNC = 14,
@@ -471,6 +471,59 @@ START_TEST(what_a_join_may_not) {
     ck_assert_int_eq(sync_receive(&c, 5).error_code, KERR_ILLEGAL_GENERATION);
     sync_send(&c, 5, "unknown", &m, NULL, &m, 1);
     ck_assert_int_eq(sync_receive(&c, 5).error_code, KERR_UNKNOWN_MEMBER_ID);
+}
+END_TEST
+
+/* What all members have in common is looked for among all with all: an answer in the time of this test says that nobody does that with a
+ * hundred thousand. */
+START_TEST(a_join_with_too_many_protocols) {
+    enum { PROTOCOLS = 100000 };
+    ck_assert_int_eq(find_coordinator(4, "g"), 0);
+    struct k_join_group_request q;
+    struct k_join_group_response a;
+    k_join_group_request_init(&q);
+    struct k_join_group_request_protocols *p = calloc(PROTOCOLS, sizeof *p);
+    char (*names)[8] = calloc(PROTOCOLS, sizeof *names);
+    for (int i = 0; i < PROTOCOLS; i++) {
+        k_join_group_request_protocols_init(&p[i]);
+        snprintf(names[i], sizeof names[i], "%06d", i);
+        p[i].name = str_from(names[i]);
+        p[i].metadata = (struct bytes){(const uint8_t *)"", 0};
+    }
+    q.group_id = STR_LIT("g");
+    q.member_id = STR_LIT("");
+    q.protocol_type = STR_LIT("consumer");
+    q.session_timeout_ms = q.rebalance_timeout_ms = 30000;
+    q.protocols = p;
+    q.protocols_n = PROTOCOLS;
+    CALL(&c, KEY_JOIN, 3, join_group, q, a);
+    ck_assert_int_eq(a.error_code, KERR_INCONSISTENT_GROUP_PROTOCOL);
+    q.protocols_n = CLASSIC_PROTOCOLS_MAX;
+    CALL(&c, KEY_JOIN, 3, join_group, q, a);
+    ck_assert_int_eq(a.error_code, 0);
+    ck_assert(str_is(a.protocol_name, "000000"));
+    free(p);
+    free(names);
+}
+END_TEST
+
+/* Who was given an id is a dynamic member: under it nobody takes the instance id of another. */
+START_TEST(a_given_id_is_no_static_members) {
+    ck_assert_int_eq(find_coordinator(4, "g"), 0);
+    struct joiner fixed = {.protocols = {"range"}, .instance = "i"};
+    struct k_join_group_response a = join(&c, 9, "g", fixed);
+    struct member m = member_of(&a);
+    sync_send(&c, 5, "g", &m, "i", &m, 1);
+    assigned_own_id(&c, 5, &m);
+    a = join(&c, 9, "g", range);
+    ck_assert_int_eq(a.error_code, KERR_MEMBER_ID_REQUIRED);
+    char id[128];
+    snprintf(id, sizeof id, "%.*s", a.member_id.len, a.member_id.p);
+    fixed.member = id;
+    ck_assert_int_eq(join(&c, 9, "g", fixed).error_code, KERR_FENCED_INSTANCE_ID);
+    fixed.instance = "j";
+    ck_assert_int_eq(join(&c, 9, "g", fixed).error_code, KERR_UNKNOWN_MEMBER_ID);
+    ck_assert_int_eq(heartbeat(4, "g", &m, "i"), 0);
 }
 END_TEST
 
@@ -1123,6 +1176,134 @@ static void delete_topic(const char *name) {
     ck_assert_int_eq(a.responses[0].error_code, 0);
 }
 
+/* A retention from the wire that no clock can hold is a long one, not one that is over. */
+START_TEST(an_endless_retention) {
+    tear_down();
+    set_up_with("offsets.topic.num.partitions=1\noffsets.retention.check.interval.ms=20\n");
+    ck_assert_int_eq(find_coordinator(4, "g"), 0);
+    commit_for("endless", "t", INT64_MAX);
+    commit_for("over", "t", INT64_MIN);
+    while (strcmp(list_groups(5, NULL, NULL), "endless//Empty/classic ") != 0) { }
+    ck_assert_int_eq(committed(9, "endless", "t", 0).offset, 1);
+}
+END_TEST
+
+/* Strangers who fill the memory of groups do not stop those who commit what they have committed before. */
+START_TEST(groups_whose_memory_is_used_up) {
+    ck_assert_int_eq(find_coordinator(4, "g"), 0);
+    ck_assert_int_eq(commit(9, "g", "t", 0, 5), 0);
+    struct joiner j = range;
+    struct k_join_group_response a = join(&c, 3, "m", j);
+    struct member m = member_of(&a);
+    int64_t sixteenth = f.b.config.memory_max_bytes / 16;
+    atomic_fetch_add(&f.b.group_bytes, sixteenth);
+    ck_assert_int_eq(commit(9, "g", "t", 0, 6), 0);
+    ck_assert_int_eq(committed(9, "g", "t", 0).offset, 6);
+    ck_assert_int_eq(commit_as(9, "g", (struct committer){-1, "", NULL}, "t", 0, 7, "a text"), KERR_COORDINATOR_NOT_AVAILABLE);
+    ck_assert_int_eq(commit(9, "g", "t", 1, 7), KERR_COORDINATOR_NOT_AVAILABLE);
+    ck_assert_int_eq(commit(9, "h", "t", 0, 7), KERR_COORDINATOR_NOT_AVAILABLE);
+    ck_assert_int_eq(join(&c, 3, "n", range).error_code, KERR_COORDINATOR_NOT_AVAILABLE);
+    j.member = m.id;
+    ck_assert_int_eq(join(&c, 3, "m", j).error_code, 0);
+    atomic_fetch_add(&f.b.group_bytes, sixteenth);
+    ck_assert_int_eq(commit(9, "g", "t", 0, 8), 0);
+    ck_assert_int_eq(join(&c, 3, "m", j).error_code, KERR_COORDINATOR_NOT_AVAILABLE);
+    atomic_fetch_sub(&f.b.group_bytes, 2 * sixteenth);
+    ck_assert_int_eq(join(&c, 3, "m", j).error_code, 0);
+    ck_assert_int_eq(commit(9, "g", "t", 1, 7), 0);
+}
+END_TEST
+
+START_TEST(more_groups_than_one_turn_lists) {
+    enum { GROUPS = 600 };
+    tear_down();
+    set_up_with("offsets.topic.num.partitions=1\n");
+    ck_assert_int_eq(find_coordinator(4, "g"), 0);
+    char name[16];
+    for (int i = 0; i < GROUPS; i++) {
+        snprintf(name, sizeof name, "g%d", i);
+        ck_assert_int_eq(commit(9, name, "t", 0, 1), 0);
+    }
+    struct k_list_groups_request q;
+    struct k_list_groups_response a;
+    k_list_groups_request_init(&q);
+    CALL(&c, KEY_LIST, 5, list_groups, q, a);
+    ck_assert_int_eq(a.error_code, 0);
+    ck_assert_int_eq(a.groups_n, GROUPS);
+}
+END_TEST
+
+/* Groups are found by the number of partitions: with another one, all that was committed would be looked for elsewhere. */
+START_TEST(the_topic_keeps_its_partitions) {
+    ck_assert_int_eq(find_coordinator(4, "g"), 0);
+    ck_assert_int_eq(commit(9, "g", "t", 0, 5), 0);
+    struct k_create_partitions_request q;
+    struct k_create_partitions_response a;
+    struct k_create_partitions_request_topics t;
+    k_create_partitions_request_init(&q);
+    k_create_partitions_request_topics_init(&t);
+    t.name = STR_LIT("__consumer_offsets");
+    t.count = 8;
+    t.assignments_n = -1;
+    q.topics = &t;
+    q.topics_n = 1;
+    q.timeout_ms = 30000;
+    CALL(&c, KEY_CREATE_PARTITIONS, 3, create_partitions, q, a);
+    ck_assert_int_eq(a.results[0].error_code, KERR_INVALID_PARTITIONS);
+    ck_assert_int_eq(committed(9, "g", "t", 0).offset, 5);
+}
+END_TEST
+
+static struct group *group_of(const char *name) {
+    for (uint32_t i = 0; i < FIXTURE_REACTORS; i++)
+        LIST_FOREACH(it, &f.b.reactors[i].groups->all) {
+            struct group *g = LIST_ENTRY(it, struct coordinator, link)->groups;
+            for (; g; g = g->hh.next)
+                if (str_is(group_id(g), name)) return g;
+        }
+    ck_abort_msg("no group %s", name);
+}
+
+/* A deadline comes while a record is on its way, then the coordinator's partition is deleted: who waits in the group is told
+ * so, once. */
+START_TEST(a_deadline_of_a_coordinator_that_is_gone) {
+    struct client d;
+    client_open(&d, &f);
+    ck_assert_int_eq(find_coordinator(4, "g"), 0);
+    struct joiner j = {.protocols = {"range"}, .rebalance_ms = 200};
+    struct k_join_group_response a = join(&c, 3, "g", j);
+    struct member one = member_of(&a);
+    join_send(&d, 3, "g", j);
+    ck_assert(client_waits(&d));
+    j.member = one.id;
+    a = join(&c, 3, "g", j);
+    ck_assert_int_eq(a.error_code, 0);
+    a = join_receive(&d, 3);
+    struct member two = member_of(&a);
+    sync_send(&d, 2, "g", &two, NULL, NULL, 0); /* waits for the leader, who does not come */
+    ck_assert(client_waits(&d));
+    /* As group_append() has it while the log is busy. */
+    struct group *g = group_of("g");
+    struct coordinator *k = g->coordinator;
+    g->exclusive = true;
+    g->pins++;
+    k->jobs++;
+    while (!g->tick_due || group_reactor(g)->now_ns / 1000000 < g->classic->sync_deadline_ms) fixture_turn(&f);
+    delete_topic("__consumer_offsets");
+    ck_assert_int_eq(sync_receive(&d, 2).error_code, KERR_NOT_COORDINATOR);
+    ck_assert_int_eq(k->state, COORDINATOR_GONE);
+    g->exclusive = false;
+    g->pins--;
+    group_settle(g);
+    ck_assert_int_eq(g->classic->state, CLASSIC_COMPLETING); /* nobody was answered again */
+    k->jobs--;
+    coordinator_free_if_gone(k);
+    ck_assert_int_eq(find_coordinator(4, "g"), 0); /* another one */
+    ck_assert_int_eq(commit(9, "g", "t", 0, 1), 0);
+    client_close(&d);
+}
+END_TEST
+
 START_TEST(offsets_expire_and_empty_groups_go) {
     tear_down();
     set_up_with("offsets.topic.num.partitions=4\ngroup.initial.rebalance.delay.ms=0\noffsets.retention.check.interval.ms=20\n");
@@ -1179,12 +1360,19 @@ int main(void) {
     tcase_add_test(t, every_version_of_a_members_life);
     tcase_add_test(t, two_members_meet_in_a_generation);
     tcase_add_test(t, what_a_join_may_not);
+    tcase_add_test(t, a_join_with_too_many_protocols);
+    tcase_add_test(t, a_given_id_is_no_static_members);
     tcase_add_test(t, a_static_member_comes_back);
     tcase_add_test(t, a_silent_member_is_put_out);
     tcase_add_test(t, members_survive_a_restart);
     tcase_add_test(t, a_stop_sends_those_who_wait_away);
     tcase_add_test(t, groups_are_listed_and_described);
     tcase_add_test(t, groups_and_offsets_are_deleted);
+    tcase_add_test(t, an_endless_retention);
+    tcase_add_test(t, groups_whose_memory_is_used_up);
+    tcase_add_test(t, more_groups_than_one_turn_lists);
+    tcase_add_test(t, the_topic_keeps_its_partitions);
+    tcase_add_test(t, a_deadline_of_a_coordinator_that_is_gone);
     tcase_add_test(t, offsets_expire_and_empty_groups_go);
     tcase_add_test(t, a_topic_takes_its_offsets_with_it);
     tcase_add_test(t, consumers_share_a_topic);

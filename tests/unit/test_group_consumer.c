@@ -238,6 +238,31 @@ START_TEST(silent_members_are_removed) {
 }
 END_TEST
 
+/* Tombstones of all would not fit into one batch, as their ids are long: then nobody would ever go. */
+START_TEST(many_silent_members_go_one_batch_after_the_other) {
+    enum { MEMBERS = 150, ID_BYTES = 30000 };
+    static char id[ID_BYTES];
+    memset(id, 'm', sizeof id);
+    world_topic(&w, "t", 2);
+    for (int i = 0; i < MEMBERS; i++) {
+        request_of("m" JOIN "topics=t");
+        snprintf(id, 8, "%07d", i);
+        rq.member_id = (struct str){id, sizeof id};
+        (void)send(1);
+        ck_assert_int_eq(reply.error_code, 0);
+    }
+    w.env.now_ms += 45000;
+    int ticks = 0;
+    while (w.group->member_count > 0 && ticks++ < 20) {
+        arena_reset(&w.arena);
+        ck_assert_int_eq(consumer_group_tick(w.group, &w.env, &w.arena, &w.out), CONSUMER_GROUP_RECORDS);
+        ck_assert_uint_lt(w.out.bytes.len, 5 << 20);
+        world_commit(&w);
+    }
+    ck_assert_uint_eq(w.group->member_count, 0);
+}
+END_TEST
+
 START_TEST(who_does_not_let_go_is_removed) {
     world_topic(&w, "t", 2);
     SAY("a" JOIN "topics=t", "1 t:0,1");
@@ -461,6 +486,7 @@ int main(void) {
     tcase_add_test(t, requests_are_checked);
     tcase_add_test(t, static_members_come_back);
     tcase_add_test(t, silent_members_are_removed);
+    tcase_add_test(t, many_silent_members_go_one_batch_after_the_other);
     tcase_add_test(t, who_does_not_let_go_is_removed);
     tcase_add_test(t, topics_that_come_and_grow);
     tcase_add_test(t, subscriptions_change);
