@@ -144,6 +144,5 @@ bool delete_step(struct seg_writer *w) {
     account_deleted(l);
     if (sh->checkpoint.flushing) checkpoint_log_flushed(sh, l);
     writer_release(w);
-    shard_work(sh);
     return true;
 }

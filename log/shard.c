@@ -31,6 +31,8 @@ static void retry_fire(struct timer *t) {
     shard_work(sh);
 }
 
+static void more_work_fire(struct timer *t) { shard_work(CONTAINER_OF(t, struct log_shard, more_work)); }
+
 enum err shard_init(struct log_shard *sh, struct log_store *store, uint32_t index) {
     *sh = (struct log_shard){.store = store, .index = index, .io = store->io, .next_serial = 1,
                              .sync_all_logs = io_syncs_all(store->io, store->lock_fd) ? SYNC_ALL_LOGS : UINT32_MAX,
@@ -46,6 +48,7 @@ enum err shard_init(struct log_shard *sh, struct log_store *store, uint32_t inde
     list_init(&sh->finds);
     list_init(&sh->checks);
     timer_init(&sh->retry, retry_fire);
+    timer_init(&sh->more_work, more_work_fire);
     timer_init(&sh->stop_timer, shard_stop_timer);
     sh->scrub = calloc(1, sizeof *sh->scrub);
     if (!sh->scrub) return ERR_NOMEM;
@@ -79,6 +82,7 @@ static void slices_free(struct list *head) {
 void shard_free(struct log_shard *sh) {
     if (sh->timers) {
         timer_cancel(sh->timers, &sh->retry);
+        timer_cancel(sh->timers, &sh->more_work);
         timer_cancel(sh->timers, &sh->stop_timer);
         timer_cancel(sh->timers, &sh->scrub->timer);
     }

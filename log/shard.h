@@ -95,6 +95,8 @@ struct log_shard {
     struct list waiting;            /* and those that wait for `retry` first */
     struct seg_writer *writers[WRITERS_MAX];
     uint32_t writers_busy, writers_max; /* a writer needs up to WRITER_FILES descriptors */
+    bool working;                   /* in shard_work() */
+    struct timer more_work;         /* the next slice of it */
     bool dir_unsynced;              /* folders were made or renamed */
     struct list unlinks;            /* deleted folders that are being emptied */
     struct io_op sync_op;           /* of a checkpoint of many logs: */

@@ -8,7 +8,7 @@
 #include "base/trace.h"
 #include "log/store.h"
 
-enum { RETRY_NS = 10 * 1000 * 1000, RETRY_FULL_NS = 200 * 1000 * 1000 };
+enum { RETRY_NS = 10 * 1000 * 1000, RETRY_FULL_NS = 200 * 1000 * 1000, SLICE_NS = 500 * 1000 };
 
 void writer_want(struct log_impl *l) {
     struct log_shard *sh = l->pub.shard;
@@ -30,10 +30,18 @@ static struct seg_writer *writer_idle(struct log_shard *sh) {
     return NULL;
 }
 
+/* One loop, whoever calls: a log may be done at once, and thousands of them must not nest. A turn works on them for a slice of time. */
 void shard_work(struct log_shard *sh) {
+    if (sh->working || timer_armed(&sh->more_work)) return;
+    sh->working = true;
+    int64_t begun_ns = io_mono_ns(sh->io);
     while (!list_empty(&sh->work) && sh->writers_busy < sh->writers_max && sh->failed == OK) {
+        if (sh->timers && io_mono_ns(sh->io) - begun_ns > SLICE_NS) {
+            timer_set(sh->timers, &sh->more_work, begun_ns);
+            break;
+        }
         struct seg_writer *w = writer_idle(sh);
-        if (!w) return;
+        if (!w) break;
         struct log_impl *l = LIST_ENTRY(list_pop_front(&sh->work), struct log_impl, work_link);
         ASSERT(!l->writer);
         l->writer = w;
@@ -43,6 +51,7 @@ void shard_work(struct log_shard *sh) {
         sh->writers_busy++;
         writer_step(w);
     }
+    sh->working = false;
 }
 
 void writer_release(struct seg_writer *w) {
@@ -62,6 +71,7 @@ void writer_release(struct seg_writer *w) {
     sh->writers_busy--;
     shard_pressure_changed(sh);
     shard_release_log(sh, l);
+    shard_work(sh);
 }
 
 static void wait_for_name(struct seg_writer *w) {
@@ -109,7 +119,6 @@ void writer_step(struct seg_writer *w) {
         /* Segments that a LOGSTART has dropped are not written any more, but until it is durable a crash brings them back: the
          * checkpoint must not count on their files before. */
         writer_release(w);
-        shard_work(sh);
         return;
     }
     if (flush_due(l)) {
@@ -119,7 +128,6 @@ void writer_step(struct seg_writer *w) {
     }
     if (seal_step(w)) return;
     writer_release(w);
-    shard_work(sh);
 }
 
 void writer_image_durable(struct log_impl *l) {

@@ -57,7 +57,8 @@ static inline void kill_machine(void) {
     if (m.world) sim_crash(m.world, 0, SIM_LOSE_ALL);
     else
         for (uint32_t i = 0; i < m.config.shards; i++)
-            while (m.shards[i]->submitted_count > 0 || m.shards[i]->writers_busy > 0 || m.shards[i]->checkpoint.active)
+            while (m.shards[i]->submitted_count > 0 || m.shards[i]->writers_busy > 0 || timer_armed(&m.shards[i]->more_work) ||
+                   !list_empty(&m.shards[i]->unlinks) || m.shards[i]->checkpoint.active)
                 machine_turn(&m, 1000000);
     machine_close(&m);
 }

@@ -560,6 +560,37 @@ START_TEST(a_deleted_log_makes_room_for_its_name) {
 }
 END_TEST
 
+/* Logs that wait for a writer and are done at once, one after the other: not one inside the other. */
+START_TEST(thousands_of_deleted_logs_do_not_nest) {
+    enum { LOGS = 2500 };
+    setup(1, 1);
+    start();
+    static struct log *logs[LOGS];
+    static enum err deleted[LOGS];
+    char topic[16];
+    for (int i = 0; i < LOGS; i++) {
+        snprintf(topic, sizeof topic, "t%d", i);
+        struct log_spec s = spec_of(topic, 0);
+        ck_assert_int_eq(log_create(m.shards[0], &s, &logs[i], NULL, NULL), OK);
+        deleted[i] = ERR_COUNT;
+    }
+    uint32_t writers = m.shards[0]->writers_max;
+    m.shards[0]->writers_max = 0;
+    for (int i = 0; i < LOGS; i++) log_delete(logs[i], on_deleted, &deleted[i]);
+    for (int i = 0; i < 100; i++) ck_assert(machine_turn(&m, 1000000));
+    ck_assert_int_eq(deleted[LOGS - 1], ERR_COUNT);
+    m.shards[0]->writers_max = writers;
+    shard_work(m.shards[0]);
+    while (deleted[LOGS - 1] == ERR_COUNT) ck_assert(machine_turn(&m, 1000000000));
+    for (int i = 0; i < LOGS; i++) ck_assert_int_eq(deleted[i], OK);
+    stop();
+    start();
+    ck_assert_uint_eq(m.recovery.logs, 0);
+    stop();
+    teardown();
+}
+END_TEST
+
 START_TEST(a_strange_folder_is_put_aside) {
     struct model a;
     setup(_i, 1);
@@ -945,6 +976,7 @@ int main(void) {
     tcase_add_loop_test(t, producers_are_known_after_a_restart, 0, 2);
     tcase_add_loop_test(t, producers_expire_while_the_log_is_used, 0, 2);
     tcase_add_loop_test(t, a_deleted_log_makes_room_for_its_name, 0, 2);
+    tcase_add_test(t, thousands_of_deleted_logs_do_not_nest);
     tcase_add_loop_test(t, a_strange_folder_is_put_aside, 0, 2);
     tcase_add_loop_test(t, the_log_start_takes_whole_segments_along, 0, 2);
     tcase_add_loop_test(t, truncation_cuts_memory_files_and_indexes, 0, 2);
