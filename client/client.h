@@ -255,7 +255,8 @@ MUST_CHECK enum err consumer_poll(struct consumer *k, int32_t timeout_ms, const 
 /* A member of a consumer group: the members share the partitions of their topics. Everything moves
  * while any call on this client runs, heartbeats too: a program that makes none for the session
  * timeout is expelled. Rebalances are events of group_poll(). Records are handed out at least once:
- * what was handed out before a call of group_poll() may be committed by it. */
+ * what was handed out before a call of group_poll() may be committed by it, and by other calls on the client until the next; not the
+ * record that the program has in hand. */
 enum group_protocol {
     GROUP_CLASSIC,                /* JoinGroup, SyncGroup: members assign (any broker) */
     GROUP_CONSUMER,               /* ConsumerGroupHeartbeat, KIP-848: the broker assigns */

@@ -324,8 +324,15 @@ static int32_t left_ms(int64_t deadline_ns) {
     return (int32_t)MAX((int64_t)0, MIN(ms, (int64_t)INT32_MAX));
 }
 
+static void keep_in_hand(struct group *g, const struct consumer_event *record) {
+    g->in_hand.topic = g->consumer->chunk->a->topic;
+    g->in_hand.partition = record->partition;
+    g->in_hand.offset = record->record.offset;
+}
+
 enum err group_poll(struct group *g, int32_t timeout_ms, const struct consumer_event **out) {
     int64_t deadline_ns = client_deadline(timeout_ms);
+    g->in_hand.topic = NULL;
     auto_commit(g);
     for (bool first = true;; first = false) {
         if (g->failed) return client_fail(g->client, g->err, g->code, "%s", g->why);
@@ -342,6 +349,7 @@ enum err group_poll(struct group *g, int32_t timeout_ms, const struct consumer_e
         }
         int64_t wake_ns = g->config.auto_commit_ms > 0 ? MIN(deadline_ns, g->auto_commit_at_ns) : deadline_ns;
         enum err err = consumer_poll(g->consumer, left_ms(wake_ns), out);
+        if (!err && (*out)->kind == CONSUMER_RECORD) keep_in_hand(g, *out);
         if (err != ERR_TIMEOUT) return err;
         auto_commit(g);
     }
@@ -353,6 +361,7 @@ enum err group_seek(struct group *g, const char *topic, int32_t partition, int64
     if (!parts_find(&g->owned, t, partition)) {
         return client_fail(g->client, ERR_NOT_FOUND, 0, "\"%s\" partition %d is not ours", topic, partition);
     }
+    g->in_hand.topic = NULL;
     const struct assigned *before = consumer_find(g->consumer, topic, partition);
     int64_t committed = before ? before->committed : -1;
     enum err err = consumer_assign(g->consumer, topic, partition, offset);
@@ -364,6 +373,7 @@ enum err group_seek(struct group *g, const char *topic, int32_t partition, int64
 /* ---- commits ---------------------------------------------------------------------------------- */
 
 void group_commit_async(struct group *g) {
+    g->in_hand.topic = NULL; /* the user is through with it */
     commit_start(g);
     client_turn(g->client, 0);
 }
@@ -372,6 +382,7 @@ enum err group_commit(struct group *g, int32_t timeout_ms) {
     int64_t deadline_ns = client_deadline(timeout_ms);
     if (g->failed) return client_fail(g->client, g->err, g->code, "%s", g->why);
     while (g->commit.in_flight && client_now_ns() < deadline_ns) client_turn(g->client, deadline_ns);
+    g->in_hand.topic = NULL;
     commit_start(g);
     while ((g->commit.wanted || g->commit.in_flight) && !g->failed) {
         if (client_now_ns() >= deadline_ns) return client_fail(g->client, ERR_TIMEOUT, 0, "commit: no answer in %d ms", timeout_ms);
@@ -391,6 +402,7 @@ static bool may_leave(const struct group *g) {
 enum err group_close(struct group *g, int32_t timeout_ms) {
     int64_t deadline_ns = client_deadline(timeout_ms);
     enum err err = OK;
+    g->in_hand.topic = NULL;
     bool owns = !g->failed && g->generation >= 0 && !g->expelled && g->state == MEMBER_STABLE;
     if (g->config.auto_commit_ms > 0 && owns && commit_needed(g)) err = group_commit(g, timeout_ms);
     if (may_leave(g)) {

@@ -30,8 +30,14 @@ static int32_t run_length(const struct parts *p, int32_t at) {
 
 /* ---- commit ----------------------------------------------------------------------------------- */
 
+/* Behind the last record that the user is through with. */
+static int64_t done_offset(const struct group *g, const struct assigned *a) {
+    return g->in_hand.topic == a->topic && g->in_hand.partition == a->partition ? g->in_hand.offset : a->position;
+}
+
 static bool moved(const struct group *g, const struct assigned *a) {
-    return a->position >= 0 && a->position != a->committed && parts_find(&g->owned, a->topic, a->partition);
+    int64_t at = done_offset(g, a);
+    return at >= 0 && at != a->committed && parts_find(&g->owned, a->topic, a->partition);
 }
 
 bool commit_needed(const struct group *g) {
@@ -52,7 +58,7 @@ static enum err collect(struct group *g) {
     LIST_FOREACH(it, &g->consumer->assigned) {
         const struct assigned *a = LIST_ENTRY(it, struct assigned, link);
         if (!moved(g, a)) continue;
-        err = parts_add(&g->commit.sent, a->topic, a->partition, a->position);
+        err = parts_add(&g->commit.sent, a->topic, a->partition, done_offset(g, a));
         if (err) return err;
         g->commit.sent.items[g->commit.sent.count - 1].epoch = a->position_epoch;
     }

@@ -106,6 +106,9 @@ struct group {
     struct parts told;            /* what the latest event points to */
     struct group_partition *told_list;
     struct consumer_event event;
+    /* The record that group_poll() handed out last is the user's until the next call about it; other calls on the client turn us
+     * meanwhile, and must not commit it. NULL: none. */
+    struct { const struct topic_meta *topic; int32_t partition; int64_t offset; } in_hand;
 
     /* commits */
     struct commit commit;

@@ -3,6 +3,7 @@
 #include "tests/unit/tiny_broker.h"
 
 #include "client/group_assign.h"
+#include "client/group_impl.h"
 
 enum { TIMEOUT_MS = 30000, MEMBERS_MAX = 7, TOPICS_MAX = 4 };
 
@@ -595,6 +596,25 @@ START_TEST(heartbeats_assign_and_take_away) {
 }
 END_TEST
 
+/* While the user works on a record, other calls on the client commit what came before it, and not the record. */
+START_TEST(a_record_in_hand_is_not_committed) {
+    struct script *s = script_start();
+    struct member m = member_new(s, GROUP_CONSUMER, "range");
+    expect_parts(rebalance(&m), CONSUMER_ASSIGNED, 0, 2);
+    ck_assert_int_eq(group_seek(m.group, "t", 1, 0), OK); /* the script knows no ListOffsets */
+    ck_assert_int_eq(next_record(&m, 0), 5);
+    ck_assert_int_eq(group_commit(m.group, TIMEOUT_MS), OK);
+    int64_t at = next_record(&m, 0);
+    commit_start(m.group); /* as if it had been due, and the coordinator had been away */
+    while (m.group->commit.wanted || m.group->commit.in_flight) client_turn(m.client, client_now_ns() + 1000000);
+    ck_assert_int_eq(consumer_find(m.group->consumer, "t", 0)->committed, at);
+    ck_assert_int_eq(group_commit(m.group, TIMEOUT_MS), OK); /* says that it is done */
+    ck_assert_int_eq(consumer_find(m.group->consumer, "t", 0)->committed, at + 1);
+    member_end(&m, s);
+    free(s);
+}
+END_TEST
+
 START_TEST(refusals_are_final) {
     static const struct { int16_t code; enum err err; } cases[] = {
         {KERR_UNRELEASED_INSTANCE_ID, ERR_FENCED}, {KERR_UNSUPPORTED_ASSIGNOR, ERR_INVALID}, {KERR_GROUP_AUTHORIZATION_FAILED, ERR_INVALID},
@@ -720,6 +740,7 @@ int main(void) {
     tcase_add_test(tc, sticky_moves_in_two_steps);
     tcase_add_test(tc, sticky_believes_the_newer_generation);
     tcase_add_test(tc, heartbeats_assign_and_take_away);
+    tcase_add_test(tc, a_record_in_hand_is_not_committed);
     tcase_add_test(tc, refusals_are_final);
     tcase_add_test(tc, auto_falls_back_to_classic);
     tcase_add_loop_test(tc, classic_members_follow_the_coordinator, 0, 2);
