@@ -28,6 +28,7 @@ struct alter_state {
     struct alter_resource *resources;
     int32_t count;
     bool validate_only;
+    uint32_t new_groups;                /* without configs so far */
     struct controller_change change;
 };
 
@@ -213,9 +214,16 @@ static void alter_broker(struct alter_state *s, struct alter_resource *r, struct
     else alter(s, r, b ? &b->own : &none, b ? &b->with_defaults : config, e);
 }
 
+/* A name is all that it takes, so there is a bound. */
 static void alter_group(struct alter_state *s, struct alter_resource *r, struct controller_edit *e) {
     static const struct image_configs none;
-    const struct image_configs *now = image_group_configs(controller_edit_image(e), r->name);
+    const struct image *im = controller_edit_image(e);
+    const struct image_configs *now = image_group_configs(im, r->name);
+    if (!now && (im->groups ? im->groups->count : 0) + s->new_groups >= GROUP_CONFIGS_MAX) {
+        refuse(r, KERR_POLICY_VIOLATION, STR_LIT("There are configs of 10000 groups already"));
+        return;
+    }
+    s->new_groups += now == NULL;
     alter(s, r, now ? now : &none, &request_broker(s->rq)->config, e);
 }
 

@@ -7,6 +7,7 @@
 #include "base/err.h"
 
 struct image_configs;
+enum { GROUP_CONFIGS_MAX = 10000 };      /* groups that have some */
 
 struct group_config_key {
     const char *name, *broker;           /* broker: the key that gives the default */

@@ -108,7 +108,11 @@ void group_settle(struct group *g) {
         run(op, g);
     }
     g->pins--;
-    group_see(g);
+    /* The state of a consumer group is what its records say, and it takes a look at all members to know it. */
+    if (!group_has_consumer(g) || (g->unseen && !g->exclusive)) {
+        group_see(g);
+        g->unseen = false;
+    }
     bool busy = g->pins > 0 || g->shared > 0 || g->exclusive || !list_empty(&g->queue);
     if (!busy && g->classic && classic_is_nothing(g->classic)) {
         classic_free(g->classic);
@@ -378,6 +382,7 @@ enum err coordinator_replay(struct coordinator *c, struct bytes key_bytes, struc
     if (!err && value_bytes.p && !raw) err = group_value_parse(key.type, value_bytes, &c->set->arena, &value);
     struct group *g = NULL;
     if (!err && !(g = group_get(c, key.group))) err = ERR_NOMEM;
+    if (g && raw) g->unseen = true;
     if (!err) err = raw ? group_consumer_replay(g, &key, value_bytes) : replay_into(g, &key, value_bytes.p ? &value : NULL);
     arena_reset(&c->set->arena);
     if (g) group_settle(g);

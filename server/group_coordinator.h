@@ -49,6 +49,7 @@ struct group {
     int64_t rest_until_ns;                /* an append of its own failed: not again before */
     struct timer timer;                   /* its next deadline */
     bool tick_due;                        /* that has passed; waits for the lock */
+    bool unseen;                          /* records of the consumer group came since its history looked */
     struct list queue;                    /* group_op.link: wait for the lock */
     uint32_t shared;                      /* commits on their way */
     bool exclusive;                       /* an exclusive operation is on its way */

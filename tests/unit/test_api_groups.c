@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "proto/kafka_errors.h"
+#include "server/group_config.h"
 #include "server/group_coordinator_impl.h"
 #include "tests/unit/broker_fixture.h"
 
@@ -1348,6 +1349,38 @@ START_TEST(a_topic_takes_its_offsets_with_it) {
 }
 END_TEST
 
+/* Whoever names groups cannot fill the metadata with them. */
+START_TEST(configs_of_too_many_groups) {
+    enum { GROUPS = GROUP_CONFIGS_MAX + 1 };
+    struct k_incremental_alter_configs_request q;
+    struct k_incremental_alter_configs_response a;
+    struct k_incremental_alter_configs_request_resources *r = calloc(GROUPS, sizeof *r);
+    char (*names)[8] = calloc(GROUPS, sizeof *names);
+    struct k_incremental_alter_configs_request_resources_configs one;
+    k_incremental_alter_configs_request_init(&q);
+    k_incremental_alter_configs_request_resources_configs_init(&one);
+    one.name = STR_LIT("consumer.session.timeout.ms");
+    one.value = STR_LIT("50000");
+    for (int i = 0; i < GROUPS; i++) {
+        k_incremental_alter_configs_request_resources_init(&r[i]);
+        snprintf(names[i], sizeof names[i], "%d", i);
+        r[i].resource_type = 32;
+        r[i].resource_name = str_from(names[i]);
+        r[i].configs = &one;
+        r[i].configs_n = 1;
+    }
+    q.resources = r;
+    q.resources_n = GROUPS;
+    q.validate_only = true;
+    CALL(&c, KEY_INCREMENTAL_ALTER, 1, incremental_alter_configs, q, a);
+    ck_assert_int_eq(a.responses_n, GROUPS);
+    ck_assert_int_eq(a.responses[GROUPS - 2].error_code, 0);
+    ck_assert_int_eq(a.responses[GROUPS - 1].error_code, KERR_POLICY_VIOLATION);
+    free(r);
+    free(names);
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("api_groups");
     TCase *t = tcase_create("all");
@@ -1369,6 +1402,7 @@ int main(void) {
     tcase_add_test(t, groups_are_listed_and_described);
     tcase_add_test(t, groups_and_offsets_are_deleted);
     tcase_add_test(t, an_endless_retention);
+    tcase_add_test(t, configs_of_too_many_groups);
     tcase_add_test(t, groups_whose_memory_is_used_up);
     tcase_add_test(t, more_groups_than_one_turn_lists);
     tcase_add_test(t, the_topic_keeps_its_partitions);
