@@ -10,14 +10,6 @@ enum { PARTITIONS_PER_TURN = 64 };
 #define BUSY_NS (20 * MS_NS)             /* between looks whether a run has ended */
 #define BACKOFF_MAX_MS (INT64_C(24) * 3600 * 1000)
 
-static struct log *round_next(const struct reactor *r, uint64_t plid) {
-    if (plid == 0) return log_shard_first(r->shard);
-    struct log *l = log_shard_by_plid(r->shard, plid);
-    if (l) return l;
-    for (l = log_shard_first(r->shard); l && l->plid < plid;) l = log_shard_next(r->shard, l);
-    return l;
-}
-
 static void consider(struct cleaner *c, struct reactor *r, const struct log *l) {
     struct compact_look look;
     if (!partition_compact_look(r, l->plid, &look)) return; /* the metadata log, which is nobody's partition */
@@ -35,7 +27,7 @@ static void look(struct timer *t) {
         timer_set(&r->timers, &c->timer, r->now_ns + BUSY_NS);
         return;
     }
-    struct log *l = round_next(r, c->next_plid);
+    struct log *l = housekeeping_log(r, c->next_plid);
     for (int i = 0; i < PARTITIONS_PER_TURN && l; i++) {
         struct log *next = log_shard_next(r->shard, l);
         consider(c, r, l);

@@ -29,6 +29,7 @@ struct group_expiry {
     uint64_t found;                       /* offsets in `records` */
     bool full;                            /* there may be more of this group */
     const struct group_offset_topic *topic;
+    bool hold;                            /* the clock jumped ahead: nothing is too old */
     bool topic_gone, kept, subscribed, subscribed_known;
 };
 

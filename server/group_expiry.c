@@ -4,7 +4,8 @@
  * A pass goes over all groups of a coordinator, in slices; a group that is busy is left for the next. It begins every
  * offsets.retention.check.interval.ms, when a topic was deleted, and after loading (topics may have been deleted before the
  * tombstones were written). Rules: KIP-211. An offset expires offsets.retention.minutes after its group became empty; for a
- * group that never had members, and for topics that a stable group of consumers no longer reads, after its commit. */
+ * group that never had members, and for topics that a stable group of consumers no longer reads, after its commit. A clock that was set
+ * ahead makes nothing old, as with records (housekeeping.h). */
 #include "base/trace.h"
 #include "server/api.h"
 #include "server/group_api.h"
@@ -65,7 +66,7 @@ static bool is_over(struct group_expiry *x, const struct group *g, const struct 
     const struct reactor *r = group_reactor(g);
     int64_t retention_ms = (int64_t)r->broker->config.offsets_retention_minutes * 60000;
     if (x->topic_gone) return true;
-    if (x->kept || !group_offset_expired(o, r->now_ms, retention_ms, group_empty_since_ms(g), false)) return false;
+    if (x->hold || x->kept || !group_offset_expired(o, r->now_ms, retention_ms, group_empty_since_ms(g), false)) return false;
     if (!x->subscribed_known) { /* looked for only where it matters */
         x->subscribed = !group_is_empty(g) && group_subscribes(g, (struct str){x->topic->name, x->topic->name_len});
         x->subscribed_known = true;
@@ -78,6 +79,8 @@ static void scan_begin(struct group_expiry *x, struct group *g) {
     x->scanning = true;
     x->topic = NULL;
     x->found = 0;
+    struct reactor *r = group_reactor(g);
+    x->hold = housekeeping_clock_jumped(&r->housekeeping, r->now_ms, r->now_ns);
     x->it = group_offsets_begin(&g->offsets);
     group_records_begin(&x->records);
 }

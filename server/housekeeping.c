@@ -29,7 +29,7 @@ bool housekeeping_clock_jumped(struct housekeeping *h, int64_t wall_ms, int64_t 
     return jumped;
 }
 
-static struct log *round_next(const struct reactor *r, uint64_t plid) {
+struct log *housekeeping_log(const struct reactor *r, uint64_t plid) {
     if (plid == 0) return log_shard_first(r->shard);
     struct log *l = log_shard_by_plid(r->shard, plid);
     if (l) return l;
@@ -41,7 +41,7 @@ static void look(struct timer *t) {
     struct housekeeping *h = CONTAINER_OF(t, struct housekeeping, timer);
     struct reactor *r = CONTAINER_OF(h, struct reactor, housekeeping);
     bool hold = housekeeping_clock_jumped(h, r->now_ms, r->now_ns);
-    struct log *l = round_next(r, h->next_plid);
+    struct log *l = housekeeping_log(r, h->next_plid);
     for (int i = 0; i < PARTITIONS_PER_TURN && l; i++) {
         struct log *next = log_shard_next(r->shard, l);
         (void)partition_retain(r, l->plid, hold); /* false: the metadata log, which is nobody's partition */

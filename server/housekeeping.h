@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include "base/timers.h"
 
+struct log;
 struct reactor;
 struct housekeeping {
     struct timer timer;
@@ -21,4 +22,6 @@ struct housekeeping {
 void housekeeping_start(struct reactor *r);
 /* How far `wall_ms` is ahead of where the clocks of the beginning say it should be. */
 bool housekeeping_clock_jumped(struct housekeeping *h, int64_t wall_ms, int64_t mono_ns);
+/* For rounds over the reactor's logs: the one of `plid`, or, when that is gone, the next; NULL: the round is over. */
+struct log *housekeeping_log(const struct reactor *r, uint64_t plid);
 #endif

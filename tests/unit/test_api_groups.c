@@ -1215,6 +1215,20 @@ START_TEST(groups_whose_memory_is_used_up) {
 }
 END_TEST
 
+START_TEST(a_clock_that_jumped_expires_nothing) {
+    tear_down();
+    set_up_with("offsets.topic.num.partitions=1\noffsets.retention.check.interval.ms=20\n");
+    ck_assert_int_eq(find_coordinator(4, "g"), 0);
+    for (int i = 0; i < FIXTURE_REACTORS; i++) f.b.reactors[i].housekeeping.wall_ms -= 7200000; /* as if it had been right then */
+    commit_for("short", "t", 1);
+    int64_t until_ms = now_ms() + 150;
+    while (now_ms() < until_ms) fixture_turn(&f);
+    ck_assert_int_eq(committed(9, "short", "t", 0).offset, 1);
+    for (int i = 0; i < FIXTURE_REACTORS; i++) f.b.reactors[i].housekeeping.wall_ms += 7200000;
+    while (committed(9, "short", "t", 0).offset != -1) { }
+}
+END_TEST
+
 START_TEST(more_groups_than_one_turn_lists) {
     enum { GROUPS = 600 };
     tear_down();
@@ -1404,6 +1418,7 @@ int main(void) {
     tcase_add_test(t, an_endless_retention);
     tcase_add_test(t, configs_of_too_many_groups);
     tcase_add_test(t, groups_whose_memory_is_used_up);
+    tcase_add_test(t, a_clock_that_jumped_expires_nothing);
     tcase_add_test(t, more_groups_than_one_turn_lists);
     tcase_add_test(t, the_topic_keeps_its_partitions);
     tcase_add_test(t, a_deadline_of_a_coordinator_that_is_gone);
