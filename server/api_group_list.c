@@ -62,6 +62,7 @@ static void list_go_on(struct list_state *s);
 
 static void list_visited(struct group_visit *v) {
     struct list_state *s = v->state;
+    group_arena_home(s->rq);
     if (v->error) s->out.error_code = v->error;
     list_go_on(s);
 }
@@ -75,6 +76,7 @@ static void list_go_on(struct list_state *s) {
     if (s->next_reactor < b->reactor_count) {
         s->visit = (struct group_visit){.caller = s->rq->reactor, .owner = &b->reactors[s->next_reactor++], .visit = list_one,
                                         .done = list_visited, .state = s};
+        group_arena_away(s->rq);
         group_visit_send(&s->visit);
         return;
     }

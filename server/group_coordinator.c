@@ -129,8 +129,19 @@ void group_settle(struct group *g) {
 
 /* ---- operations -------------------------------------------------------------------------------------- */
 
+/* The owner fills the arena: it is counted before and after. */
+void group_arena_away(struct request *rq) {
+    request_charge(rq);
+    rq->arena_away = true;
+}
+void group_arena_home(struct request *rq) {
+    rq->arena_away = false;
+    request_charge(rq);
+}
+
 static void op_home(struct mail *m) {
     struct group_op *op = CONTAINER_OF(m, struct group_op, mail);
+    group_arena_home(op->rq);
     op->done(op);
 }
 
@@ -191,6 +202,7 @@ void group_op_send(struct group_op *op) {
     op->partition = group_partition_of(op->group, t->partition_count);
     op->reactor = &r->broker->reactors[t->partitions[op->partition].owner];
     op->mail.deliver = op_arrive;
+    group_arena_away(op->rq);
     mailbox_post(&op->reactor->mailbox, &op->mail);
 }
 

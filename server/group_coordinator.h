@@ -96,6 +96,9 @@ struct group_visit {
     struct mail mail;
 };
 void group_visit_send(struct group_visit *v);
+/* Around a visit that fills a request's arena; operations do so themselves. The request's thread. */
+void group_arena_away(struct request *rq);
+void group_arena_home(struct request *rq);
 
 /* ---- inside `run` ---- */
 
