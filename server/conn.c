@@ -201,7 +201,8 @@ static void sweep_visit(struct conn *c, int64_t now_ns) {
         return;
     }
     int64_t idle_ms = config_of(set)->connections_max_idle_ms;
-    bool idle = !c->muted && list_empty(&c->requests) && !c->frame && c->head_len == 0;
+    /* Who was told to stay away may be gone meanwhile, and nothing is read that would tell. */
+    bool idle = list_empty(&c->requests) && (c->muted || (!c->frame && c->head_len == 0));
     if (idle_ms >= 0 && idle && (now_ns - c->active_ns) / 1000000 >= idle_ms) {
         set->stats.closed_idle++;
         conn_close(c, NULL);

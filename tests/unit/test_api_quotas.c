@@ -379,6 +379,18 @@ START_TEST(a_paused_connection_ends_with_the_broker) {
 }
 END_TEST
 
+/* A pause may last for days, and nothing that is read would tell that the client is gone: it does not keep its place for so long. */
+START_TEST(a_long_pause_ends_with_the_idle_time) {
+    tear_down();
+    fixture_start(&f, "quota.window.num=2\nconnections.max.idle.ms=1500\n");
+    client_open(&c, &f);
+    ck_assert_int_eq(create_topic(&c, "t", 2), 0);
+    set_quota(CLIENT("test"), "producer_byte_rate", 1);
+    ck_assert_int_gt(produce_pause(12, 1000), 900000);
+    while (!client_is_closed(&c)) { }
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("api_quotas");
     TCase *t = tcase_create("all");
@@ -391,6 +403,7 @@ int main(void) {
     tcase_add_test(t, time_of_handlers_is_counted);
     tcase_add_test(t, connections_of_an_address_are_counted);
     tcase_add_test(t, a_paused_connection_ends_with_the_broker);
+    tcase_add_test(t, a_long_pause_ends_with_the_idle_time);
     tcase_set_timeout(t, 120);
     suite_add_tcase(suite, t);
     SRunner *runner = srunner_create(suite);
