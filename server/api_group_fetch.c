@@ -1,5 +1,8 @@
 /* api_group_fetch.c - OffsetFetch: what groups have committed, of one group (to version 7) or of several. What was
- * never committed is offset -1 without an error, also for a group that nobody knows. */
+ * never committed is offset -1 without an error, also for a group that nobody knows.
+ *
+ * A group may have more offsets than a request's arena has room for. What an answer takes is estimated before it is made; a large
+ * one is counted against the memory for requests first. When that is in use by others, the client is to try again. */
 #include "proto/kafka_messages.h"
 #include "server/api.h"
 #include "server/group_api.h"
@@ -10,12 +13,16 @@ typedef struct k_offset_fetch_response_groups fetch_group_out;
 typedef struct k_offset_fetch_response_groups_topics fetch_topic_out;
 typedef struct k_offset_fetch_response_groups_topics_partitions fetch_partition_out;
 
+enum { UNCOUNTED_BYTES = 1 << 20 };      /* smaller answers are counted when they are there */
+
 struct fetch_state;
 struct fetch_item {                      /* one group */
     struct group_op op;
     struct fetch_state *state;
     fetch_group_in *in;
     fetch_group_out *out;
+    size_t needed_bytes;                 /* the answer waits until so much is counted */
+    bool counted;
 };
 struct fetch_state {
     struct request *rq;
@@ -102,6 +109,15 @@ static void go_on(struct fetch_state *s);
 static void item_done(struct group_op *op) {
     struct fetch_item *item = op->owner;
     struct fetch_state *s = item->state;
+    if (!op->error && item->needed_bytes > 0) {
+        if (request_widen(op->rq, item->needed_bytes)) {
+            item->needed_bytes = 0;
+            item->counted = true;
+            group_op_send(op);
+            return;
+        }
+        op->error = KERR_COORDINATOR_LOAD_IN_PROGRESS; /* every client tries again after it */
+    }
     if (op->error && !s->out_of_memory && !spread_error(item, op->error)) return;
     go_on(s);
 }
@@ -177,11 +193,31 @@ static bool fetch_all(struct fetch_item *item, const struct group *g) {
     return true;
 }
 
+/* The most that the answer takes of the arena: at once, whatever the size of the group. To version 7 it is made twice. */
+static size_t answer_bytes(const struct fetch_item *item, const struct group *g) {
+    size_t copies = request_version(item->op.rq) < 8 ? 2 : 1, topics = HASH_COUNT(g->offsets.topics), partitions = (size_t)g->offsets.count;
+    size_t texts = (size_t)g->offsets.bytes; /* names and metadata are in there */
+    if (item->in->topics_n >= 0) {
+        topics = (size_t)item->in->topics_n;
+        partitions = 0;
+        for (size_t i = 0; i < topics; i++) partitions += (size_t)MAX(item->in->topics[i].partition_indexes_n, 0);
+        texts = MIN(texts, partitions * ((size_t)group_reactor(g)->broker->config.offset_metadata_max_bytes + 32));
+    }
+    return copies * (partitions * sizeof(fetch_partition_out) + topics * (sizeof(fetch_topic_out) + 64)) + texts + 64;
+}
+
+static bool must_be_counted(const struct fetch_item *item, size_t bytes) {
+    const struct arena *a = &item->op.rq->arena;
+    return bytes > a->limit_bytes - a->used_bytes || (!item->counted && bytes > UNCOUNTED_BYTES);
+}
+
 static void run(struct group_op *op, struct group *g) {
     struct fetch_item *item = op->owner;
     int16_t error = group_fetch_check(g, item->in->member_id, item->in->member_epoch);
     bool all = item->in->topics_n < 0;
-    if (!error && !(all ? fetch_all(item, g) : fetch_named(item, g))) item->state->out_of_memory = true;
+    size_t bytes = answer_bytes(item, g);
+    if (!error && must_be_counted(item, bytes)) item->needed_bytes = bytes;
+    else if (!error && !(all ? fetch_all(item, g) : fetch_named(item, g))) item->state->out_of_memory = true;
     group_op_finish(op, error);
 }
 

@@ -35,6 +35,17 @@ void request_charge(struct request *rq) {
     rq->used_bytes = used;
 }
 
+bool request_widen(struct request *rq, size_t bytes) {
+    struct conn_set *set = rq->reactor->conns;
+    int64_t others = set->used_bytes - rq->used_bytes;
+    if (bytes > INT32_MAX || (others > 0 && set->used_bytes + set->backlog_bytes + (int64_t)bytes > set->budget_bytes)) return false;
+    rq->used_bytes += (int64_t)bytes;
+    set->used_bytes += (int64_t)bytes;
+    rq->arena_away = true;
+    rq->arena.limit_bytes = MAX(rq->arena.limit_bytes, rq->arena.used_bytes + bytes);
+    return true;
+}
+
 /* What a client calls itself, fit for a terminal. */
 static void client_text(struct str id, char out[65]) {
     int32_t n = id.p ? MIN(id.len, 64) : 0;

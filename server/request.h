@@ -67,6 +67,11 @@ uint32_t request_reserve(struct request *rq, uint64_t wanted);
 /* Writes throttle_ms into the finished answer, if that begins with it. request_reply() does so; again when it has changed. */
 void request_show_pause(struct request *rq);
 
+/* What is about to be put into the arena takes up to `bytes`: counted from now on, and the arena's bound is raised to it. It is away
+ * until its owner sends it home; then it counts for what it is. Nothing is refused to a request that is alone; false: others have the memory
+ * now, the client is to try again. */
+MUST_CHECK bool request_widen(struct request *rq, size_t bytes);
+
 /* Counts what the decoded form takes by now. Called after the handler, and by who makes much of it later. */
 void request_charge(struct request *rq);
 

@@ -78,3 +78,32 @@ def test_a_damaged_partition_of_offsets_is_refused(ctx):
             assert commit(c, g, "t", 21) == (NOT_AVAILABLE if same else 0)
     said = b.trace(b.log_start)
     assert f"__consumer_offsets-{partition_of(hit)}: loading stopped at offset" in said, said[-2000:]
+
+
+def all_committed(c, group):
+    """(error of the group, {partition: offset}) of its one topic"""
+    r = Reader(c.call(9, 5, string(group) + struct.pack(">i", -1)))
+    r.get("ii")
+    found = {}
+    for _ in range(r.get("i")):
+        r.string()
+        for _ in range(r.get("i")):
+            partition, offset, _ = r.get("iqi")
+            r.string(), r.get("h")
+            found[partition] = offset
+    return r.get("h"), found
+
+
+def test_all_offsets_of_a_large_group(ctx):
+    """More of them than a request's arena has room for; while others have the memory the client is told to try again."""
+    b = ctx.broker(settings={"reactors": 1, "request.arena.max.bytes": 131072, "queued.max.request.bytes": 1 << 20})
+    with Client(b, 60) as c, Client(b) as other:
+        assert c.create("t", partitions=2000) == [0]
+        c.call(10, 0, string("g"))
+        assert commit(c, "g", "t", 7, partitions=2000) == 0
+        assert all_committed(c, "g") == (0, {p: 7 for p in range(2000)})
+        other.send(struct.pack(">ihhi", 900000, 3, 1, 1))  # the rest does not come
+        wait_for("its memory to be taken", lambda: all_committed(c, "g") == (LOADING, {}))
+        assert committed(c, "g", "t") == (0, 7), "what is small goes on"
+        other.close()
+        wait_for("it to be free", lambda: all_committed(c, "g") == (0, {p: 7 for p in range(2000)}))
