@@ -102,6 +102,7 @@ struct describe_state {
     struct k_describe_groups_response out;
     struct group_op op;
     int32_t next;
+    size_t needed_bytes;                 /* the group's part of the answer waits until so much is counted: as in api_group_fetch.c */
     bool out_of_memory;
 };
 
@@ -131,12 +132,19 @@ static bool describe_classic(struct request *rq, const struct classic_group *g, 
     return r->protocol_data.p != NULL;
 }
 
+/* The most that it takes of the arena. */
+static size_t described_bytes(const struct classic_group *g) {
+    return (size_t)g->bytes + g->count * (sizeof(struct k_describe_groups_response_groups_members) + 128) + 128;
+}
+
 static void describe_run(struct group_op *op, struct group *g) {
     struct describe_state *s = op->owner;
     struct k_describe_groups_response_groups *r = &s->out.groups[s->next];
     struct group_summary sum = group_summary(g);
     int16_t error = group_unknown(g) || sum.consumer ? KERR_GROUP_ID_NOT_FOUND : KERR_NONE;
-    if (!error) {
+    size_t left = s->rq->arena.limit_bytes - s->rq->arena.used_bytes;
+    s->needed_bytes = !error && g->classic && described_bytes(g->classic) > left ? described_bytes(g->classic) : 0;
+    if (!error && s->needed_bytes == 0) {
         r->group_state = str_from(sum.state);
         r->protocol_type = request_copy(s->rq, sum.protocol_type);
         s->out_of_memory = !r->protocol_type.p || (g->classic && !describe_classic(s->rq, g->classic, r));
@@ -149,6 +157,13 @@ static void describe_go_on(struct describe_state *s);
 /* Before version 6 a group that is not there is one that is dead. */
 static void describe_done(struct group_op *op) {
     struct describe_state *s = op->owner;
+    if (!op->error && s->needed_bytes > 0) {
+        if (request_widen(s->rq, s->needed_bytes)) {
+            group_op_send(op);
+            return;
+        }
+        op->error = KERR_COORDINATOR_LOAD_IN_PROGRESS;
+    }
     struct k_describe_groups_response_groups *r = &s->out.groups[s->next++];
     r->error_code = op->error;
     if (op->error == KERR_GROUP_ID_NOT_FOUND) {

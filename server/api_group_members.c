@@ -35,8 +35,11 @@ static void join_done(struct group_op *op) {
     request_reply(rq);
 }
 
+/* A copy of what the group holds, for its leader only: the memory of groups bounds it, whatever the bound of a request. */
 static bool copy_members(struct join_state *s, const struct classic_group *g) {
     struct request *rq = s->op.rq;
+    size_t bytes = (size_t)g->bytes + g->count * (sizeof *s->out.members + 64) + 64;
+    rq->arena.limit_bytes = MAX(rq->arena.limit_bytes, rq->arena.used_bytes + bytes);
     s->out.members = arena_array(&rq->arena, MAX(g->count, 1u), sizeof *s->out.members);
     if (!s->out.members) return false;
     for (const struct classic_member *m = g->members; m; m = m->hh.next) {

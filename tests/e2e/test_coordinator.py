@@ -107,3 +107,31 @@ def test_all_offsets_of_a_large_group(ctx):
         assert committed(c, "g", "t") == (0, 7), "what is small goes on"
         other.close()
         wait_for("it to be free", lambda: all_committed(c, "g") == (0, {p: 7 for p in range(2000)}))
+
+
+def test_members_with_large_metadata(ctx):
+    """The leader is told the metadata of all, and DescribeGroups shows it, although a request's arena has no room for it."""
+    b = ctx.broker(settings={"request.arena.max.bytes": 131072, "group.initial.rebalance.delay.ms": 1000})
+    metadata = bytes(50000)
+    members = [Client(b, 60) for _ in range(6)]
+    members[0].call(10, 0, string("g"))
+    for m in members:  # version 3: without MEMBER_ID_REQUIRED
+        m.request(11, 3, string("g") + struct.pack(">ii", 30000, 30000) + string("") + string("x") + struct.pack(">i", 1) + string("p")
+                  + struct.pack(">i", len(metadata)) + metadata)
+    answers = [m.response() for m in members]
+    assert all(struct.unpack_from(">h", a, 8)[0] == 0 for a in answers), [a[:20] for a in answers]
+    assert sum(len(a) > 6 * len(metadata) for a in answers) == 1
+    ids = []
+    for m, a in zip(members, answers):
+        r = Reader(a)
+        r.get("ii")
+        _, generation = r.get("hi")
+        r.string(), r.string()
+        ids.append((len(a), m, generation, r.string()))
+    for _, m, generation, member in sorted(ids, key=lambda i: i[0]):  # the leader last
+        m.request(14, 2, string("g") + struct.pack(">i", generation) + string(member) + struct.pack(">i", 0))
+    assert all(struct.unpack_from(">h", m.response(), 8)[0] == 0 for m in members)
+    described = members[0].call(15, 4, struct.pack(">i", 1) + string("g") + b"\0")
+    assert struct.unpack_from(">h", described, 12)[0] == 0 and len(described) > 6 * len(metadata), described[:40]
+    for m in members:
+        m.close()
