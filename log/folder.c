@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/assert.h"
 #include "base/trace.h"
 #include "log/kafka_files.h"
 #include "log/mutant.h"
@@ -142,7 +143,8 @@ enum err folder_sync(struct log_shard *sh, struct log_impl *l) {
     return OK;
 }
 
-/* ---- the end of a folder ---------------------------------------------------------------------- */
+/* ---- the end of a folder ----------------------------------------------------------------------
+ * A few folders at a time: thousands of operations in flight would keep the journal's writes waiting behind them. */
 
 struct unlink_job {
     struct io_op op;
@@ -150,16 +152,26 @@ struct unlink_job {
     struct log_shard *sh;
     char **names;
     uint32_t count, cap, next;
+    char *path;                     /* PATH_BYTES; NULL: it has not begun */
     char folder[FOLDER_NAME_BYTES];
-    char path[PATH_BYTES];
 };
 
 static void job_free(struct unlink_job *j) {
     list_remove(&j->link);
     for (uint32_t i = 0; i < j->count; i++) free(j->names[i]);
     free(j->names);
+    free(j->path);
     free(j);
 }
+
+static void folder_remove(struct unlink_job *j) {
+    path_folder(j->path, j->sh->store->dir, j->folder);
+    int rc = io_rmdir(j->sh->io, j->path);
+    if (rc < 0) trace_warn("log", "%s stays: %s", j->path, strerror(-rc));
+    job_free(j);
+}
+
+static void more_unlinks(struct log_shard *sh);
 
 static void unlink_next(struct unlink_job *j) {
     struct log_shard *sh = j->sh;
@@ -168,10 +180,10 @@ static void unlink_next(struct unlink_job *j) {
         io_submit(sh->io, &j->op);
         return;
     }
-    path_folder(j->path, sh->store->dir, j->folder);
-    int rc = io_rmdir(sh->io, j->path);
-    if (rc < 0) trace_warn("log", "%s stays: %s", j->path, strerror(-rc));
-    job_free(j);
+    folder_remove(j);
+    ASSERT(sh->unlinks_busy > 0);
+    sh->unlinks_busy--;
+    more_unlinks(sh);
 }
 
 static void unlinked(struct io_op *op) {
@@ -194,22 +206,50 @@ static void collect(void *ctx, const char *name, bool is_dir) {
     if (copy) j->names[j->count++] = copy;
 }
 
+/* False: there is nothing to wait for. */
+static bool job_begin(struct unlink_job *j) {
+    struct log_shard *sh = j->sh;
+    j->path = malloc(PATH_BYTES);
+    if (!j->path) return false; /* found again at the next start, too */
+    path_folder(j->path, sh->store->dir, j->folder);
+    int rc = io_list(sh->io, j->path, collect, j);
+    if (rc < 0) {
+        trace_warn("log", "%s stays: %s", j->path, strerror(-rc));
+        return false;
+    }
+    j->op = (struct io_op){.kind = IO_UNLINK, .path = j->path, .done = unlinked};
+    return true;
+}
+
+/* Those that have begun are at the front of the list. */
+static void more_unlinks(struct log_shard *sh) {
+    while (sh->unlinks_busy < UNLINKS_MAX) {
+        struct unlink_job *next = NULL;
+        LIST_FOREACH(it, &sh->unlinks) {
+            struct unlink_job *j = LIST_ENTRY(it, struct unlink_job, link);
+            if (j->path) continue;
+            next = j;
+            break;
+        }
+        if (!next) return;
+        if (!job_begin(next)) {
+            job_free(next);
+        } else if (next->count == 0) {
+            folder_remove(next);
+        } else {
+            sh->unlinks_busy++;
+            unlink_next(next);
+        }
+    }
+}
+
 void folder_unlink(struct log_shard *sh, const char *folder) {
     struct unlink_job *j = calloc(1, sizeof *j);
     if (!j) return;
     j->sh = sh;
-    list_init(&j->link);
     snprintf(j->folder, sizeof j->folder, "%s", folder);
-    path_folder(j->path, sh->store->dir, folder);
-    int rc = io_list(sh->io, j->path, collect, j);
-    if (rc < 0) {
-        trace_warn("log", "%s stays: %s", j->path, strerror(-rc));
-        job_free(j);
-        return;
-    }
-    j->op = (struct io_op){.kind = IO_UNLINK, .path = j->path, .done = unlinked};
     list_push_back(&sh->unlinks, &j->link);
-    unlink_next(j);
+    more_unlinks(sh);
 }
 
 void folder_unlinks_free(struct log_shard *sh) {

@@ -58,7 +58,7 @@ struct checkpoint {
 
 /* Where a reader that goes on from `offset` finds it: saves the index look-up. */
 struct read_hint { uint64_t plid; int64_t offset; struct place place; };
-enum { READ_HINTS = 256, WRITERS_MAX = 16, SYNC_ALL_LOGS = 12 };
+enum { READ_HINTS = 256, WRITERS_MAX = 16, SYNC_ALL_LOGS = 12, UNLINKS_MAX = 4 };
 
 struct log_shard {
     struct log_store *store;
@@ -98,7 +98,8 @@ struct log_shard {
     bool working;                   /* in shard_work() */
     struct timer more_work;         /* the next slice of it */
     bool dir_unsynced;              /* folders were made or renamed */
-    struct list unlinks;            /* deleted folders that are being emptied */
+    struct list unlinks;            /* deleted folders that are being emptied, and behind them those that wait */
+    uint32_t unlinks_busy;          /* so many of the first, at most UNLINKS_MAX */
     struct io_op sync_op;           /* of a checkpoint of many logs: */
     uint32_t sync_all_logs;         /* so many at least */
     struct timer retry;             /* of writers that wait for a folder's name or for disk space */

@@ -591,6 +591,45 @@ START_TEST(thousands_of_deleted_logs_do_not_nest) {
 }
 END_TEST
 
+static uint32_t unlinks_at_work(void) {
+    uint32_t n = 0;
+    LIST_FOREACH(it, &m.shards[0]->unlinks) n++;
+    ck_assert_uint_le(m.shards[0]->unlinks_busy, MIN(n, (uint32_t)UNLINKS_MAX));
+    return n;
+}
+
+/* The journal's writes would wait behind thousands of unlinks: a few folders at a time, and in the end all are gone. */
+START_TEST(deleted_folders_are_emptied_a_few_at_a_time) {
+    enum { LOGS = 40 };
+    setup(_i, 1);
+    start();
+    struct model models[LOGS];
+    char topic[16], name[FOLDER_NAME_BYTES];
+    for (int i = 0; i < LOGS; i++) {
+        snprintf(topic, sizeof topic, "t%d", i);
+        create(&models[i], topic, 0);
+        append_n(&models[i], 2, 1, 1000, 1);
+    }
+    checkpoint();
+    static enum err deleted[LOGS];
+    for (int i = 0; i < LOGS; i++) log_delete(models[i].log, on_deleted, &deleted[i]);
+    uint32_t most = 0;
+    for (int turns = 0; turns < 100 || unlinks_at_work() > 0; turns++) {
+        ck_assert(machine_turn(&m, 1000000));
+        most = MAX(most, unlinks_at_work());
+    }
+    ck_assert_uint_gt(most, UNLINKS_MAX);
+    for (int i = 0; i < LOGS; i++) {
+        snprintf(topic, sizeof topic, "t%d", i);
+        folder_name_deleted(name, topic, 0, models[i].plid);
+        ck_assert(!file_exists(name, NULL));
+        model_free(&models[i]);
+    }
+    stop();
+    teardown();
+}
+END_TEST
+
 START_TEST(a_strange_folder_is_put_aside) {
     struct model a;
     setup(_i, 1);
@@ -977,6 +1016,7 @@ int main(void) {
     tcase_add_loop_test(t, producers_expire_while_the_log_is_used, 0, 2);
     tcase_add_loop_test(t, a_deleted_log_makes_room_for_its_name, 0, 2);
     tcase_add_test(t, thousands_of_deleted_logs_do_not_nest);
+    tcase_add_loop_test(t, deleted_folders_are_emptied_a_few_at_a_time, 0, 2);
     tcase_add_loop_test(t, a_strange_folder_is_put_aside, 0, 2);
     tcase_add_loop_test(t, the_log_start_takes_whole_segments_along, 0, 2);
     tcase_add_loop_test(t, truncation_cuts_memory_files_and_indexes, 0, 2);
