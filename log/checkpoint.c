@@ -139,6 +139,7 @@ void checkpoint_log_flushed(struct log_shard *sh, struct log_impl *l) {
     if (!l->in_checkpoint || l->flushed) return;
     ASSERT(sh->checkpoint.flushing);
     l->flushed = true;
+    atomic_fetch_add_explicit(&sh->store->progress, 1, memory_order_relaxed);
     ASSERT(sh->checkpoint.waiting > 0);
     if (--sh->checkpoint.waiting == 0) flushed_all(sh);
 }

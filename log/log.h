@@ -82,6 +82,8 @@ void log_store_plid_taken(struct log_store *s, uint64_t plid);
 /* Clean stop: no more appends; checkpoints everything, writes Kafka's own checkpoint files, then
  * calls `done` on shard 0's thread. Every reactor must go on turning until then. */
 void log_store_stop(struct log_store *s, void (*done)(void *ctx, enum err err), void *ctx);
+/* Grows while files are brought up to the logs: whether a stop that takes long is getting on. Any thread. */
+uint64_t log_store_progress(const struct log_store *s);
 /* Frees everything; nothing may be in flight (after `done`, or never started, or simulated death). */
 void log_store_close(struct log_store *s);
 

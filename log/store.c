@@ -293,6 +293,8 @@ void log_store_stop(struct log_store *s, void (*done)(void *ctx, enum err err), 
     to_all(s, stop_deliver);
 }
 
+uint64_t log_store_progress(const struct log_store *s) { return atomic_load_explicit(&s->progress, memory_order_relaxed); }
+
 void log_store_close(struct log_store *s) {
     if (!s) return;
     for (uint32_t i = 0; s->shards && i < s->config.shards; i++)

@@ -20,6 +20,7 @@ struct log_store {
     enum err failed_err;
     const char *failed_what;
     struct mail failed_mail;
+    _Atomic uint64_t progress;           /* writes of segment files that went well, and logs that a checkpoint has seen to */
     _Atomic uint64_t *assigned;          /* per shard: CREATEs and DELETEs of metadata below it are durable */
     _Atomic uint64_t assigned_all;       /* the least of them, journalled */
     char **leftovers;                    /* folders of deleted logs that a life before did not empty */

@@ -141,6 +141,7 @@ static void op_done(struct io_op *op) {
     struct seg_writer *w = CONTAINER_OF(op, struct seg_writer, op);
     if (w->file) files_put(&w->sh->files, w->file);
     w->file = NULL;
+    if (op->kind == IO_WRITE && op->result > 0) atomic_fetch_add_explicit(&w->sh->store->progress, 1, memory_order_relaxed);
     w->next(w, op->result);
 }
 

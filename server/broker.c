@@ -18,7 +18,7 @@
 #define LISTEN_RETRY_NS 10000000
 #define LISTEN_WAIT_NS 1000000000
 #define STOP_LOOK_NS 10000000     /* how often reactor 0 looks how far the others are */
-#define STORING_NS 20000000000   /* time for the last checkpoint; a full disk may never let it finish */
+#define STORING_NS 20000000000   /* time for the last checkpoint without any progress; a full disk may never let it finish */
 #define FAILING_NS 300000000      /* time for error responses to leave before the process ends */
 #define JOURNAL_PIECE_BYTES 16777216u
 #define OPEN_FILES_DEFAULT 4096u
@@ -255,12 +255,17 @@ static void phase_turn(struct broker *b) {
         if (!all_at(b, REACTOR_SHUT) || !acceptor_stopped(&run->acceptor)) break;
         run->phase = BROKER_STORING;
         run->deadline_ns = now_ns + STORING_NS;
+        run->progress = log_store_progress(b->store);
         log_store_stop(b->store, store_stopped, b);
         break;
     case BROKER_FAILING:
         if (now_ns >= run->deadline_ns) end(b, false);
         break;
     case BROKER_STORING:
+        if (log_store_progress(b->store) != run->progress) {
+            run->progress = log_store_progress(b->store);
+            run->deadline_ns = now_ns + STORING_NS;
+        }
         if (now_ns < run->deadline_ns) break;
         trace_error("broker", "the last checkpoint does not come to an end (is the disk full?): stopping without it; "
                     "the next start replays the journal");

@@ -30,6 +30,7 @@ struct broker_run {
     enum broker_phase phase;
     struct reactor_run *reactors;
     int64_t deadline_ns;
+    uint64_t progress;                   /* of the store, when that was last looked at */
     struct timer timer;                  /* reactor 0 looks again */
     atomic_bool turning;                 /* broker_start() was called: reactor 0 may sleep in a turn */
     atomic_bool ended, clean;

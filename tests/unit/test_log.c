@@ -630,6 +630,36 @@ START_TEST(deleted_folders_are_emptied_a_few_at_a_time) {
 }
 END_TEST
 
+/* Many folders to be made, or many bytes to be written: a stop that takes long is seen to get on. */
+START_TEST(a_stop_tells_of_its_progress) {
+    enum { LOGS = 30 };
+    setup(_i, 1);
+    start();
+    struct model models[LOGS];
+    char topic[16];
+    for (int i = 0; i < LOGS; i++) {
+        snprintf(topic, sizeof topic, "t%d", i);
+        create(&models[i], topic, 0);
+        append_n(&models[i], 2, 1, 1000, 1);
+    }
+    uint64_t before = log_store_progress(m.store);
+    m.stopped = false;
+    log_store_stop(m.store, machine_stopped, &m);
+    uint64_t last = before, steps = 0;
+    while (!m.stopped) {
+        ck_assert(machine_turn(&m, 1000000000));
+        steps += log_store_progress(m.store) != last;
+        last = log_store_progress(m.store);
+    }
+    ck_assert_int_eq(m.stop_err, OK);
+    ck_assert_uint_ge(last - before, 2 * LOGS); /* each was written, and seen to */
+    ck_assert_uint_gt(steps, 1);
+    machine_close(&m);
+    for (int i = 0; i < LOGS; i++) model_free(&models[i]);
+    teardown();
+}
+END_TEST
+
 START_TEST(a_strange_folder_is_put_aside) {
     struct model a;
     setup(_i, 1);
@@ -1017,6 +1047,7 @@ int main(void) {
     tcase_add_loop_test(t, a_deleted_log_makes_room_for_its_name, 0, 2);
     tcase_add_test(t, thousands_of_deleted_logs_do_not_nest);
     tcase_add_loop_test(t, deleted_folders_are_emptied_a_few_at_a_time, 0, 2);
+    tcase_add_loop_test(t, a_stop_tells_of_its_progress, 0, 2);
     tcase_add_loop_test(t, a_strange_folder_is_put_aside, 0, 2);
     tcase_add_loop_test(t, the_log_start_takes_whole_segments_along, 0, 2);
     tcase_add_loop_test(t, truncation_cuts_memory_files_and_indexes, 0, 2);
