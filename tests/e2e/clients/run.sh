@@ -36,6 +36,13 @@ else
   note "skip clients/confluent-kafka: $(why "$work/venv.log")"
 fi
 
+# aiokafka, the other Python client: a protocol implementation of its own.
+if python3 -m venv "$work/aio" >"$work/aio.log" 2>&1 && "$work/aio/bin/pip" -q install 'aiokafka[lz4,snappy,zstd]' >"$work/aio.log" 2>&1; then
+  beside aiokafka "${groups[@]}" "$work/aio/bin/python" "$here/aiokafka_client.py"
+else
+  note "skip clients/aiokafka: $(why "$work/aio.log")"
+fi
+
 # kafkajs and @platformatic/kafka: the oldest and the newest style of JavaScript client.
 mkdir -p "$work/js" && cp "$here"/*.mjs "$work/js/"
 for package in kafkajs @platformatic/kafka; do
