@@ -38,6 +38,7 @@ struct process {
     pthread_mutex_t stop_lock;         /* a signal may ask the broker to stop only while it cannot go away */
     bool over;                         /* under stop_lock: it is going away */
     char io_why[256];
+    bool opened;                       /* the data directory is open; written before a barrier */
     bool failed;                       /* start or stop failed; written by reactor 0's thread before ended_fd, or at a barrier */
     bool uring_failed;
     int64_t start_ns;
@@ -135,6 +136,7 @@ static void open_broker(struct process *p, const struct thread *threads) {
     snprintf(p->io_why, sizeof p->io_why, "%s", threads[0].why);
     enum err err = broker_open(&p->broker, &p->recovery, why, sizeof why);
     if (err == OK) {
+        p->opened = true;
         say_opened(p);
         return;
     }
@@ -154,7 +156,7 @@ static void *reactor_main(void *arg) {
     pthread_barrier_wait(&p->barrier); /* all have their io */
     if (first) open_broker(p, t);
     pthread_barrier_wait(&p->barrier); /* opened, or not */
-    if (!p->failed) {
+    if (p->opened) { /* not `failed`: the first may have failed to start meanwhile, and needs the others to stop */
         if (first) broker_start(&p->broker, &p->recovery, on_ready, p);
         while (!broker_ended(&p->broker)) reactor_turn(r, r->now_ns + WAIT_NS_MAX);
     }

@@ -120,12 +120,17 @@ static void replay(struct controller *c) {
     fetch_group_plan(&c->replay_group);
 }
 
+static bool disk_is_below_reserve(const struct controller *c, struct io_space *space) {
+    const struct config *config = &c->broker->config;
+    return io_space(controller_reactor(c)->io, config->data_dir, space) == 0 && (int64_t)space->free_bytes < config->disk_reserve_bytes;
+}
+
 /* A new data directory on a disk that has less than the reserve could never take a record: the operator is told at once. */
 static void refuse_start(struct controller *c) {
     const struct config *config = &c->broker->config;
     struct io_space space = {0};
     char why[512] = "the metadata log could not be made";
-    if (c->start_err == ERR_NOSPACE && io_space(controller_reactor(c)->io, config->data_dir, &space) == 0)
+    if (c->start_err == ERR_NOSPACE && disk_is_below_reserve(c, &space))
         snprintf(why, sizeof why, "the disk of %.200s is too small: it has %llu MiB free of %llu, and disk.reserve.bytes keeps %lld MiB free; "
                  "no record could ever be written. Give it more space, or a smaller disk.reserve.bytes", config->data_dir,
                  (unsigned long long)(space.free_bytes >> 20), (unsigned long long)(space.total_bytes >> 20),
@@ -168,6 +173,11 @@ void controller_start(struct controller *c, const struct log_recovery *recovery,
     }
     if (any_log(c)) {
         fail(c, ERR_CORRUPT, "the data directory has logs of topics but no metadata log");
+        return;
+    }
+    struct io_space space;
+    if (disk_is_below_reserve(c, &space)) {
+        created(c, ERR_NOSPACE);
         return;
     }
     c->partition.plid = log_store_new_plid(c->broker->store);

@@ -174,7 +174,7 @@ def test_damage_in_the_journal(ctx):
         return [g for g in map(json.loads, ctx.varve("dump", "--json", piece).stdout.splitlines()) if g["isvalid"] and not g["checkpointed"]]
 
     for _ in range(20):  # until no checkpoint has come between the IDLE group and the kill
-        wait_for("the IDLE group", lambda: not groups() or groups()[-1]["flags"] == "IDLE")
+        wait_for("the IDLE group", lambda: (groups() or [{"flags": "IDLE"}])[-1]["flags"] == "IDLE")
         kcat("-b", b.bootstrap, "-P", "-t", "t", input=lines(20))
         b.kill9()
         p = verify(ctx, b.data)

@@ -688,11 +688,11 @@ static struct cut_run scripted_run(struct run *x, enum sim_crash_policy policy, 
 
 /* Every operation of the script may be the last, in every way to lose what was not synced; and a recovery cut short anywhere and
  * repeated finds what one finds that was not (J9). Normally one place in each recovery is tried, another one each time; with
- * VARVE_SEEDS from 1000 on all of them. */
+ * VARVE_SEEDS from 1000 on all of them. VARVE_SCRIPT_FROM: from this operation on. */
 START_TEST(a_fixed_life_cut_off_everywhere) {
     bool all = from_env("VARVE_SEEDS", 150) >= 1000;
     uint64_t ops = 0, recoveries = 0;
-    for (uint64_t at = from_env("VARVE_SEED_FROM", 1), struck = 1; struck; at++)
+    for (uint64_t at = from_env("VARVE_SCRIPT_FROM", 1), struck = 1; struck; at++)
         for (int policy = SIM_LOSE_NONE; policy <= SIM_KILLED; policy++) {
             struct run x;
             struct cut_run whole = scripted_run(&x, (enum sim_crash_policy)policy, at, 0);
