@@ -60,6 +60,14 @@ say "2. One broker, no configuration but a folder and a port"
 start_broker
 cat "$work/varved.log"
 
+echo "a topic, and two members of a group that will read it:"
+"$bin/varve" topic create lines --partitions 3 -b "$at"
+member() { "$bin/varve" consume lines -G readers --group-protocol classic --session-timeout 6000 -b "$at" >"$work/member.$1" 2>"$work/member.$1.err" & }
+group() { "$bin/varve" group describe readers -b "$at"; }
+member 1; member_1=$!
+member 2; member_2=$!
+disown "$member_1" "$member_2"
+
 say "3. Real input"
 # The package manager's log, and the copyright texts of the packages for the rest.
 input=$work/input
@@ -71,8 +79,8 @@ head -n "$lines" "$work/enough" >"$input"
 LC_ALL=C awk -v d="$work" '{ f = NR % 2 ? "kcat" : "varve"; n[f]++; print f, n[f], $0 >(d "/sent." f) }' "$input"
 echo "$(wc -l <"$input") lines of /var/log/dpkg.log and /usr/share/doc/*/copyright, $(du -h "$input" | cut -f1)"
 
-say "4. kcat and varve stream them; the broker is killed with -9 twice in the middle"
-"$bin/varve" topic create lines --partitions 3 -b "$at"
+say "4. kcat and varve stream them, two members of a group read along; the broker is killed with -9 twice, and a member, too"
+until "$bin/varve" group members readers -b "$at" 2>/dev/null | awk '$1 == "readers" && $6 > 0 { n++ } END { exit n != 2 }'; do sleep 0.1; done # a new group waits 3 seconds for more members
 paced() { LC_ALL=C awk -v step="$2" '{print} NR % step == 0 {fflush(); system("sleep 0.1")}' "$1"; }
 # kcat gives up when its only broker dies, so a script sends in parts and a part again when kcat
 # fails: lines may arrive twice then, which is kcat's choice; varve keeps trying and sends each once.
@@ -93,12 +101,17 @@ varve_job=$!
 for round in 1 2; do
   sleep 2.5
   kill -0 "$kcat_job" 2>/dev/null && kill -0 "$varve_job" 2>/dev/null || { echo "the producers ended before kill $round" >&2; cat "$work"/*.err >&2; exit 1; }
+  if [ "$round" = 2 ]; then group; fi # what member 2 had lies there until its session is over
   kill -9 "$broker"
   while kill -0 "$broker" 2>/dev/null; do sleep 0.01; done
   echo "kill $round: kill -9 $broker while both send; starting it again"
   : >"$work/varved.log"
   start_broker
   grep 'recovery:' "$work/varved.log" || true
+  if [ "$round" = 1 ]; then
+    kill -9 "$member_2"
+    echo "and kill -9 $member_2, member 2 of the group; what it had waits, as LAG shows:"
+  fi
 done
 wait "$kcat_job" || { echo "kcat failed" >&2; cat "$work/kcat.err" >&2; exit 1; }
 wait "$varve_job" || { echo "varve produce gave up" >&2; cat "$work/varve.err" >&2; exit 1; }
@@ -123,7 +136,21 @@ read_lines=$(wc -l <"$work/read.sorted")
 lost=$(LC_ALL=C comm -23 "$work/acknowledged" "$work/read.sorted" | wc -l)
 extra=$(LC_ALL=C comm -13 "$work/acknowledged" "$work/read.sorted" | wc -l)
 
-say "6. What lies on disk"
+say "6. The group: who is left has taken over"
+for _ in $(seq 200); do
+  group >"$work/group" 2>/dev/null || true
+  awk '$1 == "readers" { rows++; behind += $6 != "0"; n[$7]++ } END { exit rows != 3 || behind || length(n) != 1 || "-" in n }' "$work/group" && break
+  sleep 0.1
+done
+cat "$work/group"
+grep rebalanced "$work/member.1.err" | cut -c1-150
+kill -TERM "$member_1"
+while kill -0 "$member_1" 2>/dev/null; do sleep 0.05; done
+missed=$(LC_ALL=C sort -u "$work/member.1" "$work/member.2" | LC_ALL=C comm -23 "$work/acknowledged" - | wc -l)
+echo "the two members have read $(cat "$work/member.1" "$work/member.2" | wc -l) records; of $acknowledged acknowledged lines they missed $missed"
+[ "$missed" = 0 ] || exit 1
+
+say "7. What lies on disk"
 segment=$work/data/lines-0/00000000000000000000.log
 kill -TERM "$broker"
 while kill -0 "$broker" 2>/dev/null; do sleep 0.05; done
