@@ -92,6 +92,11 @@ def describe(ctx, b, group="g"):
     return json.loads(ctx.varve("group", "describe", group, "--json", "-b", b.bootstrap).stdout)
 
 
+def described(ctx, b):
+    p = ctx.varve("group", "describe", "g", "--json", "-b", b.bootstrap, check=False)
+    return json.loads(p.stdout)["partitions"] if p.returncode == 0 else []
+
+
 def make_topic(ctx, b, topic="t", partitions=PARTITIONS):
     ctx.varve("topic", "create", topic, "--partitions", partitions, "-b", b.bootstrap)
 
@@ -173,14 +178,16 @@ def test_static_member_comes_back_to_its_partitions(ctx):
     two = varve_member(ctx, b, *options, "--instance-id", "two")
     members = [one, two]
     try:
-        wait_for("both to share", lambda: describe(ctx, b)["state"] == "Stable" and
-                 len({p["member"] for p in describe(ctx, b)["partitions"]}) == 2)
-        held = {p["partition"] for p in describe(ctx, b)["partitions"] if p["member"].startswith("one")}
+        def shared():
+            owners = {p["partition"]: p["member"] for p in described(ctx, b)}
+            return owners if len(owners) == PARTITIONS and None not in owners.values() and len(set(owners.values())) == 2 else None
+        held = {p for p, member in wait_for("both to share", shared).items() if member.startswith("one")}
+        wait_for("both to know", lambda: all("assigned: t" in m.trace().splitlines()[-1] for m in members))
         generations = two.trace().count("rebalanced")
         one.stop()
         members.append(varve_member(ctx, b, *options, "--instance-id", "one"))
         wait_for("it to be back", lambda: "assigned: t" in members[2].trace())
-        assert {p["partition"] for p in describe(ctx, b)["partitions"] if p["member"].startswith("one")} == held
+        assert {p["partition"] for p in described(ctx, b) if p["member"].startswith("one")} == held
         assert two.trace().count("rebalanced") == generations, two.trace()
         # A second one of the same name takes over; the first is told.
         members.append(varve_member(ctx, b, *options, "--instance-id", "one"))
@@ -196,18 +203,13 @@ def test_assignors_that_members_have_in_common(ctx):
     make_topic(ctx, b)
     members = [kcat_member(b, "-X", "partition.assignment.strategy=roundrobin,range"), varve_member(ctx, b, "--assignor", "range,cooperative-sticky")]
     try:
-        wait_for("both to share", lambda: len({p["member"] for p in described(ctx, b)}) == 2)
+        wait_for("both to share", lambda: len({p["member"] for p in described(ctx, b)} - {None}) == 2)
         assert describe(ctx, b)["assignor"] == "range"
         odd = ctx.varve("consume", "-G", "g", "t", "--assignor", "cooperative-sticky", "-b", b.bootstrap, check=False)
         assert odd.returncode == 1 and "INCONSISTENT_GROUP_PROTOCOL" in odd.stderr, odd.stderr
     finally:
         for m in members:
             m.kill()
-
-
-def described(ctx, b):
-    p = ctx.varve("group", "describe", "g", "--json", "-b", b.bootstrap, check=False)
-    return json.loads(p.stdout)["partitions"] if p.returncode == 0 else []
 
 
 def test_confluent_kafka_cooperates(ctx):
