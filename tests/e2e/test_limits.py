@@ -166,7 +166,8 @@ def disk_fills_up(ctx, settings, kill):
         assert 0 < len(acked) < 400
         assert numbers(b)[:len(acked)] == acked  # reading goes on
         again, error = produce_until_refused(b, 10_000, 300_000, 20)
-        assert error is not None and not again, (again, error)
+        assert error is not None and len(again) < 5, (again, error)  # a checkpoint may have left room for one or two
+        acked += again
         if kill:
             b.kill9()
             b.start()
