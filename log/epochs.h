@@ -1,7 +1,7 @@
 /* epochs.h - the epoch table of one log: which leader epoch begins at which offset.
  *
  * Entries (epoch, start): epochs strictly increase, starts never decrease; equal starts are
- * zero-length epochs and are real. A pure value; REPLICATION.md section 2 names its rules and
+ * zero-length epochs and are real. A pure value; docs/replication.md 2 names its rules and
  * KIP-101/KIP-320 the queries. Exported as Kafka's leader-epoch-checkpoint, never read back from it. */
 #ifndef LOG_EPOCHS_H
 #define LOG_EPOCHS_H

@@ -62,7 +62,7 @@ struct log_recovery {                    /* what opening found, for the start li
     uint64_t metadata_assigned;          /* metadata offset of the last ASSIGNED entry + 1; 0: none */
 };
 
-/* Locks, reads varve.meta and the catalogue, replays the journal (JOURNAL.md R1-R5). Blocks. On
+/* Locks, reads varve.meta and the catalogue, replays the journal (docs/storage.md, R1-R5). Blocks. On
  * failure `why` holds one sentence for the operator: what is wrong, where, what can be done.
  * ERR_BUSY: another process holds the directory. ERR_CORRUPT: damage below what was durable. */
 MUST_CHECK enum err log_store_open(struct io *io, const struct log_store_config *cfg, struct log_store **out,
@@ -96,7 +96,7 @@ struct log *log_shard_first(struct log_shard *sh);
 struct log *log_shard_next(struct log_shard *sh, struct log *l);
 struct log *log_shard_by_plid(struct log_shard *sh, uint64_t plid); /* NULL: none */
 
-/* How full the journal is (JOURNAL.md 3): at SLOW read connections more slowly, at STOP appends of
+/* How full the journal is (docs/storage.md): at SLOW read connections more slowly, at STOP appends of
  * records return ERR_AGAIN (ERR_NOSPACE when the disk is the cause) until `writable` is called. */
 enum log_pressure { LOG_PRESSURE_NONE, LOG_PRESSURE_SLOW, LOG_PRESSURE_STOP };
 enum log_pressure log_shard_pressure(const struct log_shard *sh);
@@ -205,7 +205,7 @@ MUST_CHECK enum err log_begin_epoch(struct log *l, int32_t epoch);
 MUST_CHECK enum err log_roll(struct log *l, int64_t now_ms);
 /* Moves the log start to `offset` (start <= offset <= durable_end); `done` (may be NULL) when durable. */
 MUST_CHECK enum err log_set_start(struct log *l, int64_t offset, void (*done)(struct log *l, void *ctx, enum err err), void *ctx);
-/* Cuts the log to `offset` (start <= offset <= end) and drops epochs above `epoch` (REPLICATION.md truncTo). */
+/* Cuts the log to `offset` (start <= offset <= end) and drops epochs above `epoch` (docs/replication.md 2). */
 MUST_CHECK enum err log_truncate(struct log *l, int32_t epoch, int64_t offset);
 
 /* Read whole batches from the one that contains `offset`, up to `max_offset` (exclusive: batches that

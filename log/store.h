@@ -36,7 +36,7 @@ static inline bool store_failed(const struct log_store *s) { return atomic_load_
 void store_fail(struct log_store *s, enum err err, const char *what);
 void store_assigned(struct log_store *s, struct log_shard *sh, uint64_t metadata_end);
 
-/* recover.c: folding the catalogue's states and the journal's entries, then files (JOURNAL.md R3, R5). */
+/* recover.c: folding the catalogue's states and the journal's entries, then files (docs/storage.md, R3, R5). */
 enum err recover_state(void *ctx, uint64_t plid, const uint8_t *data, uint32_t len);
 enum err recover_entry(void *ctx, const struct journal_entry *e);
 /* After journal_open. `why`: one sentence. */
