@@ -82,7 +82,7 @@ for _ in 1 2 3 4 5 6 7 8 9 10; do cat "$work/in"; done >"$work/long"
 varve produce crash <"$work/long" >"$work/sent" 2>&1 &
 producer=$!
 for _ in $(seq 200); do # some of it is there
-  if [ "$(varve topic describe crash 2>/dev/null | awk '$1 ~ /^[0-9]+$/ { n += $NF } END { print n + 0 }')" -gt 0 ]; then break; fi
+  if [ "$(varve topic describe crash 2>/dev/null | awk '$1 ~ /^[0-9]+$/ { n += $7 } END { print n + 0 }')" -gt 0 ]; then break; fi
 done
 kill -9 "$kafka"; wait "$kafka" 2>/dev/null || true
 kill -0 "$producer" 2>/dev/null || fail "all was sent before the restart"
