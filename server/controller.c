@@ -104,6 +104,7 @@ static void follow_change(struct publish_part *part, const struct image_change *
         switch (change->kind) {
         case IMAGE_PARTITION_ADDED: create_log(part, t, i); break;
         case IMAGE_PARTITION_REMOVED: delete_log(part, t->partitions[i].plid); break;
+        case IMAGE_PARTITION_CHANGED: break;
         case IMAGE_TOPIC_CONFIGURED: partition_configure(part->reactor, t, i); break;
         }
     }

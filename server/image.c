@@ -72,6 +72,28 @@ const struct image_partition *image_partition(const struct image_topic *t, int32
     return partition >= 0 && partition < t->partition_count ? &t->partitions[partition] : NULL;
 }
 
+const struct image_node *image_node(const struct image *im, int32_t node) {
+    uint32_t low = 0, high = im->node_count;
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        if (im->nodes[mid].node < node) low = mid + 1;
+        else high = mid;
+    }
+    return low < im->node_count && im->nodes[low].node == node ? &im->nodes[low] : NULL;
+}
+
+const struct image_replica *image_replica_of(const struct image_partition *p, int32_t node) {
+    for (int32_t i = 0; i < p->replica_count; i++)
+        if (p->at[i].node == node) return &p->at[i];
+    return NULL;
+}
+
+bool image_partition_is_moving(const struct image_partition *p) {
+    for (int32_t i = 0; i < p->replica_count; i++)
+        if (p->at[i].adding || p->at[i].removing) return true;
+    return false;
+}
+
 /* ---- configs ------------------------------------------------------------------------------------- */
 
 static uint32_t config_position(const struct image_configs *c, const char *name, bool *found) {
@@ -330,7 +352,7 @@ static enum err add_change(struct image_edit *e, enum image_change_kind kind, co
                            int32_t partition) {
     if (!e->tracks_changes) return OK;
     if (!grow(&e->next->changes, e->next->change_count, &e->change_cap, sizeof *e->next->changes)) return ERR_NOMEM;
-    e->next->changes[e->next->change_count++] = (struct image_change){kind, t, partition};
+    e->next->changes[e->next->change_count++] = (struct image_change){.kind = kind, .topic = t, .partition = partition};
     return OK;
 }
 

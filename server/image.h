@@ -1,4 +1,4 @@
-/* image.h - the metadata image: topics, partitions and configs as of one metadata offset.
+/* image.h - the metadata image: brokers, topics, partitions and configs as of one metadata offset.
  *
  * Immutable once published. One writer: reactor 0, where the controller applies durable records of
  * the metadata log to an edit and publishes the result. Every other thread reads the image that its
@@ -19,12 +19,40 @@
 struct image_config { char *name, *value; };       /* one override; NUL-terminated */
 struct image_configs { struct image_config *list; uint32_t count; }; /* ascending by name */
 
+/* A registered broker. A node alone that never registered has none. */
+struct image_listener { char *name, *host; int32_t port; };
+struct image_node {
+    int32_t node;
+    struct uuid incarnation;
+    struct image_listener *listeners;
+    uint32_t listener_count;
+    char *peer_host, *rack, *version;              /* never NULL; empty: none */
+    int32_t peer_port;
+    bool drained;                                  /* gets no new replicas, leads nothing that another can lead */
+    uint64_t metadata_offset;                      /* of its newest Broker record: Kafka's broker epoch */
+};
+
+/* One replica of a partition. The target of its configuration: all without `removing`, each with the incarnation that
+ * its node has now (image_node()); `incarnation` is the one at its assignment. */
+struct image_replica {
+    int32_t node;
+    uint32_t life;                                 /* with the group, the plid of the node's log: log_plid() */
+    struct uuid incarnation;                       /* zeros: not known (a node alone) */
+    uint64_t metadata_offset;                      /* of the record that assigned it */
+    bool adding, removing;                         /* a reassignment is running */
+};
+enum { IMAGE_REPLICAS_MAX = 9 };                   /* members of a replica group: replication/config.h */
+
 struct image_partition {
-    uint64_t plid;
+    uint64_t plid;                                 /* the replica group */
     uint64_t metadata_offset;                      /* of the record that made it */
-    uint32_t owner;                                /* index of the reactor that has the log */
-    int32_t *replicas;
+    uint32_t owner;                                /* index of the reactor that knows of it, and has the log if it is here */
+    int32_t *replicas;                             /* nodes, in the order of `at`; the first one is preferred as leader */
     int32_t replica_count;
+    struct image_replica *at;                      /* beside `replicas` */
+    struct image_replica *first;                   /* the replicas that it was made with, if these are others; else NULL */
+    int32_t first_count;
+    uint32_t lives;                                /* lives below it were given out */
 };
 struct image_topic {
     struct uuid id;
@@ -39,11 +67,17 @@ struct image_topic {
 };
 
 /* What moving from the previous image to this one means for the logs. */
-enum image_change_kind { IMAGE_PARTITION_ADDED, IMAGE_PARTITION_REMOVED, IMAGE_TOPIC_CONFIGURED };
+enum image_change_kind {
+    IMAGE_PARTITION_ADDED,                         /* this node has a replica from now on, of `life` */
+    IMAGE_PARTITION_REMOVED,                       /* this node has its replica of `life` no longer; the whole topic: of those it had */
+    IMAGE_PARTITION_CHANGED,                       /* the replicas are others, here or elsewhere; behind ADDED or REMOVED */
+    IMAGE_TOPIC_CONFIGURED
+};
 struct image_change {
     enum image_change_kind kind;
-    const struct image_topic *topic;               /* of the new image; removed: of the old one */
+    const struct image_topic *topic;               /* of the new image; a removed topic: of the old one */
     int32_t partition;                             /* -1 for the whole topic */
+    uint32_t life;                                 /* of one partition that was added or removed */
 };
 
 /* What was set for brokers while they run, and what is in force here. */
@@ -68,10 +102,16 @@ struct image {
     struct image_topic **by_name, **by_id, **by_folded; /* ascending; folded: by name with '_' as '.' */
     int64_t next_producer_id;
     int64_t partition_count;
+    struct image_node *nodes;                      /* registered brokers, ascending; shared until one changes */
+    uint32_t node_count;
+    uint64_t nodes_edition;                        /* of the image that `nodes` was made for */
+    int32_t quorum_voters[IMAGE_REPLICAS_MAX];     /* of the metadata log, as wanted; ascending */
+    uint32_t quorum_voter_count;                   /* 0: never said */
     struct quota_set *quotas;                      /* client quotas; NULL: none. Shared until one changes */
     struct image_change *changes;                  /* from the image before this one, unless that was empty */
     uint32_t change_count;
-    uint64_t *removed_plids;                       /* from an empty image: logs that metadata has removed; unordered */
+    uint64_t *removed_plids;                       /* from an empty image: logs of this node that metadata has removed, with their
+                                                      lives; unordered */
     uint32_t removed_count;
     struct image_topic **garbage;                  /* what the image before still shows and this one does not */
     uint32_t garbage_count;
@@ -89,6 +129,10 @@ static inline const struct config *reactor_config(const struct reactor *r) { ret
 const struct image_topic *image_topic_by_name(const struct image *im, struct str name);
 const struct image_topic *image_topic_by_id(const struct image *im, const struct uuid *id);
 const struct image_partition *image_partition(const struct image_topic *t, int32_t partition); /* NULL: no such */
+const struct image_node *image_node(const struct image *im, int32_t node);                     /* NULL: not registered */
+/* The replica on `node`, or NULL: it has none. */
+const struct image_replica *image_replica_of(const struct image_partition *p, int32_t node);
+bool image_partition_is_moving(const struct image_partition *p);                               /* a reassignment is running */
 const struct image_configs *image_group_configs(const struct image *im, struct str group);     /* NULL: none are set */
 const char *image_config_get(const struct image_configs *c, const char *name);                 /* NULL: not set */
 /* A topic whose name is equal up to '.' and '_' (metric names would collide), or NULL. */
