@@ -28,7 +28,7 @@ static void quorum_reply(struct request *rq, const struct k_describe_quorum_resp
 
 static void quorum_done(struct partition_op *base) {
     struct quorum_state *s = CONTAINER_OF(base, struct quorum_state, ask.op);
-    s->partition.leader_epoch = s->fact.leader_epoch;
+    s->partition.leader_epoch = s->fact.leader.epoch;
     s->partition.high_watermark = s->fact.high_watermark;
     s->voter.log_end_offset = s->fact.end;
     quorum_reply(s->rq, &s->out);

@@ -109,7 +109,7 @@ static bool fill_asked(struct describe_state *s, struct str *names, int32_t n, s
 /* "No leader: partition error 5, leader -1." */
 static void take_epoch(void *target, const struct partition_fact *fact) {
     partition_result *p = target;
-    p->leader_epoch = fact->leader_epoch;
+    p->leader_epoch = fact->leader.epoch;
     if (p->leader_epoch >= 0) return;
     p->error_code = KERR_LEADER_NOT_AVAILABLE;
     p->leader_id = -1;

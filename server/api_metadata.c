@@ -132,7 +132,7 @@ static void finish(struct partition_questions *q) {
 /* "No leader: partition error 5, leader -1." So it is while the log is being made. */
 static void take_epoch(void *target, const struct partition_fact *fact) {
     struct k_metadata_response_topics_partitions *p = target;
-    p->leader_epoch = fact->leader_epoch;
+    p->leader_epoch = fact->leader.epoch;
     if (p->leader_epoch >= 0) return;
     p->error_code = KERR_LEADER_NOT_AVAILABLE;
     p->leader_id = -1;

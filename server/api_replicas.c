@@ -22,7 +22,7 @@ struct elect_state {
 /* Led already, or its log is not here and nobody can lead it. */
 static void take_leader(void *target, const struct partition_fact *fact) {
     elect_partition *p = target;
-    if (fact->leader_epoch >= 0) {
+    if (fact->leader.epoch >= 0) {
         p->error_code = KERR_ELECTION_NOT_NEEDED;
         p->error_message = STR_LIT("Leader election not needed for topic partition.");
     }

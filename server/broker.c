@@ -8,6 +8,7 @@
 #include "server/broker_run.h"
 #include "server/controller.h"
 #include "server/group_coordinator.h"
+#include "server/leaders.h"
 #include "server/memory.h"
 #include "server/partition.h"
 #include "server/quota_table.h"
@@ -134,6 +135,8 @@ enum err broker_open(struct broker *b, struct log_recovery *rec, char *why, size
     for (uint32_t i = 0; i < b->reactor_count; i++) {
         struct reactor *r = &b->reactors[i];
         r->shard = log_store_attach(b->store, i, r->io, &r->mailbox, &r->timers);
+        r->leaders = leaders_new(r);
+        if (!r->leaders) return ERR_NOMEM;
         r->partitions = partition_map_new(r);
         r->groups = group_set_new(r);
         if (!r->partitions || !r->groups) return ERR_NOMEM;

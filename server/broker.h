@@ -18,6 +18,7 @@
 struct broker_run;
 struct image;
 struct controller;
+struct leaders;
 struct fetch_session_cache;
 struct quota_table;
 struct reactor;
@@ -46,6 +47,7 @@ struct reactor {
     struct timers timers;
     struct log_shard *shard;
     struct partition_map *partitions;    /* of this reactor: server/partition.h */
+    struct leaders *leaders;             /* of the groups that this reactor owns: server/leaders.h */
     struct group_set *groups;            /* coordinators of its partitions: server/group_coordinator.h */
     struct housekeeping housekeeping;
     struct cleaner cleaner;

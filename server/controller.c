@@ -161,6 +161,7 @@ static void part_arrive(struct mail *m) {
     } else {
         for (uint32_t i = 0; i < im->change_count; i++) follow_change(part, &im->changes[i]);
     }
+    leaders_image(part->reactor, im);
     group_set_image(part->reactor->groups);
     /* What is said to be assigned and is not there after a restart would count as lost. */
     bool *behind = &part->publish->controller->behind[part->reactor->index];

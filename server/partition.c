@@ -533,17 +533,6 @@ bool partition_retain(struct reactor *r, uint64_t plid, bool hold_time) {
     return true;
 }
 
-static void facts_start(struct partition_op *base) {
-    struct partition_facts *op = CONTAINER_OF(base, struct partition_facts, op);
-    for (uint32_t i = 0; i < op->count; i++) {
-        const struct partition *p = partition_find(base->owner, op->plids[i]);
-        op->facts[i] = (struct partition_fact){.leader_epoch = -1};
-        if (p) op->facts[i] = (struct partition_fact){p->replica.epoch, p->log->end, partition_bound(p), p->log->size_bytes};
-    }
-    partition_op_finish(base, KERR_NONE);
-}
-void partition_facts(struct partition_facts *op) { partition_op_send(&op->op, facts_start); }
-
 static void producers_start(struct partition_op *base) {
     struct partition_producers *op = CONTAINER_OF(base, struct partition_producers, op);
     const struct partition *p = partition_find(base->owner, base->plid);

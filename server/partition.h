@@ -23,6 +23,7 @@
 #include "log/log.h"
 #include "log/retention.h"
 #include "server/broker.h"
+#include "server/leaders.h"
 
 struct image_topic;
 struct partition;
@@ -132,8 +133,9 @@ bool partition_compact(struct reactor *r, uint64_t plid);
 
 /* What is known of many partitions of one reactor (Metadata, DescribeLogDirs, DescribeQuorum; server/api_partitions.h). */
 struct partition_fact {
-    int32_t leader_epoch;                /* -1: the log is not here; the rest is 0 then */
-    int64_t end, high_watermark;
+    struct leader_info leader;           /* epoch -1: nobody was ever heard of; leader -1: nobody leads */
+    bool here;                           /* this broker has a replica; the rest is 0 otherwise */
+    int64_t start, end, high_watermark;
     uint64_t size_bytes;                 /* of all batches */
 };
 struct partition_facts {

@@ -6,6 +6,7 @@
 #include "server/conn.h"
 #include "server/fetch_session.h"
 #include "server/group_coordinator.h"
+#include "server/leaders.h"
 #include "server/partition.h"
 
 enum err reactor_init(struct reactor *r, struct io *io) {
@@ -49,11 +50,13 @@ void reactor_close(struct reactor *r) {
     }
     group_set_free(r->groups);
     partition_map_free(r->partitions);
+    leaders_free(r->leaders);
     conn_set_free(r->conns);
     fetch_session_cache_free(r->fetch_sessions);
     timers_free(&r->timers);
     r->groups = NULL;
     r->partitions = NULL;
+    r->leaders = NULL;
     r->conns = NULL;
     r->fetch_sessions = NULL;
 }

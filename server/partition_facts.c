@@ -1,0 +1,31 @@
+/* partition_facts.c - what is known of many partitions of one reactor, whether their replicas are here or not. */
+#include "server/api_errors.h"
+#include "server/partition_impl.h"
+
+/* A replica that leads alone and has not changed since the start has nothing to report. */
+static struct leader_info leader_of(const struct reactor *r, const struct partition *p, uint64_t group) {
+    const struct leader_info *known = leaders_get(r, group);
+    int32_t epoch = known ? known->epoch : -1;
+    if (p && p->replica.role == REPLICA_LEADER && p->replica.epoch > epoch) {
+        int32_t self = r->broker->config.node_id;
+        return (struct leader_info){.epoch = p->replica.epoch, .leader = self, .established = p->replica.established,
+                                    .voters = 1, .count = 1, .in_sync = 1, .members = {self}};
+    }
+    return known ? *known : (struct leader_info){.epoch = -1, .leader = -1};
+}
+
+static void facts_start(struct partition_op *base) {
+    struct partition_facts *op = CONTAINER_OF(base, struct partition_facts, op);
+    for (uint32_t i = 0; i < op->count; i++) {
+        const struct partition *p = partition_find(base->owner, op->plids[i]);
+        struct partition_fact *fact = &op->facts[i];
+        *fact = (struct partition_fact){.leader = leader_of(base->owner, p, op->plids[i]), .here = p != NULL};
+        if (!p) continue;
+        fact->start = p->log->start;
+        fact->end = p->log->end;
+        fact->high_watermark = partition_bound(p);
+        fact->size_bytes = p->log->size_bytes;
+    }
+    partition_op_finish(base, KERR_NONE);
+}
+void partition_facts(struct partition_facts *op) { partition_op_send(&op->op, facts_start); }
