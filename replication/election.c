@@ -3,6 +3,9 @@
 #include "replication/replica_impl.h"
 
 #define RECONNECT_JITTER_NS INT64_C(30000000)
+/* A pre-vote of a fresh group is repeated after one to two of these; for a few timeouts only: who is not there by then is down. */
+#define EAGER_RETRY_NS INT64_C(20000000)
+enum { EAGER_TIMEOUTS = 8 };
 
 static int64_t random_between(struct replica *r, int64_t low, int64_t high) {
     return low + (int64_t)(replica_random(r) % (uint64_t)(high - low));
@@ -12,6 +15,16 @@ void election_reset(struct step *s) {
     struct replica *r = s->r;
     int64_t wait = random_between(r, r->timeout_ns, 2 * r->timeout_ns);
     r->election_ns = s->now_ns + wait + (r->damaged ? 4 * r->timeout_ns : 0);
+}
+
+void election_start(struct step *s, bool soon) {
+    struct replica *r = s->r;
+    bool only_voter = r->config.voters == 1 && replica_config_is_voter(&r->config, &r->self);
+    election_reset(s);
+    if (only_voter) r->election_ns = s->now_ns; /* learners beside it: nobody else could lead */
+    if (!soon || r->epoch > 0) return;
+    r->eager_until_ns = s->now_ns + EAGER_TIMEOUTS * r->timeout_ns;
+    r->election_ns = s->now_ns + random_between(r, 0, RECONNECT_JITTER_NS);
 }
 
 bool election_alone(const struct replica *r) {
@@ -119,6 +132,7 @@ void election_tick(struct step *s) {
     }
     step_become_follower(s);
     election_reset(s);
+    if (r->epoch == 0 && s->now_ns < r->eager_until_ns) r->election_ns = s->now_ns + random_between(r, EAGER_RETRY_NS, 2 * EAGER_RETRY_NS);
     r->role = REPLICA_PRE_CANDIDATE;
     if (count(r, &r->self)) election_campaign(s, false);
     else ask(s, REPLICA_PRE_VOTE, r->epoch + 1, false);

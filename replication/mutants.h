@@ -23,7 +23,9 @@ enum replica_mutant {
 
 #ifdef VARVE_MUTANTS
 #define MUTANT(owner, name) ((owner)->mutant == REPLICA_MUTANT_##name)
+#define MUTANT_ANY(owner) ((owner)->mutant != REPLICA_MUTANT_NONE)
 #else
+#define MUTANT_ANY(owner) ((void)(owner), 0)
 #define MUTANT(owner, name) ((void)(owner), 0)
 #endif
 #endif

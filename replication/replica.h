@@ -44,6 +44,9 @@ struct replica_start {                   /* what is durable when a process begin
     uint32_t marker_count;
     int64_t end;
     int64_t timeout_ns;                  /* D: a leader that is silent for so long may be replaced; at least 10 x (sync + round trip) */
+    /* The first choice of a fresh group, which never had a leader: campaigns after 0 to 30 ms, and asks again soon while the
+     * others are not there yet. Means nothing once an epoch was seen, or to who does not vote. */
+    bool campaign_soon;
     uint64_t seed;
 };
 struct replica_event {
@@ -135,6 +138,7 @@ struct replica {
     struct replica_member leader;        /* of `epoch` */
     int64_t heard_ns;                    /* from it */
     int64_t election_ns;                 /* when to campaign; INT64_MAX: never */
+    int64_t eager_until_ns;              /* until then a pre-vote is repeated soon (campaign_soon) */
     int64_t heartbeat_ns;                /* leader: when to send to all */
     int64_t high_watermark;
     int64_t epoch_start;                 /* leader: where its marker lies */

@@ -36,6 +36,7 @@ void step_adopt_config(struct step *s, const struct replica_config *c);
 uint64_t replica_random(struct replica *r);
 
 /* ---- election.c ---- */
+void election_start(struct step *s, bool soon);                  /* the first deadline of a process */
 void election_reset(struct step *s);                             /* a new random deadline from now */
 void election_tick(struct step *s);
 void election_campaign(struct step *s, bool transfer);

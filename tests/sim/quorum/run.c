@@ -169,7 +169,7 @@ void world_start(struct world *w, struct node *n) {
     struct replica_start from = {
         .self = n->self, .epoch = d->epoch, .has_voted = d->has_voted, .voted = d->voted, .config = d->config,
         .base = {d->log.base_epoch, d->log.start}, .markers = d->log.markers, .marker_count = d->log.marker_count, .end = d->log.end,
-        .timeout_ns = TIMEOUT_NS, .seed = prng_next(&w->prng),
+        .timeout_ns = TIMEOUT_NS, .campaign_soon = w->soon && n == &w->nodes[0], .seed = prng_next(&w->prng),
     };
     replica_init(&n->replica);
 #ifdef VARVE_MUTANTS
@@ -492,6 +492,7 @@ static void mix(struct world *w) {
     w->loss_one_in = losses[below(w, 3)];
     w->double_one_in = doubles[below(w, 3)];
     w->drift_ns = (uint64_t)(TIMEOUT_NS / drifts[below(w, 3)]);
+    w->soon = chance(w, 2);
 }
 
 void world_begin(struct world *w) {

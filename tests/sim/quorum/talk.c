@@ -32,6 +32,12 @@ static void print_node(struct world *w, const struct node *n) {
     fprintf(w->out, n->op_count > 0 ? " (%u changes not durable)\n" : "\n", n->op_count);
 }
 
+static void print_patience(const struct world *w, const struct node *n) {
+    int64_t at = replica_deadline(&n->replica), now = w->now_ns + n->skew_ns;
+    if (at == INT64_MAX) fprintf(w->out, "  %d waits for ever\n", n->self.node);
+    else fprintf(w->out, "  %d waits %" PRId64 " ms\n", n->self.node, (at - (now > n->now_ns ? now : n->now_ns)) / 1000000);
+}
+
 static bool matches(const struct packet *p, const char *link) {
     return !link || (p->message.from.node == link[0] - '0' && p->message.to.node == link[2] - '0');
 }
@@ -124,6 +130,7 @@ static bool command(struct world *w, char *words[4]) {
     if (strcmp(verb, "crash") == 0) return world_crash(w, n), true;
     if (strcmp(verb, "sync") == 0) return sync(w, n, words[2] ? (uint32_t)atoi(words[2]) : 0), true;
     if (strcmp(verb, "campaign") == 0) return world_campaign(w, n), true;
+    if (strcmp(verb, "patience") == 0) return print_patience(w, n), true;
     if (strcmp(verb, "tick") == 0) return world_tick(w, n), true;
     if (strcmp(verb, "write") == 0 && words[2]) {
         enum err err = world_write(w, n, (uint32_t)atoi(words[2]));
@@ -154,6 +161,7 @@ static bool begin(struct world *w, char *words[4], struct quorum_coverage *cover
     uint32_t nodes = words[1] ? (uint32_t)atoi(words[1]) : 0, voters = words[1] && words[2] ? (uint32_t)atoi(words[2]) : nodes;
     if (strcmp(words[0], "group") != 0 || nodes < 1 || nodes > NODES_MAX || voters < 1 || voters > nodes) return false;
     w->options = (struct quorum_options){.seed = 1, .nodes = nodes, .voters = voters, .mutant = mutant};
+    w->soon = words[3] && strcmp(words[3], "soon") == 0;
     w->coverage = coverage;
     w->directed = true;
     w->out = out;

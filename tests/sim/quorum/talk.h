@@ -3,8 +3,9 @@
  * A line that begins with a letter is a command; what it causes (messages that leave, asked-for states) follows, indented by two
  * blanks. Everything else is a remark. A file is written anew by running its commands: review the difference.
  *
- *   group N [VOTERS]        N nodes; the first VOTERS (all) are the configuration (0,1)
+ *   group N [VOTERS [soon]] N nodes; the first VOTERS (all) are the configuration (0,1). soon: 0 is the first choice to lead
  *   campaign A              A stands for election at once
+ *   patience A              how long until A's next deadline
  *   tick A                  A's clock jumps to its next deadline
  *   write A K               K records at leader A
  *   sync A|all [K]          what waits on the disk becomes durable; only the first K changes

@@ -73,6 +73,7 @@ struct world {
     int64_t now_ns;
     uint32_t wipes, step;
     FILE *out;                           /* where the story is told; NULL: nowhere */
+    bool soon;                           /* node 0 is the first choice to lead */
     bool directed;                       /* by a conversation: nothing is left to chance */
     uint32_t weights[11];                /* of what may happen, by the enum in run.c */
     uint32_t loss_one_in, double_one_in;
