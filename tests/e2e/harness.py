@@ -26,6 +26,7 @@ class Context:
         self.io = io
         self.quick = quick
         self.brokers = []
+        self.clusters = []
 
     @property
     def sanitized(self):
@@ -42,9 +43,10 @@ class Context:
         return b
 
     def cleanup(self):
-        for b in self.brokers:
-            b.destroy()
-        self.brokers = []
+        with contextlib.ExitStack() as stack:  # the next is tried whatever became of one
+            for owned in self.clusters + self.brokers:
+                stack.callback(owned.destroy)
+        self.brokers, self.clusters = [], []
 
 
 def run(cmd, check=True, timeout=120, input=None, text=True):
