@@ -24,6 +24,7 @@ const char *err_str(enum err err) {
     case ERR_DUPLICATE: return "duplicate";
     case ERR_SEQUENCE: return "out of sequence";
     case ERR_FENCED: return "fenced by a newer epoch";
+    case ERR_NOT_CONTROLLER: return "this broker is not the controller";
     case ERR_COUNT: break;
     }
     return "unknown error";

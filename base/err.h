@@ -27,6 +27,7 @@ enum err {
     ERR_DUPLICATE,   /* idempotent producer: batch already appended */
     ERR_SEQUENCE,    /* idempotent producer: out of order */
     ERR_FENCED,      /* stale epoch */
+    ERR_NOT_CONTROLLER, /* another broker leads the metadata log, or none does at the moment */
     ERR_COUNT
 };
 

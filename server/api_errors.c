@@ -22,6 +22,7 @@ int16_t api_error(enum err err) {
     case ERR_DUPLICATE: return KERR_NONE;
     case ERR_SEQUENCE: return KERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
     case ERR_FENCED: return KERR_INVALID_PRODUCER_EPOCH;
+    case ERR_NOT_CONTROLLER: return KERR_NOT_CONTROLLER;
     case ERR_COUNT: break;
     }
     return KERR_UNKNOWN_SERVER_ERROR;

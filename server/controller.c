@@ -12,6 +12,10 @@
 
 enum { REPAIR_SECONDS = 5 };
 
+bool controller_is_active(const struct broker *b) { return atomic_load_explicit(&b->image, memory_order_relaxed) != NULL; }
+int32_t controller_leader_node(const struct broker *b) { return b->config.node_id; }
+
+
 struct publish;
 struct publish_part {                 /* one reactor's share */
     struct mail mail;
@@ -330,6 +334,7 @@ static void change_arrive(struct mail *m) {
 
 void controller_submit(struct controller *c, struct controller_change *ch) {
     ch->err = OK;
+    ch->unknown = false;
     list_init(&ch->link);
     ch->mail.deliver = change_arrive;
     mailbox_post(&controller_reactor(c)->mailbox, &ch->mail);

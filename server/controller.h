@@ -36,6 +36,11 @@ void controller_stop(struct controller *c);
 /* After all reactors have stopped: frees the controller and the images. */
 void controller_free(struct controller *c);
 
+/* The controller is the leader of the metadata log, once it is established and has applied all that is committed. Whether
+ * this broker is it, and which node is as far as it knows (-1: none known). Any thread; true of a moment ago. */
+bool controller_is_active(const struct broker *b);
+int32_t controller_leader_node(const struct broker *b);
+
 /* Where the metadata log is (DescribeQuorum). Once the broker is ready: any thread. */
 uint64_t controller_metadata_plid(const struct controller *c, uint32_t *owner);
 
@@ -72,8 +77,11 @@ struct controller_change {
     void *owner;
     /* out */
     enum err err;               /* OK: durable, every reactor has moved on, logs are created (or nothing was
-                                   added); ERR_CLOSED, ERR_IO, ERR_NOSPACE, ERR_AGAIN (too many wait),
+                                   added); ERR_NOT_CONTROLLER: ask the one that is (or try again);
+                                   ERR_CLOSED, ERR_IO, ERR_NOSPACE, ERR_AGAIN (too many wait),
                                    ERR_FULL (too many records), ERR_NOMEM */
+    bool unknown;               /* with an error: the records had been appended; whether they are ever in force, only the
+                                   images to come can tell */
     /* private */
     struct mail mail;
     struct list link;
