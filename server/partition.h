@@ -1,6 +1,7 @@
 /* partition.h - a partition on its reactor: log, replication core, and those who wait.
  *
- * The only file pair that joins storage and replication. Everything here can be asked from any
+ * The only files that join storage and replication. A partition is named by its *group*, a number that all replicas of it share
+ * (members called `plid` here hold it); a log's own plid also counts how often it was made in this directory. Everything here can be asked from any
  * reactor: an operation is a struct that its owner (a request) keeps until `done` ran on the
  * caller's thread, from its loop, never from inside the call that started it. On the same reactor
  * the work is done directly, otherwise by mail. What an operation points to (records in a request's
@@ -22,6 +23,7 @@
 #include "log/compact.h"
 #include "log/log.h"
 #include "log/retention.h"
+#include "replication/message.h"
 #include "server/broker.h"
 #include "server/leaders.h"
 
@@ -47,6 +49,15 @@ uint64_t *partition_map_unknown(const struct partition_map *m, uint32_t *count);
  * even be begun. */
 bool partition_create(struct reactor *r, const struct image_topic *t, int32_t partition,
                       void (*done)(void *ctx, enum err err), void *ctx);
+/* The same for a replica among others: how it begins. */
+struct partition_spec {
+    uint64_t group;
+    uint32_t life;                       /* how often this node became a replica of it before (log_plid()) */
+    const struct replica_config *config; /* the first one of a group that begins here; NULL: it exists, a leader will tell */
+    bool campaign_soon;                  /* the first choice for a leader of a group that begins */
+};
+bool partition_create_replica(struct reactor *r, const struct image_topic *t, int32_t partition, const struct partition_spec *spec,
+                              void (*done)(void *ctx, enum err err), void *ctx);
 /* Answers who waits, deletes the log. Unknown plid: `done` with OK. */
 void partition_delete(struct reactor *r, uint64_t plid, void (*done)(void *ctx, enum err err), void *ctx);
 /* The topic's config or id is (again) as in `t`. */
@@ -55,6 +66,27 @@ bool partition_exists(const struct reactor *r, uint64_t plid);
 /* For coordinators that load their state from a partition of their own reactor: its log, and where committed records
  * end. NULL: it is not here. */
 struct log *partition_log(struct reactor *r, uint64_t plid, int64_t *end);
+
+/* ---- the group (server/partition_replica.c); the owner's thread ---- */
+
+/* What a peer sent, checked by replica_message_is_valid() here; `records` are good during the call. */
+void partition_receive(struct reactor *r, uint64_t group, const struct replica_message *m, struct bytes records);
+/* A connection to or from `node` broke or was refused. */
+void partition_peer_lost(struct reactor *r, int32_t node);
+
+/* For server/partition_reconcile.c. The replica here, leader or not; NULL: none. */
+const struct replica *partition_replica(struct reactor *r, uint64_t group);
+/* As REPLICA_RECONFIGURE (ids in `to` are ignored) and REPLICA_TRANSFER say: ERR_AGAIN, ERR_INVALID, ERR_CLOSED. Not from inside a step. */
+MUST_CHECK enum err partition_reconfigure(struct reactor *r, uint64_t group, const struct replica_config *to);
+MUST_CHECK enum err partition_transfer(struct reactor *r, uint64_t group, const struct replica_member *to);
+/* Implemented by server/partition_reconcile.c: this reactor leads `group` and is established. Makes at most one step towards what metadata
+ * wants of it. True: nothing is left to do. It is called, from the end of a turn, after changes of the role, the members, who is in sync,
+ * and the topic (partition_configure()); while it says false also with each heartbeat. */
+bool partition_reconcile(struct reactor *r, uint64_t group);
+/* It is to be called again although nothing that the partition sees has changed. */
+void partition_unsettle(struct reactor *r, uint64_t group);
+/* The same for all that are led here: nodes came, went, or changed. */
+void partition_unsettle_all(struct reactor *r);
 
 /* ---- operations ---- */
 struct partition_op {
@@ -131,20 +163,34 @@ bool partition_retain(struct reactor *r, uint64_t plid, bool hold_time);
 bool partition_compact_look(struct reactor *r, uint64_t plid, struct compact_look *out);
 bool partition_compact(struct reactor *r, uint64_t plid);
 
-/* What is known of many partitions of one reactor (Metadata, DescribeLogDirs, DescribeQuorum; server/api_partitions.h). */
+/* What is known of many partitions of one reactor (Metadata, DescribeLogDirs, DescribeQuorum; server/api_partitions.h). Who leads and who
+ * is in sync is also known of groups that have no replica here, as their leader said last (server/leaders.h). */
 struct partition_fact {
     struct leader_info leader;           /* epoch -1: nobody was ever heard of; leader -1: nobody leads */
     bool here;                           /* this broker has a replica; the rest is 0 otherwise */
     int64_t start, end, high_watermark;
     uint64_t size_bytes;                 /* of all batches */
 };
+/* Only where it is led: how far each of leader.members is known to have got and how long ago it answered. Else -1. */
+struct partition_progress { int64_t end[REPLICA_MEMBERS_MAX], silent_ms[REPLICA_MEMBERS_MAX]; };
 struct partition_facts {
     struct partition_op op;              /* plid unused */
     uint32_t count;
     const uint64_t *plids;
     struct partition_fact *facts;        /* out, one for each plid */
+    struct partition_progress *progress; /* out, one for each plid; NULL: not wanted */
 };
 void partition_facts(struct partition_facts *op);
+
+/* Hands leadership to the voter on `node` (ElectLeaders); done when this replica leads no more, or after a while with an error:
+ * ELECTION_NOT_NEEDED it leads already, ELIGIBLE_LEADERS_NOT_AVAILABLE not in sync, NOT_LEADER_OR_FOLLOWER, REQUEST_TIMED_OUT. */
+struct partition_handover {
+    struct partition_op op;
+    int32_t node;                        /* in */
+    struct list link;                    /* private */
+    struct timer timer;
+};
+void partition_handover(struct partition_handover *op);
 
 /* The idempotent producers that one partition remembers (DescribeProducers). */
 struct partition_producer { int64_t id, last_timestamp_ms, txn_first_offset; int32_t epoch, last_sequence, coordinator_epoch; };
@@ -180,6 +226,7 @@ struct fetch_part {
     int64_t offset;
     int32_t max_bytes, current_leader_epoch, last_fetched_epoch;
     uint32_t budget_bytes;               /* for reading; 0: leave out */
+    bool from_follower;                  /* a replica that does not lead may answer, with what it knows to be committed (KIP-392) */
     bool min_one;                        /* the first batch is returned whole even if larger */
     /* out of a plan */
     int16_t error;                       /* Kafka error code */
