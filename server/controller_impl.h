@@ -1,4 +1,4 @@
-/* controller_impl.h - the controller from the inside; for controller.c, metadata_log.c and producer_ids.c. */
+/* controller_impl.h - the controller from the inside; for controller*.c, metadata_log.c and producer_ids.c. */
 #ifndef SERVER_CONTROLLER_IMPL_H
 #define SERVER_CONTROLLER_IMPL_H
 #include "server/controller.h"
@@ -59,10 +59,21 @@ static inline struct reactor *metadata_owner(const struct controller *c) {
     return &c->broker->reactors[c->partition.owner];
 }
 
-/* controller.c: makes `image` the newest. `ch` (may be NULL) is answered when every reactor has moved on and its
+/* The newest image: what is applied here. */
+static inline struct image *controller_newest(const struct controller *c) {
+    return atomic_load_explicit(&c->broker->image, memory_order_relaxed);
+}
+
+/* Answers `ch` from its caller's loop. */
+void controller_change_finish(struct controller_change *ch, enum err err);
+
+/* controller_publish.c: makes `image` the newest. `ch` (may be NULL) is answered when every reactor has moved on and its
  * logs are made; with `initial` each reactor compares the image with the logs that it has. */
 void controller_publish(struct controller *c, struct image *image, struct controller_change *ch, bool initial);
-/* controller.c -> metadata_log.c: the initial image is everywhere. */
+/* controller_publish.c: logs that could not be made are tried again. */
+void controller_repair(struct timer *t);
+void controller_publishes_free(struct controller *c); /* after the reactors have stopped */
+/* controller_publish.c -> metadata_log.c: the initial image is everywhere. */
 void metadata_log_ready(struct controller *c, enum err err);
 void producer_ids_init(struct controller *c, struct producer_ids *ids, struct reactor *r);
 #endif

@@ -1,0 +1,225 @@
+/* controller_publish.c - the way of a new image to the reactors, and what each does for it: logs are made and deleted. */
+#include <stdlib.h>
+#include "base/assert.h"
+#include "base/trace.h"
+#include "server/controller_impl.h"
+#include "server/group_coordinator.h"
+
+enum { REPAIR_SECONDS = 5 };
+
+
+struct publish;
+struct publish_part {                 /* one reactor's share */
+    struct mail mail;
+    struct publish *publish;
+    struct reactor *reactor;
+    uint32_t pending;                 /* logs being made or deleted, and this part itself */
+    uint32_t unmade;                  /* logs that could not even be begun */
+    enum err err;
+};
+struct publish {
+    struct list link;
+    struct controller *controller;
+    struct image *older, *newer;
+    struct controller_change *change;
+    bool compare;                     /* with the logs that are there, not with the older image */
+    bool initial, complete;
+    uint32_t parts_away;
+    struct publish_part parts[];
+};
+
+/* Images are freed in their order: the garbage of one is listed in the next. */
+static void retire(struct controller *c) {
+    while (!list_empty(&c->publishes)) {
+        struct publish *p = LIST_ENTRY(c->publishes.next, struct publish, link);
+        if (!p->complete) return;
+        list_remove(&p->link);
+        if (p->older) image_free_older(p->older, p->newer);
+        free(p);
+    }
+}
+
+/* Metadata shows a log that could not be made (a full disk): tried again until it is there. */
+static void repair_later(struct controller *c) {
+    if (c->stopping || timer_armed(&c->repair)) return;
+    trace_warn("metadata", "some logs could not be made; tried again every %d seconds", REPAIR_SECONDS);
+    timer_set(&controller_reactor(c)->timers, &c->repair,
+              controller_reactor(c)->now_ns + REPAIR_SECONDS * 1000000000LL);
+}
+
+static void part_home(struct mail *m) {
+    struct publish_part *part = CONTAINER_OF(m, struct publish_part, mail);
+    struct publish *p = part->publish;
+    struct controller *c = p->controller;
+    ASSERT(p->parts_away > 0);
+    if (--p->parts_away > 0) return;
+    enum err err = OK;
+    for (uint32_t i = 0; i < c->broker->reactor_count && !err; i++) err = p->parts[i].err;
+    if (p->change) controller_change_finish(p->change, err);
+    bool initial = p->initial;
+    p->complete = true;
+    retire(c);
+    if (err && err != ERR_IO) repair_later(c);
+    if (initial) metadata_log_ready(c, err == ERR_IO ? err : OK);
+}
+
+static void part_step_done(void *ctx, enum err err) {
+    struct publish_part *part = ctx;
+    if (err && !part->err) part->err = err;
+    ASSERT(part->pending > 0);
+    if (--part->pending > 0) return;
+    part->mail.deliver = part_home;
+    mailbox_post(&part->reactor->broker->reactors[0].mailbox, &part->mail);
+}
+
+static void create_log(struct publish_part *part, const struct image_topic *t, int32_t partition) {
+    part->pending++;
+    if (!partition_create(part->reactor, t, partition, part_step_done, part)) part->unmade++;
+}
+static void delete_log(struct publish_part *part, uint64_t plid) {
+    part->pending++;
+    partition_delete(part->reactor, plid, part_step_done, part);
+}
+
+static void follow_change(struct publish_part *part, const struct image_change *change) {
+    const struct image_topic *t = change->topic;
+    int32_t first = change->partition >= 0 ? change->partition : 0;
+    int32_t end = change->partition >= 0 ? change->partition + 1 : t->partition_count;
+    for (int32_t i = first; i < end; i++) {
+        if (t->partitions[i].owner != part->reactor->index) continue;
+        switch (change->kind) {
+        case IMAGE_PARTITION_ADDED: create_log(part, t, i); break;
+        case IMAGE_PARTITION_REMOVED: delete_log(part, t->partitions[i].plid); break;
+        case IMAGE_PARTITION_CHANGED: break;
+        case IMAGE_TOPIC_CONFIGURED: partition_configure(part->reactor, t, i); break;
+        }
+    }
+}
+
+/* What metadata gave to this node before the last ASSIGNED must be here: if it is not, it was lost,
+ * and an empty log in its place would pass for the truth. */
+static void adopt(struct publish_part *part, const struct image_topic *t, int32_t partition) {
+    const struct image_partition *p = &t->partitions[partition];
+    const struct controller *c = part->publish->controller;
+    if (partition_exists(part->reactor, p->plid)) {
+        partition_configure(part->reactor, t, partition);
+    } else if (p->metadata_offset < c->metadata_assigned) {
+        trace_error("metadata",
+                    "the log of %s-%d is missing from the data directory; it is not served and not made anew",
+                    t->name, partition);
+    } else {
+        create_log(part, t, partition);
+    }
+}
+
+static int compare_plids(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Logs that the image does not show: deleted if metadata removed them, else kept and not served. */
+static void clear_unknown(struct publish_part *part) {
+    const struct image *im = part->publish->newer;
+    uint32_t count;
+    uint64_t *plids = partition_map_unknown(part->reactor->partitions, &count);
+    for (uint32_t i = 0; i < count; i++) {
+        if (plids[i] == part->publish->controller->partition.plid) continue;
+        if (im->removed_count > 0 &&
+            bsearch(&plids[i], im->removed_plids, im->removed_count, sizeof plids[i], compare_plids))
+            delete_log(part, plids[i]);
+        else
+            trace_error("metadata", "log %llu belongs to no topic that metadata knows; it is kept and not served",
+                        (unsigned long long)plids[i]);
+    }
+    free(plids);
+}
+
+static void part_arrive(struct mail *m) {
+    struct publish_part *part = CONTAINER_OF(m, struct publish_part, mail);
+    const struct image *im = part->publish->newer;
+    part->reactor->image = part->publish->newer;
+    part->pending = 1;
+    if (part->publish->compare) {
+        for (uint32_t i = 0; i < im->topic_count; i++)
+            for (int32_t k = 0; k < im->by_name[i]->partition_count; k++)
+                if (im->by_name[i]->partitions[k].owner == part->reactor->index) adopt(part, im->by_name[i], k);
+        if (part->publish->initial) clear_unknown(part);
+    } else {
+        for (uint32_t i = 0; i < im->change_count; i++) follow_change(part, &im->changes[i]);
+    }
+    leaders_image(part->reactor, im);
+    group_set_image(part->reactor->groups);
+    /* What is said to be assigned and is not there after a restart would count as lost. */
+    bool *behind = &part->publish->controller->behind[part->reactor->index];
+    if (part->unmade > 0 || part->publish->compare) *behind = part->unmade > 0;
+    if (!*behind) log_shard_assigned(part->reactor->shard, im->metadata_end);
+    part_step_done(part, OK);
+}
+
+/* To every reactor. `older` is freed when all have moved on; NULL: nothing is replaced. */
+static struct publish *publish_new(struct controller *c, struct image *older, struct image *newer) {
+    struct broker *b = c->broker;
+    struct publish *p = calloc(1, sizeof *p + b->reactor_count * sizeof p->parts[0]);
+    ASSERT(p != NULL);
+    p->controller = c;
+    p->older = older;
+    p->newer = newer;
+    p->parts_away = b->reactor_count;
+    list_push_back(&c->publishes, &p->link);
+    return p;
+}
+
+static void publish_send(struct publish *p) {
+    struct broker *b = p->controller->broker;
+    for (uint32_t i = 0; i < b->reactor_count; i++) {
+        struct publish_part *part = &p->parts[i];
+        part->publish = p;
+        part->reactor = &b->reactors[i];
+        part->mail.deliver = part_arrive;
+        mailbox_post(&part->reactor->mailbox, &part->mail);
+    }
+}
+
+/* A partition's record is durable before its log's CREATE is: after a crash between the two only metadata knows the plid. */
+static void plids_taken(struct controller *c, const struct image *im) {
+    struct log_store *store = c->broker->store;
+    for (uint32_t i = 0; i < im->topic_count; i++)
+        for (int32_t k = 0; k < im->by_name[i]->partition_count; k++) log_store_plid_taken(store, im->by_name[i]->partitions[k].plid);
+    for (uint32_t i = 0; i < im->removed_count; i++) log_store_plid_taken(store, im->removed_plids[i]);
+}
+
+/* What is not read from the image where it is needed. */
+static void follow_broker_config(const struct controller *c, const struct image *older, const struct image *newer) {
+    const char *before = image_config(older, c->broker)->log_level, *now = image_config(newer, c->broker)->log_level;
+    enum trace_level level;
+    if (strcmp(before, now) != 0 && trace_level_parse(now, &level)) trace_set_level(level);
+}
+
+void controller_publish(struct controller *c, struct image *image, struct controller_change *ch, bool initial) {
+    struct image *older = atomic_load_explicit(&c->broker->image, memory_order_relaxed);
+    struct publish *p = publish_new(c, older, image);
+    follow_broker_config(c, older, image);
+    p->change = ch;
+    p->initial = p->compare = initial;
+    if (initial) plids_taken(c, image);
+    if (image->removed_count > 0)
+        qsort(image->removed_plids, image->removed_count, sizeof *image->removed_plids, compare_plids);
+    atomic_store_explicit(&c->broker->image, image, memory_order_release);
+    publish_send(p);
+}
+
+void controller_repair(struct timer *t) {
+    struct controller *c = CONTAINER_OF(t, struct controller, repair);
+    struct publish *p = publish_new(c, NULL, atomic_load_explicit(&c->broker->image, memory_order_relaxed));
+    p->compare = true;
+    publish_send(p);
+}
+
+void controller_publishes_free(struct controller *c) {
+    struct list *node;
+    while ((node = list_pop_front(&c->publishes))) {
+        struct publish *p = LIST_ENTRY(node, struct publish, link);
+        if (p->older) image_free_older(p->older, p->newer);
+        free(p);
+    }
+}

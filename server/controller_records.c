@@ -1,0 +1,147 @@
+/* controller_records.c - the records of a change while it is being made. */
+#include <stdlib.h>
+#include "proto/metadata.pb-c.h"
+#include "server/controller_impl.h"
+
+const struct image *controller_edit_image(const struct controller_edit *e) { return controller_newest(e->controller); }
+struct broker *controller_edit_broker(const struct controller_edit *e) { return e->controller->broker; }
+uint64_t controller_edit_new_plid(struct controller_edit *e) {
+    return log_store_new_plid(e->controller->broker->store);
+}
+
+/* A random (version 4) UUID; the zero one and those that Kafka reserves cannot come out. */
+void controller_edit_new_uuid(struct controller_edit *e, struct uuid *out) {
+    io_entropy(controller_reactor(e->controller)->io, out->b, sizeof out->b);
+    out->b[6] = (uint8_t)((out->b[6] & 0x0f) | 0x40);
+    out->b[8] = (uint8_t)((out->b[8] & 0x3f) | 0x80);
+}
+
+static enum err add(struct controller_edit *e, const Varve__Metadata__Record *r) {
+    if (e->err) return e->err;
+    if (e->batch.record_count >= CONTROLLER_CHANGE_RECORDS_MAX) return e->err = ERR_FULL;
+    size_t len = varve__metadata__record__get_packed_size(r);
+    uint8_t small[1024], *packed = len <= sizeof small ? small : malloc(len);
+    if (!packed) return e->err = ERR_NOMEM;
+    varve__metadata__record__pack(r, packed);
+    int64_t now_ms = io_wall_ms(controller_reactor(e->controller)->io);
+    e->err = batch_builder_add(&e->batch, now_ms, BYTES_NULL, (struct bytes){packed, (int32_t)len}, NULL, 0);
+    if (packed != small) free(packed);
+    return e->err;
+}
+
+/* A NUL-terminated copy; NULL sets the edit's error. */
+static char *copy_text(struct controller_edit *e, struct str s) {
+    char *z = malloc((size_t)s.len + 1);
+    if (!z) {
+        if (!e->err) e->err = ERR_NOMEM;
+        return NULL;
+    }
+    if (s.len > 0) memcpy(z, s.p, (size_t)s.len);
+    z[s.len] = 0;
+    return z;
+}
+
+static ProtobufCBinaryData uuid_data(const struct uuid *id) {
+    return (ProtobufCBinaryData){sizeof id->b, (uint8_t *)id->b};
+}
+
+enum err controller_add_topic(struct controller_edit *e, const struct uuid *id, struct str name) {
+    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
+    Varve__Metadata__Topic m = VARVE__METADATA__TOPIC__INIT;
+    char *z = copy_text(e, name);
+    if (!z) return e->err;
+    m.id = uuid_data(id);
+    m.name = z;
+    r.kind_case = VARVE__METADATA__RECORD__KIND_TOPIC;
+    r.topic = &m;
+    enum err err = add(e, &r);
+    free(z);
+    return err;
+}
+
+enum err controller_add_partition(struct controller_edit *e, const struct uuid *topic, int32_t partition,
+                                  const int32_t *replicas,
+                                  int32_t replica_count) {
+    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
+    Varve__Metadata__Partition m = VARVE__METADATA__PARTITION__INIT;
+    m.topic_id = uuid_data(topic);
+    m.partition = partition;
+    m.plid = controller_edit_new_plid(e);
+    m.replicas = (int32_t *)replicas;
+    m.n_replicas = (size_t)replica_count;
+    r.kind_case = VARVE__METADATA__RECORD__KIND_PARTITION;
+    r.partition = &m;
+    return add(e, &r);
+}
+
+enum err controller_remove_topic(struct controller_edit *e, const struct uuid *topic) {
+    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
+    Varve__Metadata__RemoveTopic m = VARVE__METADATA__REMOVE_TOPIC__INIT;
+    m.topic_id = uuid_data(topic);
+    r.kind_case = VARVE__METADATA__RECORD__KIND_REMOVE_TOPIC;
+    r.remove_topic = &m;
+    return add(e, &r);
+}
+
+enum err controller_set_config(struct controller_edit *e, int8_t resource_type, struct str resource_name,
+                               struct str key,
+                               struct str value) {
+    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
+    Varve__Metadata__Config m = VARVE__METADATA__CONFIG__INIT;
+    char *name = copy_text(e, resource_name), *k = copy_text(e, key), *v = copy_text(e, value);
+    if (name && k && v) {
+        m.resource_type = resource_type;
+        m.resource_name = name;
+        m.key = k;
+        m.value = v;
+        m.removed = value.p == NULL;
+        r.kind_case = VARVE__METADATA__RECORD__KIND_CONFIG;
+        r.config = &m;
+        add(e, &r);
+    }
+    free(name);
+    free(k);
+    free(v);
+    return e->err;
+}
+
+enum err controller_set_next_producer_id(struct controller_edit *e, int64_t next) {
+    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
+    Varve__Metadata__ProducerIds m = VARVE__METADATA__PRODUCER_IDS__INIT;
+    m.next = next;
+    r.kind_case = VARVE__METADATA__RECORD__KIND_PRODUCER_IDS;
+    r.producer_ids = &m;
+    return add(e, &r);
+}
+
+enum err controller_set_feature(struct controller_edit *e, const struct feature *feature, int16_t level) {
+    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
+    Varve__Metadata__Feature m = VARVE__METADATA__FEATURE__INIT;
+    m.name = (char *)feature->name;
+    m.level = level;
+    r.kind_case = VARVE__METADATA__RECORD__KIND_FEATURE;
+    r.feature = &m;
+    return add(e, &r);
+}
+
+enum err controller_set_quota(struct controller_edit *e, const struct quota_entity *entity, const char *key, double value) {
+    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
+    Varve__Metadata__ClientQuota m = VARVE__METADATA__CLIENT_QUOTA__INIT;
+    Varve__Metadata__QuotaEntity parts[QUOTA_TYPES], *list[QUOTA_TYPES];
+    m.entity = list;
+    for (int t = 0; t < QUOTA_TYPES; t++) {
+        if (!entity->has[t]) continue;
+        Varve__Metadata__QuotaEntity *part = list[m.n_entity] = &parts[m.n_entity];
+        m.n_entity++;
+        varve__metadata__quota_entity__init(part);
+        part->type = (char *)quota_type_name((enum quota_type)t);
+        part->is_default = entity->name[t].p == NULL;
+        if (!part->is_default) part->name = (ProtobufCBinaryData){(size_t)entity->name[t].len, (uint8_t *)entity->name[t].p};
+    }
+    m.key = (char *)key;
+    m.value = value;
+    m.removed = value == 0;
+    r.kind_case = VARVE__METADATA__RECORD__KIND_CLIENT_QUOTA;
+    r.client_quota = &m;
+    return add(e, &r);
+}
