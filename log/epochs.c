@@ -24,6 +24,7 @@ static enum err reserve_one(struct epochs *e) {
 
 enum err epochs_append(struct epochs *e, int32_t epoch, int64_t start) {
     if (epoch < 0 || start < 0) return ERR_INVALID;
+    if (e->base_epoch > 0 && epoch <= e->base_epoch) return ERR_INVALID;
     if (e->count > 0) {
         const struct epoch_entry *last = &e->entries[e->count - 1];
         if (epoch <= last->epoch || start < last->start) return ERR_INVALID;
@@ -34,14 +35,22 @@ enum err epochs_append(struct epochs *e, int32_t epoch, int64_t start) {
     return OK;
 }
 
+void epochs_reset(struct epochs *e, int32_t base_epoch) {
+    e->count = 0;
+    e->base_epoch = base_epoch;
+}
+
+int32_t epochs_last(const struct epochs *e) { return e->count > 0 ? e->entries[e->count - 1].epoch : e->base_epoch; }
+
 void epochs_truncate(struct epochs *e, int32_t epoch) {
     while (e->count > 0 && e->entries[e->count - 1].epoch > epoch) e->count--;
 }
 
 void epochs_trim(struct epochs *e, int64_t start) {
     uint32_t gone = 0;
-    while (gone + 1 < e->count && e->entries[gone].start < start && e->entries[gone + 1].start <= start) gone++;
+    while (gone < e->count && e->entries[gone].start < start) gone++;
     if (gone == 0) return;
+    e->base_epoch = e->entries[gone - 1].epoch;
     e->count -= gone;
     memmove(e->entries, e->entries + gone, e->count * sizeof *e->entries);
 }
@@ -59,16 +68,23 @@ static uint32_t count_started(const struct epochs *e, int64_t offset) {
 
 int32_t epochs_at(const struct epochs *e, int64_t offset) {
     uint32_t started = count_started(e, offset);
-    return started > 0 ? e->entries[started - 1].epoch : -1;
+    if (started > 0) return e->entries[started - 1].epoch;
+    return e->base_epoch > 0 ? e->base_epoch : -1;
 }
 
-void epochs_end_of(const struct epochs *e, int32_t epoch, int64_t log_end, int32_t *found_epoch, int64_t *end) {
+void epochs_end_of(const struct epochs *e, int32_t epoch, int64_t log_start, int64_t log_end, int32_t *found_epoch, int64_t *end) {
+    bool base = e->base_epoch > 0;
     *found_epoch = -1;
     *end = -1;
-    if (e->count == 0 || epoch < 0) return;
-    if (epoch < e->entries[0].epoch) {
+    if ((e->count == 0 && !base) || epoch < 0) return;
+    if (epoch < (base ? e->base_epoch : e->entries[0].epoch)) {
         *found_epoch = epoch;
-        *end = e->entries[0].start;
+        *end = base ? log_start : e->entries[0].start;
+        return;
+    }
+    if (e->count == 0 || epoch < e->entries[0].epoch) {
+        *found_epoch = e->base_epoch;
+        *end = e->count > 0 ? e->entries[0].start : log_end;
         return;
     }
     uint32_t last = e->count - 1;
@@ -77,12 +93,14 @@ void epochs_end_of(const struct epochs *e, int32_t epoch, int64_t log_end, int32
     *end = last + 1 < e->count ? e->entries[last + 1].start : log_end;
 }
 
-char *epochs_to_checkpoint(const struct epochs *e) {
+char *epochs_to_checkpoint(const struct epochs *e, int64_t log_start) {
+    bool base = e->base_epoch > 0 && (e->count == 0 || e->entries[0].start > log_start);
     /* Two decimal numbers, a blank and a newline need at most 11 + 20 + 2 bytes. */
-    size_t cap = 32 + (size_t)e->count * 34, len;
+    size_t cap = 32 + (size_t)(e->count + 1) * 34, len;
     char *text = malloc(cap);
     if (!text) return NULL;
-    len = (size_t)snprintf(text, cap, "0\n%u\n", e->count);
+    len = (size_t)snprintf(text, cap, "0\n%u\n", e->count + base);
+    if (base) len += (size_t)snprintf(text + len, cap - len, "%d %lld\n", e->base_epoch, (long long)log_start);
     for (uint32_t i = 0; i < e->count; i++)
         len += (size_t)snprintf(text + len, cap - len, "%d %lld\n", e->entries[i].epoch, (long long)e->entries[i].start);
     return text;

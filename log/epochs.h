@@ -1,7 +1,7 @@
 /* epochs.h - the epoch table of one log: which leader epoch begins at which offset.
  *
  * Entries (epoch, start): epochs strictly increase, starts never decrease; equal starts are
- * zero-length epochs and are real. A pure value; docs/replication.md 2 names its rules and
+ * zero-length epochs and are real. Below the first entry lies what is left of the base's epoch. A pure value; docs/replication.md 2 names its rules and
  * KIP-101/KIP-320 the queries. Exported as Kafka's leader-epoch-checkpoint, never read back from it. */
 #ifndef LOG_EPOCHS_H
 #define LOG_EPOCHS_H
@@ -11,22 +11,26 @@
 #include "base/err.h"
 
 struct epoch_entry { int32_t epoch; int64_t start; };
-struct epochs { struct epoch_entry *entries; uint32_t count, cap; };
+struct epochs { struct epoch_entry *entries; uint32_t count, cap; int32_t base_epoch; /* of the record before the log start; 0: none */ };
 
 void epochs_init(struct epochs *e);
 void epochs_free(struct epochs *e);
 MUST_CHECK enum err epochs_append(struct epochs *e, int32_t epoch, int64_t start); /* ERR_INVALID: order broken; ERR_NOMEM */
+/* Empty, behind a record of `base_epoch`. */
+void epochs_reset(struct epochs *e, int32_t base_epoch);
+int32_t epochs_last(const struct epochs *e); /* the base's when there is no entry */
 /* Drops entries with epoch > `epoch` (truncTo). Never selects by start. */
 void epochs_truncate(struct epochs *e, int32_t epoch);
-/* Log start moved: drops entries that ended at or before `start` keeping the one in force there and
- * all markers with start >= `start`. */
+/* Log start moved: drops the entries that begin before `start`, strictly; the last of them is the base now. */
 void epochs_trim(struct epochs *e, int64_t start);
-/* Epoch of the record at `offset` (< end of log); -1 below the table. */
+/* Epoch of the record at `offset` (< end of log); below the table that of the base, -1 if there is none. */
 int32_t epochs_at(const struct epochs *e, int64_t offset);
 /* OffsetForLeaderEpoch (KIP-320): the largest known epoch <= `epoch` and where it ends (`log_end` for the
- * last). Below all: (`epoch`, first known start). Empty table or epoch < 0: (-1, -1). */
-void epochs_end_of(const struct epochs *e, int32_t epoch, int64_t log_end, int32_t *found_epoch, int64_t *end);
-/* Text of leader-epoch-checkpoint: "0\n<n>\n<epoch> <start>\n"...; malloc'ed, NUL-terminated; NULL: memory. */
-char *epochs_to_checkpoint(const struct epochs *e);
+ * last); the base's epoch is known and begins at `log_start`. Below all: (`epoch`, first known start). No epoch known, or
+ * epoch < 0: (-1, -1). */
+void epochs_end_of(const struct epochs *e, int32_t epoch, int64_t log_start, int64_t log_end, int32_t *found_epoch, int64_t *end);
+/* Text of leader-epoch-checkpoint: "0\n<n>\n<epoch> <start>\n"..., with the base's epoch at `log_start` if records may be of it;
+ * malloc'ed, NUL-terminated; NULL: memory. */
+char *epochs_to_checkpoint(const struct epochs *e, int64_t log_start);
 MUST_CHECK enum err epochs_from_checkpoint(struct epochs *e, const char *text, size_t len); /* ERR_CORRUPT */
 #endif

@@ -24,7 +24,7 @@ static int replace(struct io *io, const char *path, const void *data, size_t len
 
 static int export_epochs(struct log_shard *sh, struct log_impl *l) {
     char path[PATH_BYTES];
-    char *text = epochs_to_checkpoint(&l->pub.epochs);
+    char *text = epochs_to_checkpoint(&l->pub.epochs, l->pub.start);
     if (!text) return -ENOMEM;
     path_in_folder(path, sh->store->dir, l->folder, EPOCH_CHECKPOINT_FILE);
     int rc = replace(sh->io, path, text, strlen(text));

@@ -53,7 +53,7 @@ static void manifest_of(const struct log_impl *l, struct manifest *m) {
     m->plid = l->pub.plid;
     m->topic_id = l->pub.topic_id;
     m->partition = l->pub.partition;
-    m->generation = l->generation;
+    m->generation = l->pub.generation;
     snprintf(m->topic, sizeof m->topic, "%s", l->pub.topic);
 }
 

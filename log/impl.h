@@ -79,7 +79,6 @@ struct log_impl {
     struct tail tail;
     struct faulty_range *faulty;    /* ascending; were durable and cannot be read: kept but not served */
     uint32_t faulty_count, faulty_cap;
-    uint64_t generation;
     int64_t expire_at_ms;           /* when producers are next looked at */
     uint64_t pending_bytes;         /* durable, not yet in a file */
     uint64_t owed_bytes;            /* of the disk, for more than that: counted in the journal */
@@ -98,6 +97,8 @@ struct log_impl {
     uint32_t reads;                 /* in flight: hold the memory of the log */
     uint64_t effect_slice;          /* serial of the slice that holds this log's append effect */
     uint32_t effect_index;
+    uint64_t seq_slice;             /* the same for its SEQ effect */
+    uint32_t seq_index;
     struct list dirty_link;         /* shard->dirty: changed since the last cut */
     struct list work_link;          /* shard->work: waits for a writer */
     struct log_impl *name_next;     /* in its hash chain */
@@ -137,6 +138,9 @@ MUST_CHECK enum err impl_roll(struct log_impl *l, int64_t created_ms);
 /* Cuts memory back to `end`, which lies at `place`. ERR_NOMEM, ERR_IO (indexes are read again). */
 MUST_CHECK enum err impl_cut(struct log_impl *l, int64_t end, struct place place, int32_t epoch);
 void impl_set_start(struct log_impl *l, int64_t start);
+void impl_epochs_changed(struct log_impl *l);         /* takes pub.epoch, epoch_start and base_epoch from the table */
+/* ERR_NOMEM: it is as it was. */
+MUST_CHECK enum err impl_set_replica_config(struct log_impl *l, const uint8_t *data, size_t len);
 void impl_forget_max_timestamp(struct log_impl *l);   /* takes it from the segments again */
 /* The files of a segment that left the list: they go once l->droppable_total says so. */
 void impl_drop_files(struct log_impl *l, int64_t base);

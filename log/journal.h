@@ -31,6 +31,7 @@
 #define JOURNAL_GROUP_HEADER_BYTES 80u   /* see journal.c for the layout; a multiple of 8 */
 #define JOURNAL_GROUP_BYTES (512u * 1024)
 #define JOURNAL_ENTRY_HEAD_BYTES 16u
+#define JOURNAL_PLID_GROUP ((UINT64_C(1) << 40) - 1) /* these bits of a plid are given out, the others are their user's */
 
 enum entry_type {
     ENTRY_RECORDS = 1, ENTRY_DIRECT, ENTRY_IMAGE, ENTRY_MARKER, ENTRY_VOTE, ENTRY_CONFIG, ENTRY_TRUNCATE,

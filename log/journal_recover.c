@@ -230,8 +230,8 @@ static enum err replay_group(struct recovery *r, const uint8_t *p, const struct 
     enum err err;
     while ((err = journal_entry_next(p, g->bytes, &offset, at, g->seq, &e)) == OK) {
         count++;
-        if (e.type == ENTRY_CREATE && e.plid >= r->footer.next_plid && e.plid < (uint64_t)1 << 63)
-            r->footer.next_plid = e.plid + 1;
+        uint64_t group = e.plid & JOURNAL_PLID_GROUP;
+        if (e.type == ENTRY_CREATE && group >= r->footer.next_plid) r->footer.next_plid = group + 1;
         err = r->h->entry(r->h->ctx, &e);
         if (err != OK)
             return refuse(r, err, "entry %u (%s) of group %llu, piece %u at %u, cannot be replayed: %s", count,

@@ -65,6 +65,7 @@ void impl_free(struct log_impl *l) {
     free(l->faulty);
     free(l->dropped);
     free(l->image);
+    free((void *)(uintptr_t)l->pub.replica_config);
     free((void *)(uintptr_t)l->pub.topic);
     free(l->folder);
     free(l);
@@ -132,9 +133,28 @@ void impl_forget_max_timestamp(struct log_impl *l) {
     for (uint32_t i = 0; i < l->segment_count; i++) l->pub.max_timestamp = MAX(l->pub.max_timestamp, l->segments[i].max_timestamp);
 }
 
+void impl_epochs_changed(struct log_impl *l) {
+    struct log *pub = &l->pub;
+    const struct epochs *e = &pub->epochs;
+    pub->epoch = epochs_last(e);
+    pub->epoch_start = e->count > 0 ? e->entries[e->count - 1].start : pub->start;
+    pub->base_epoch = e->base_epoch;
+}
+
+enum err impl_set_replica_config(struct log_impl *l, const uint8_t *data, size_t len) {
+    uint8_t *copy = malloc(len + 1);
+    if (!copy) return ERR_NOMEM;
+    if (len > 0) memcpy(copy, data, len);
+    free((void *)(uintptr_t)l->pub.replica_config);
+    l->pub.replica_config = copy;
+    l->pub.replica_config_len = (uint32_t)len;
+    return OK;
+}
+
 void impl_set_start(struct log_impl *l, int64_t start) {
     l->pub.start = start;
     epochs_trim(&l->pub.epochs, start);
+    impl_epochs_changed(l);
     bool removed = false;
     while (l->segment_count > 1 && l->segments[1].base <= start) {
         struct segment *s = &l->segments[0];
@@ -167,6 +187,7 @@ static enum err join_create(struct log_shard *sh, const struct log_impl *l) {
     m.partition = l->pub.partition;
     m.topic_id = (ProtobufCBinaryData){sizeof topic_id.b, topic_id.b};
     m.config = &config;
+    m.replica_config = (ProtobufCBinaryData){l->pub.replica_config_len, (uint8_t *)(uintptr_t)l->pub.replica_config};
     return shard_message(sh, ENTRY_CREATE, l->pub.plid, &m.base);
 }
 
@@ -180,8 +201,7 @@ static enum err join_marker(struct log_shard *sh, struct log_impl *l, int32_t ep
         return err;
     }
     entry_marker_encode(p, &(struct entry_marker){.start = l->pub.end, .epoch = epoch});
-    l->pub.epoch = epoch;
-    l->pub.epoch_start = l->pub.end;
+    impl_epochs_changed(l);
     shard_effect(sh, EFFECT_MARKER, l);
     impl_dirty(l);
     return OK;
@@ -197,7 +217,8 @@ enum err log_create(struct log_shard *sh, const struct log_spec *spec, struct lo
     if (!l) return ERR_NOMEM;
     l->pub.topic_id = spec->topic_id;
     l->config = spec->config;
-    enum err err = shard_find_name(sh, l->folder) ? ERR_EXISTS : segment_add(l, 0, io_wall_ms(sh->io));
+    enum err err = shard_find_name(sh, l->folder) || shard_find(sh, spec->plid) ? ERR_EXISTS : segment_add(l, 0, io_wall_ms(sh->io));
+    if (err == OK && spec->replica_config) err = impl_set_replica_config(l, spec->replica_config, spec->replica_config_len);
     if (err == OK) err = shard_effect_reserve(sh);
     if (err == OK) err = shard_add_log(sh, l);
     if (err != OK) {
@@ -238,6 +259,7 @@ void log_delete(struct log *pub, void (*deleted)(void *ctx, enum err err), void 
         return;
     }
     shard_effect(sh, EFFECT_DELETE, l);
+    shard_effect_seq_void(sh, l);
     impl_dirty(l);
 }
 

@@ -30,6 +30,15 @@ struct log_store;
 struct log_shard;
 struct log;
 
+/* ---- plids ------------------------------------------------------------------------------
+ * The cluster names a partition by a *group*. A replica of it that leaves this directory and comes back is another log with another
+ * folder: its plid holds the group and a *life*, which counts how often the group came here. So a plid is never used twice. */
+#define LOG_GROUP_BITS 40u
+#define LOG_LIFE_MAX ((1u << 23) - 1)
+static inline uint64_t log_plid(uint64_t group, uint32_t life) { return group | (uint64_t)life << LOG_GROUP_BITS; }
+static inline uint64_t log_plid_group(uint64_t plid) { return plid & ((UINT64_C(1) << LOG_GROUP_BITS) - 1); }
+static inline uint32_t log_plid_life(uint64_t plid) { return (uint32_t)(plid >> LOG_GROUP_BITS); }
+
 /* ---- the directory ---------------------------------------------------------------------- */
 
 struct log_store_config {
@@ -73,10 +82,11 @@ const struct uuid *log_store_incarnation(const struct log_store *s);
 /* Hands shard `index` to its reactor: call once per shard, before any log of it is used, on the
  * thread that opened the store; the shard is then used only on the owner of `io`. */
 struct log_shard *log_store_attach(struct log_store *s, uint32_t index, struct io *io, struct mailbox *mailbox, struct timers *timers);
+/* By the group: all lives of one are on the same shard. */
 uint32_t log_store_shard_of(const struct log_store *s, uint64_t plid);
-/* A plid that was never used in this directory. Shard 0's thread. */
+/* A group (a plid of life 0) that was never used in this directory. Shard 0's thread. */
 uint64_t log_store_new_plid(struct log_store *s);
-/* Metadata gave `plid` to a log whose CREATE may not have become durable: it must not be given out again. Shard 0's thread. */
+/* Metadata gave the group of `plid` to a log whose CREATE may not have become durable: it must not be given out again. Shard 0's thread. */
 void log_store_plid_taken(struct log_store *s, uint64_t plid);
 
 /* Clean stop: no more appends; checkpoints everything, writes Kafka's own checkpoint files, then
@@ -142,9 +152,14 @@ struct log_spec {
     struct uuid topic_id;
     struct log_config config;
     int32_t first_epoch;                 /* > 0: the first marker (first_epoch, 0) goes in with the CREATE */
+    const uint8_t *replica_config;       /* NULL: none yet; copied */
+    uint32_t replica_config_len;
 };
 
-/* Called on the shard's thread whenever durable_end or what is durable of the epoch table moved, or the log failed. */
+/* What this replica has promised in its newest epoch, which may be above that of the last marker. */
+struct log_vote { int32_t epoch; bool has_voted; int32_t node; struct uuid incarnation; };
+
+/* Called on the shard's thread whenever durable_end, durable_seq or what is durable of the epoch table moved, or the log failed. */
 typedef void log_durable_fn(struct log *l, void *owner);
 
 /* Read-only outside log/. */
@@ -156,8 +171,14 @@ struct log {
     int64_t start;                       /* log start offset */
     int64_t end;
     int64_t durable_end;
-    int32_t epoch;                       /* last epoch in the table, 0 if none */
-    int64_t epoch_start;
+    int32_t epoch;                       /* last epoch in the table; with an empty table that of the base */
+    int64_t epoch_start;                 /* where its marker lies; with an empty table the log start */
+    int32_t base_epoch;                  /* of the record before `start`; 0: none. Also of those from `start` to the first marker */
+    uint64_t seq, durable_seq;           /* of changes: log_set_seq() */
+    struct log_vote vote;
+    const uint8_t *replica_config;       /* NULL: none; the log's, opaque here */
+    uint32_t replica_config_len;
+    uint64_t generation;                 /* counts log_reset() */
     uint64_t size_bytes;                 /* of all batches in [start, end) */
     int64_t max_timestamp;               /* -1: no records */
     struct epochs epochs;
@@ -169,7 +190,7 @@ struct log {
 };
 
 /* Journals CREATE (and the first marker). The log can be appended to at once; `created` runs when
- * that is durable. ERR_EXISTS: a live log of that topic and partition. ERR_NOSPACE, ERR_IO. */
+ * that is durable. ERR_EXISTS: a live log of that topic and partition, or any of that plid. ERR_NOSPACE, ERR_IO. */
 MUST_CHECK enum err log_create(struct log_shard *sh, const struct log_spec *spec, struct log **out,
                                void (*created)(struct log *l, void *ctx, enum err err), void *ctx);
 /* Journals DELETE; the folder goes after it is durable. `l` may still be read until `deleted` runs, which is the
@@ -205,8 +226,35 @@ MUST_CHECK enum err log_begin_epoch(struct log *l, int32_t epoch);
 MUST_CHECK enum err log_roll(struct log *l, int64_t now_ms);
 /* Moves the log start to `offset` (start <= offset <= durable_end); `done` (may be NULL) when durable. */
 MUST_CHECK enum err log_set_start(struct log *l, int64_t offset, void (*done)(struct log *l, void *ctx, enum err err), void *ctx);
-/* Cuts the log to `offset` (start <= offset <= end) and drops epochs above `epoch` (docs/replication.md 2). */
+/* Cuts the log to `offset` (start <= offset <= end) and drops epochs above `epoch` (docs/replication.md 2). A barrier: durable
+ * before any file of the log changes; what is appended behind it may follow at once. */
 MUST_CHECK enum err log_truncate(struct log *l, int32_t epoch, int64_t offset);
+
+/* ---- a replica's log (docs/replication.md 3) ----------------------------------------------
+ * Everything below goes into the journal in the order of the calls, as do markers, records, starts and truncations. If one of them
+ * fails, but for want of room and damage of what was handed in, the directory is latched or memory is out: nobody goes on with a
+ * log that is behind. */
+
+/* All that was entered for this log until now is change `seq`, which grows. When the slice of the journal that holds it is durable,
+ * durable_seq is `seq` and on_durable runs: once for each slice, from the loop, also when everything was durable already. */
+void log_set_seq(struct log *l, uint64_t seq);
+MUST_CHECK enum err log_set_vote(struct log *l, const struct log_vote *v);
+MUST_CHECK enum err log_set_replica_config(struct log *l, const uint8_t *data, uint32_t len);   /* copied */
+/* Room for `bytes` of records and a few other entries: when OK, appending copies of so many bytes in this turn fails only with the
+ * directory. ERR_AGAIN, ERR_NOSPACE (`writable` will be called), ERR_CLOSED, ERR_IO. */
+MUST_CHECK enum err log_room(struct log *l, uint32_t bytes);
+/* Batches as the leader has them: base offsets and epochs stay. Each continues the log, at its end or behind it (compaction leaves
+ * gaps), and is of `epoch`, which is the log's last. ERR_CORRUPT: a length, CRC, offset or epoch is wrong, and nothing was appended.
+ * ERR_TOO_LARGE: a batch fits no group of the journal. Producers follow; segment_bytes bounds no batch here. */
+MUST_CHECK enum err log_append_copies(struct log *l, int32_t epoch, const uint8_t *batches, size_t len, int64_t now_ms);
+/* Discards everything: the log is empty, of the next generation, and begins at `offset`; the record before it was of `base_epoch`.
+ * `producers`: what log_producers_below() gave on the replica that has what is discarded; NULL: none are known. ERR_CORRUPT: not
+ * what that gives. A barrier like log_truncate(). */
+MUST_CHECK enum err log_reset(struct log *l, int32_t base_epoch, int64_t offset, const uint8_t *producers, size_t len);
+/* Idempotent producers as of `offset`, as far as their windows reach back, malloc'ed; at most LOG_PRODUCERS_BYTES_MAX: above that
+ * those that wrote last. ERR_NOMEM. */
+#define LOG_PRODUCERS_BYTES_MAX (512u * 1024)
+MUST_CHECK enum err log_producers_below(const struct log *l, int64_t offset, uint8_t **out, size_t *len);
 
 /* Read whole batches from the one that contains `offset`, up to `max_offset` (exclusive: batches that
  * begin at or after it are not returned) and `max_bytes`; the first batch is returned whole

@@ -151,7 +151,7 @@ static void list_base(void *ctx, const char *name, bool is_dir) {
 /* What no file tells. */
 static void inherit(struct log_impl *l, const struct log_impl *old) {
     l->config = old->config;
-    l->generation = old->generation;
+    l->pub.generation = old->pub.generation;
     l->cleaned_end = MIN(old->cleaned_end, l->pub.end);
     l->compacted_end = MAX(l->compacted_end, old->compacted_end);
     l->pub.start = MIN(MAX(old->pub.start, l->pub.start), l->pub.end);
@@ -201,7 +201,7 @@ static enum err rebuild_log(struct rebuilding *x, const char *folder, const stru
     enum err err = rc < 0 ? err_from_errno(rc) : l ? OK : ERR_NOMEM;
     if (err == OK) {
         l->pub.topic_id = m->topic_id;
-        l->generation = m->generation;
+        l->pub.generation = m->generation;
         l->compacted_end = m->compacted_end;
     }
     for (uint32_t i = 0; i < bases.count && err == OK; i++) err = add_segment(x, l, bases.v[i], i + 1 < bases.count ? bases.v[i + 1] : -1);

@@ -52,7 +52,8 @@ static enum err fold_create(struct log_store *s, struct log_shard *sh, const str
     if (err == OK) {
         if (m->topic_id.len == sizeof l->pub.topic_id.b) memcpy(l->pub.topic_id.b, m->topic_id.data, sizeof l->pub.topic_id.b);
         config_from_message(m->config, &l->config);
-        err = shard_add_log(sh, l);
+        if (m->replica_config.len > 0) err = impl_set_replica_config(l, m->replica_config.data, m->replica_config.len);
+        if (err == OK) err = shard_add_log(sh, l);
     }
     varve__storage__create_entry__free_unpacked(m, NULL);
     if (err != OK && l) impl_free(l);
@@ -105,9 +106,25 @@ static enum err fold_marker(struct log_impl *l, const struct journal_entry *e) {
     if (err == OK && m.start != l->pub.end) err = ERR_CORRUPT;
     if (err == OK) err = epochs_append(&l->pub.epochs, m.epoch, m.start);
     if (err != OK) return err == ERR_INVALID ? ERR_CORRUPT : err;
-    l->pub.epoch = m.epoch;
-    l->pub.epoch_start = m.start;
+    impl_epochs_changed(l);
     return OK;
+}
+
+static enum err fold_vote(struct log_impl *l, const struct journal_entry *e) {
+    struct entry_vote v;
+    enum err err = entry_vote_decode(&v, e->header, e->header_len);
+    if (err != OK) return err;
+    l->pub.vote = (struct log_vote){.epoch = v.epoch, .has_voted = v.id >= 0, .node = v.id, .incarnation = v.incarnation};
+    return OK;
+}
+
+static enum err fold_config(struct log_impl *l, const struct journal_entry *e) {
+    Varve__Storage__ConfigEntry *m = varve__storage__config_entry__unpack(NULL, e->body_len, e->body);
+    if (!m) return ERR_CORRUPT;
+    if (m->config) config_from_message(m->config, &l->config);
+    enum err err = m->has_replica_config ? impl_set_replica_config(l, m->replica_config.data, m->replica_config.len) : OK;
+    varve__storage__config_entry__free_unpacked(m, NULL);
+    return err;
 }
 
 static enum err fold_truncate(struct log_impl *l, const struct journal_entry *e) {
@@ -150,6 +167,8 @@ static enum err fold_log(struct log_impl *l, const struct journal_entry *e) {
     case ENTRY_RECORDS: return fold_records(l, e);
     case ENTRY_IMAGE: return fold_image(l, e);
     case ENTRY_MARKER: return fold_marker(l, e);
+    case ENTRY_VOTE: return fold_vote(l, e);
+    case ENTRY_CONFIG: return fold_config(l, e);
     case ENTRY_TRUNCATE: return fold_truncate(l, e);
     case ENTRY_LOGSTART: return fold_start(l, e);
     case ENTRY_ROLL: return fold_roll(l, e);

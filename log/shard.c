@@ -324,6 +324,23 @@ void shard_effect_append(struct log_shard *sh, struct log_impl *l, uint32_t byte
     e->bytes += bytes;
 }
 
+enum err shard_effect_seq(struct log_shard *sh, struct log_impl *l, uint64_t seq) {
+    enum err err = shard_effect_reserve(sh);
+    if (err != OK) return err;
+    struct shard_slice *ss = sh->open;
+    if (l->seq_slice != ss->serial) {
+        shard_effect(sh, EFFECT_SEQ, l);
+        l->seq_slice = ss->serial;
+        l->seq_index = ss->effect_count - 1;
+    }
+    ss->effects[l->seq_index].seq = seq;
+    return OK;
+}
+
+void shard_effect_seq_void(struct log_shard *sh, struct log_impl *l) {
+    if (sh->open && l->seq_slice == sh->open->serial) sh->open->effects[l->seq_index].log = NULL;
+}
+
 void shard_submit(struct log_shard *sh, bool cut) {
     struct shard_slice *ss = sh->open;
     ASSERT(ss);
@@ -335,16 +352,32 @@ void shard_submit(struct log_shard *sh, bool cut) {
     journal_submit(sh->journal, &ss->s);
 }
 
+static void notify(struct log_impl *l) {
+    if (l->pub.on_durable) l->pub.on_durable(&l->pub, l->pub.owner);
+}
+
+static void seq_durable(const struct effect *e) {
+    struct log_impl *l = e->log;
+    if (!l || e->seq <= l->pub.durable_seq) return;
+    l->pub.durable_seq = e->seq;
+    notify(l);
+}
+
 /* Effects without an entry of their own, and nothing before them that is not durable. */
 static void run_idle_effects(struct log_shard *sh) {
     struct shard_slice *ss = sh->open;
     if (!ss || ss->s.entries > 0 || ss->effect_count == 0 || sh->submitted_count > 0) return;
+    struct effect *effects = ss->effects;
     uint32_t count = ss->effect_count;
-    ss->effect_count = 0;
+    ss->effects = NULL;
+    ss->effect_count = ss->effect_cap = 0;
+    ss->serial = sh->next_serial++; /* what is remembered of its effects is over */
     for (uint32_t i = 0; i < count; i++) {
-        ASSERT(ss->effects[i].kind == EFFECT_ASSIGNED);
-        store_assigned(sh->store, sh, (uint64_t)ss->effects[i].offset);
+        ASSERT(effects[i].kind == EFFECT_ASSIGNED || effects[i].kind == EFFECT_SEQ);
+        if (effects[i].kind == EFFECT_ASSIGNED) store_assigned(sh->store, sh, (uint64_t)effects[i].offset);
+        else seq_durable(&effects[i]);
     }
+    free(effects);
 }
 
 void log_shard_turn(struct log_shard *sh) {
@@ -359,17 +392,12 @@ void log_shard_turn(struct log_shard *sh) {
 
 /* ---- durable -------------------------------------------------------------------------------- */
 
-static void notify(struct log_impl *l) {
-    if (l->pub.on_durable) l->pub.on_durable(&l->pub, l->pub.owner);
-}
-
-static void append_durable(struct log_shard *sh, struct log_impl *l, const struct effect *e) {
+static void append_durable(const struct shard_slice *ss, struct log_impl *l, const struct effect *e) {
     ASSERT(e->offset >= l->pub.durable_end || l->change > 0);
     l->pub.durable_end = MAX(l->pub.durable_end, MIN(e->offset, l->pub.end));
     l->pending_bytes += e->bytes;
-    (void)sh;
     if (l->pending_bytes >= WRITE_BYTES) writer_want(l);
-    notify(l);
+    if (l->seq_slice != ss->serial) notify(l); /* else its SEQ follows */
 }
 
 static void truncate_durable(struct log_impl *l, const struct effect *e) {
@@ -388,10 +416,10 @@ static void truncate_durable(struct log_impl *l, const struct effect *e) {
     notify(l);
 }
 
-static void effect_run(struct log_shard *sh, const struct effect *e) {
+static void effect_run(struct log_shard *sh, const struct shard_slice *ss, const struct effect *e) {
     struct log_impl *l = e->log;
     switch (e->kind) {
-    case EFFECT_APPEND: append_durable(sh, l, e); break;
+    case EFFECT_APPEND: append_durable(ss, l, e); break;
     case EFFECT_MARKER: notify(l); break;
     case EFFECT_CREATE:
         if (e->done) e->done(&l->pub, e->ctx, OK);
@@ -406,6 +434,7 @@ static void effect_run(struct log_shard *sh, const struct effect *e) {
     case EFFECT_ROLL: writer_want(l); break;
     case EFFECT_IMAGE: writer_image_durable(l); break;
     case EFFECT_ASSIGNED: store_assigned(sh->store, sh, (uint64_t)e->offset); break;
+    case EFFECT_SEQ: break; /* after the others */
     case EFFECT_DELETE:
         l->delete_durable = true;
         writer_want(l);
@@ -421,7 +450,7 @@ static void effect_fail(const struct effect *e, enum err err) {
         void (*deleted)(void *ctx, enum err err) = l->deleted;
         l->deleted = NULL;
         if (deleted) deleted(l->deleted_ctx, err);
-    } else if (e->kind != EFFECT_IMAGE && e->kind != EFFECT_ASSIGNED && e->kind != EFFECT_SWAP) {
+    } else if (e->kind != EFFECT_IMAGE && e->kind != EFFECT_ASSIGNED && e->kind != EFFECT_SWAP && l) {
         notify(l);
     }
 }
@@ -475,9 +504,11 @@ static void slice_done(struct journal_slice *s) {
     ss->effect_count = ss->effect_cap = 0;
     if (err != OK) sh->failed = err;
     for (uint32_t i = 0; i < count; i++) {
-        if (err == OK) effect_run(sh, &effects[i]);
+        if (err == OK) effect_run(sh, ss, &effects[i]);
         else effect_fail(&effects[i], err);
     }
+    for (uint32_t i = 0; i < count && err == OK; i++)
+        if (effects[i].kind == EFFECT_SEQ) seq_durable(&effects[i]);
     free(effects);
     if (!keep) slice_free(ss);
     shard_evict(sh);

@@ -12,15 +12,16 @@
 
 enum effect_kind {
     EFFECT_APPEND, EFFECT_MARKER, EFFECT_CREATE, EFFECT_DELETE, EFFECT_START, EFFECT_TRUNCATE, EFFECT_ROLL, EFFECT_IMAGE,
-    EFFECT_ASSIGNED, EFFECT_SWAP
+    EFFECT_ASSIGNED, EFFECT_SWAP, EFFECT_SEQ
 };
 struct effect {
     enum effect_kind kind;
-    struct log_impl *log;
+    struct log_impl *log;           /* NULL: ASSIGNED; SEQ of a log that is being deleted */
     int64_t offset;                 /* APPEND: end; START: log start; TRUNCATE: end; SWAP: base of the new segment */
     struct place place;             /* TRUNCATE */
     uint64_t cuts;                  /* TRUNCATE: checkpoints begun before it */
     uint64_t swap_id;               /* SWAP */
+    uint64_t seq;                   /* SEQ */
     uint32_t bytes;                 /* APPEND: of batches; START, TRUNCATE, SWAP: dropped_total */
     void (*done)(struct log *l, void *ctx, enum err err);   /* CREATE, START; may be NULL */
     void *ctx;
@@ -145,6 +146,10 @@ MUST_CHECK enum err shard_effect_reserve(struct log_shard *sh);
 struct effect *shard_effect(struct log_shard *sh, enum effect_kind kind, struct log_impl *l);
 /* Counts a batch that was just added to the open slice towards the log's APPEND effect. */
 void shard_effect_append(struct log_shard *sh, struct log_impl *l, uint32_t bytes);
+/* The log's changes up to `seq` are durable with the open slice: one effect for each log and slice. ERR_NOMEM. */
+MUST_CHECK enum err shard_effect_seq(struct log_shard *sh, struct log_impl *l, uint64_t seq);
+/* The log is being deleted with the open slice, and gone when its last effect could run. */
+void shard_effect_seq_void(struct log_shard *sh, struct log_impl *l);
 void shard_submit(struct log_shard *sh, bool cut);
 
 void shard_stop_timer(struct timer *t);

@@ -172,6 +172,14 @@ static enum err pack(const Varve__Storage__LogState *m, uint8_t **data, uint32_t
     return OK;
 }
 
+static Varve__Storage__Vote *vote_to_message(const struct log_vote *v, struct uuid *incarnation, Varve__Storage__Vote *m) {
+    varve__storage__vote__init(m);
+    m->epoch = v->epoch;
+    m->voted_id = v->has_voted ? v->node : -1;
+    if (v->has_voted) m->voted_incarnation = (ProtobufCBinaryData){sizeof incarnation->b, incarnation->b};
+    return m;
+}
+
 enum err state_encode(const struct log_impl *l, uint8_t **data, uint32_t *len) {
     struct lists lists;
     if (!lists_init(&lists, l)) {
@@ -186,7 +194,7 @@ enum err state_encode(const struct log_impl *l, uint8_t **data, uint32_t *len) {
     m.topic = (char *)(uintptr_t)l->pub.topic;
     m.partition = l->pub.partition;
     m.topic_id = (ProtobufCBinaryData){sizeof topic_id.b, topic_id.b};
-    m.generation = l->generation;
+    m.generation = l->pub.generation;
     m.start = l->pub.start;
     m.end = l->pub.end;
     m.config = &config;
@@ -194,6 +202,12 @@ enum err state_encode(const struct log_impl *l, uint8_t **data, uint32_t *len) {
     m.size_bytes = l->pub.size_bytes;
     m.cleaned_end = l->cleaned_end;
     m.compacted_end = l->compacted_end;
+    Varve__Storage__Vote vote;
+    struct uuid voted = l->pub.vote.incarnation;
+    if (l->pub.vote.epoch > 0) m.vote = vote_to_message(&l->pub.vote, &voted, &vote);
+    m.has_replica_config = l->pub.replica_config != NULL;
+    m.replica_config = (ProtobufCBinaryData){l->pub.replica_config_len, (uint8_t *)(uintptr_t)l->pub.replica_config};
+    m.base_epoch = l->pub.epochs.base_epoch;
     lists_fill(&lists, l, &m);
     enum err err = pack(&m, data, len);
     lists_free(&lists);
@@ -273,10 +287,23 @@ static enum err decode_lists(struct log_impl *l, const Varve__Storage__LogState 
     return err == ERR_INVALID ? ERR_CORRUPT : err;
 }
 
+static enum err decode_vote(struct log_impl *l, const Varve__Storage__Vote *m) {
+    if (!m) return OK;
+    bool voted = m->voted_id >= 0;
+    if (m->epoch < 0 || (voted && m->voted_incarnation.len != sizeof l->pub.vote.incarnation.b)) return ERR_CORRUPT;
+    l->pub.vote = (struct log_vote){.epoch = m->epoch, .has_voted = voted, .node = m->voted_id};
+    if (voted) memcpy(l->pub.vote.incarnation.b, m->voted_incarnation.data, m->voted_incarnation.len);
+    return OK;
+}
+
 static enum err decode(struct log_impl *l, const Varve__Storage__LogState *m) {
     if (m->topic_id.len == sizeof l->pub.topic_id.b) memcpy(l->pub.topic_id.b, m->topic_id.data, sizeof l->pub.topic_id.b);
     config_from_message(m->config, &l->config);
+    if (m->base_epoch < 0) return ERR_CORRUPT;
+    l->pub.epochs.base_epoch = m->base_epoch;
     enum err err = decode_lists(l, m);
+    if (err == OK) err = decode_vote(l, m->vote);
+    if (err == OK && m->has_replica_config) err = impl_set_replica_config(l, m->replica_config.data, m->replica_config.len);
     if (err != OK) return err;
     if (l->segment_count == 0 || m->start < l->segments[0].base || m->start > m->end) return ERR_CORRUPT;
     if (segment_last(l)->end != m->end) return ERR_CORRUPT;
@@ -286,11 +313,9 @@ static enum err decode(struct log_impl *l, const Varve__Storage__LogState *m) {
     pub->max_timestamp = m->max_timestamp;
     pub->size_bytes = m->size_bytes;
     faulty_trim(l);
-    if (pub->epochs.count > 0) {
-        pub->epoch = pub->epochs.entries[pub->epochs.count - 1].epoch;
-        pub->epoch_start = pub->epochs.entries[pub->epochs.count - 1].start;
-    }
-    l->generation = m->generation;
+    epochs_trim(&pub->epochs, pub->start); /* states of versions before kept the entry in force at the start */
+    impl_epochs_changed(l);
+    l->pub.generation = m->generation;
     l->cleaned_end = m->cleaned_end;
     l->compacted_end = m->compacted_end;
     l->synced = (struct place){segment_last(l)->base, segment_last(l)->size_bytes};

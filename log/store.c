@@ -179,9 +179,9 @@ enum err log_store_open(struct io *io, const struct log_store_config *cfg, struc
 
 const struct uuid *log_store_cluster_id(const struct log_store *s) { return &s->cluster_id; }
 const struct uuid *log_store_incarnation(const struct log_store *s) { return &s->incarnation; }
-uint32_t log_store_shard_of(const struct log_store *s, uint64_t plid) { return (uint32_t)(plid % s->config.shards); }
+uint32_t log_store_shard_of(const struct log_store *s, uint64_t plid) { return (uint32_t)(log_plid_group(plid) % s->config.shards); }
 uint64_t log_store_new_plid(struct log_store *s) { return journal_new_plid(s->journal); }
-void log_store_plid_taken(struct log_store *s, uint64_t plid) { journal_plid_taken(s->journal, plid); }
+void log_store_plid_taken(struct log_store *s, uint64_t plid) { journal_plid_taken(s->journal, log_plid_group(plid)); }
 
 struct log_shard *log_store_attach(struct log_store *s, uint32_t index, struct io *io, struct mailbox *mailbox, struct timers *timers) {
     ASSERT(index < s->config.shards);

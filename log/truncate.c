@@ -302,8 +302,7 @@ enum err impl_cut(struct log_impl *l, int64_t end, struct place place, int32_t e
     uint64_t before = unwritten(l);
     l->change++;
     epochs_truncate(&pub->epochs, epoch);
-    pub->epoch = pub->epochs.count > 0 ? pub->epochs.entries[pub->epochs.count - 1].epoch : 0;
-    pub->epoch_start = pub->epochs.count > 0 ? pub->epochs.entries[pub->epochs.count - 1].start : 0;
+    impl_epochs_changed(l);
     tail_cut(&l->tail, end);
     faulty_cut(l, end);
     while (segment_last(l) != s) {

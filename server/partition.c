@@ -422,10 +422,7 @@ static void find(struct partition_offset *op, struct partition *p, bool max_time
 
 /* The epoch in force at `offset`, which may be the end. */
 static int32_t epoch_at(const struct log *l, int64_t offset) {
-    int32_t epoch = -1;
-    for (uint32_t i = 0; i < l->epochs.count && l->epochs.entries[i].start <= offset; i++)
-        epoch = l->epochs.entries[i].epoch;
-    return epoch;
+    return epochs_at(&l->epochs, offset);
 }
 
 enum { LATEST = -1, EARLIEST = -2, MAX_TIMESTAMP = -3, EARLIEST_LOCAL = -4 };
@@ -481,7 +478,7 @@ static void epoch_end_start(struct partition_op *base) {
     int16_t error = partition_check_epoch(p, op->current_leader_epoch);
     /* An epoch that never was has no end. */
     if (!error && op->epoch <= p->log->epoch)
-        epochs_end_of(&p->log->epochs, op->epoch, p->log->end, &op->found_epoch, &op->end_offset);
+        epochs_end_of(&p->log->epochs, op->epoch, p->log->start, p->log->end, &op->found_epoch, &op->end_offset);
     partition_op_finish(base, error);
 }
 void partition_epoch_end(struct partition_epoch_end *op) { partition_op_send(&op->op, epoch_end_start); }

@@ -45,7 +45,7 @@ static int16_t check_divergence(const struct partition *p, struct fetch_part *pa
     if (part->last_fetched_epoch < 0) return KERR_NONE;
     int32_t epoch;
     int64_t end;
-    epochs_end_of(&p->log->epochs, part->last_fetched_epoch, p->log->end, &epoch, &end);
+    epochs_end_of(&p->log->epochs, part->last_fetched_epoch, p->log->start, p->log->end, &epoch, &end);
     if (epoch < 0 || end < 0) return KERR_OFFSET_OUT_OF_RANGE;
     if (epoch < part->last_fetched_epoch || end < part->offset) {
         part->diverging_epoch = epoch;

@@ -23,7 +23,7 @@ static void snapshot(const uint8_t *data, size_t size) {
 static void texts(const char *text, size_t size) {
     struct epochs e, again;
     if (epochs_from_checkpoint(&e, text, size) == OK) {
-        char *out = epochs_to_checkpoint(&e);
+        char *out = epochs_to_checkpoint(&e, 0);
         ASSERT(out && epochs_from_checkpoint(&again, out, strlen(out)) == OK && again.count == e.count);
         ASSERT(e.count == 0 || memcmp(again.entries, e.entries, e.count * sizeof *e.entries) == 0);
         epochs_free(&again);

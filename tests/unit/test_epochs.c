@@ -5,6 +5,7 @@
 #include "log/epochs.h"
 
 static struct epochs e;
+static int64_t log_start;
 
 static void set(const int64_t (*v)[2], int n) {
     epochs_free(&e);
@@ -13,7 +14,7 @@ static void set(const int64_t (*v)[2], int n) {
 #define SET(...) set((const int64_t[][2]){__VA_ARGS__}, sizeof((const int64_t[][2]){__VA_ARGS__}) / 16)
 
 static void expect(const char *text) {
-    char *got = epochs_to_checkpoint(&e);
+    char *got = epochs_to_checkpoint(&e, log_start);
     ck_assert_str_eq(got, text);
     free(got);
 }
@@ -41,27 +42,47 @@ START_TEST(truncation_selects_by_epoch_only) {
 }
 END_TEST
 
-START_TEST(trim_keeps_the_epoch_in_force) {
+static void trim(int64_t start) { epochs_trim(&e, log_start = start); }
+
+START_TEST(trim_drops_what_begins_before_the_start) {
+    log_start = 0;
     SET({1, 0}, {2, 100}, {3, 200});
-    epochs_trim(&e, 50);
+    trim(0);
     expect("0\n3\n1 0\n2 100\n3 200\n");
-    epochs_trim(&e, 99);
-    ck_assert_uint_eq(e.count, 3);
-    epochs_trim(&e, 100);
+    ck_assert_int_eq(e.base_epoch, 0);
+    trim(50);
+    ck_assert_uint_eq(e.count, 2);
+    ck_assert_int_eq(e.base_epoch, 1);
+    expect("0\n3\n1 50\n2 100\n3 200\n"); /* as Kafka writes what is left of an epoch */
+    trim(100);
+    ck_assert_uint_eq(e.count, 2);
     expect("0\n2\n2 100\n3 200\n");
-    epochs_trim(&e, 150);
-    expect("0\n2\n2 100\n3 200\n");
-    epochs_trim(&e, 5000);
-    expect("0\n1\n3 200\n");
+    trim(150);
+    ck_assert_int_eq(e.base_epoch, 2);
+    expect("0\n2\n2 150\n3 200\n");
+    trim(5000);
+    ck_assert_uint_eq(e.count, 0);
+    ck_assert_int_eq(epochs_last(&e), 3);
+    expect("0\n1\n3 5000\n");
+    ck_assert_int_eq(epochs_append(&e, 3, 5000), ERR_INVALID);
+    ck_assert_int_eq(epochs_append(&e, 4, 5000), OK);
+    expect("0\n1\n4 5000\n"); /* no record is of the base's epoch */
+    epochs_truncate(&e, 3);
+    ck_assert_int_eq(epochs_last(&e), 3);
 }
 END_TEST
 
 START_TEST(trim_keeps_zero_length_markers_at_the_start) {
+    log_start = 0;
     SET({1, 0}, {2, 100}, {3, 100}, {4, 100}, {5, 120});
-    epochs_trim(&e, 100);
+    trim(100);
     expect("0\n4\n2 100\n3 100\n4 100\n5 120\n");
-    epochs_trim(&e, 101);
-    expect("0\n2\n4 100\n5 120\n");
+    ck_assert_int_eq(e.base_epoch, 1);
+    trim(101);
+    expect("0\n2\n4 101\n5 120\n");
+    epochs_reset(&e, 7);
+    expect("0\n1\n7 101\n");
+    log_start = 0;
 }
 END_TEST
 
@@ -74,13 +95,16 @@ START_TEST(epoch_of_an_offset) {
     ck_assert_int_eq(epochs_at(&e, 100), 4);
     ck_assert_int_eq(epochs_at(&e, 101), 7);
     ck_assert_int_eq(epochs_at(&e, INT64_MAX), 7);
+    epochs_trim(&e, 50);
+    ck_assert_int_eq(epochs_at(&e, 50), 1);
+    ck_assert_int_eq(epochs_at(&e, 100), 4);
 }
 END_TEST
 
 static void end_is(int32_t epoch, int32_t want_epoch, int64_t want_end) {
     int32_t got_epoch;
     int64_t got_end;
-    epochs_end_of(&e, epoch, 500, &got_epoch, &got_end);
+    epochs_end_of(&e, epoch, log_start, 500, &got_epoch, &got_end);
     ck_assert_int_eq(got_epoch, want_epoch);
     ck_assert_int_eq(got_end, want_end);
 }
@@ -98,6 +122,16 @@ START_TEST(end_of_an_epoch) {
     end_is(8, 6, 300);
     end_is(9, 9, 500);
     end_is(50, 9, 500);
+    epochs_trim(&e, log_start = 50);
+    end_is(2, 2, 50);
+    end_is(3, 3, 100);
+    end_is(4, 3, 100);
+    end_is(5, 5, 100);
+    epochs_reset(&e, 9);
+    end_is(8, 8, 50);
+    end_is(9, 9, 500);
+    end_is(10, 9, 500);
+    log_start = 0;
 }
 END_TEST
 
@@ -133,7 +167,7 @@ int main(void) {
     tcase_add_checked_fixture(t, clear, clear);
     tcase_add_test(t, order_of_entries);
     tcase_add_test(t, truncation_selects_by_epoch_only);
-    tcase_add_test(t, trim_keeps_the_epoch_in_force);
+    tcase_add_test(t, trim_drops_what_begins_before_the_start);
     tcase_add_test(t, trim_keeps_zero_length_markers_at_the_start);
     tcase_add_test(t, epoch_of_an_offset);
     tcase_add_test(t, end_of_an_epoch);

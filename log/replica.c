@@ -1,0 +1,57 @@
+/* replica.c - what a replica adds to a log: changes that are numbered, votes, configurations, batches as the leader has them. */
+#include <stdlib.h>
+#include "base/trace.h"
+#include "log/entries.h"
+#include "log/shard.h"
+#include "log/state.h"
+
+void log_set_seq(struct log *pub, uint64_t seq) {
+    struct log_impl *l = impl_of(pub);
+    struct log_shard *sh = pub->shard;
+    if (seq <= pub->seq) return;
+    pub->seq = seq;
+    if (sh->failed != OK || l->delete_joined) return;
+    if (shard_effect_seq(sh, l, seq) != OK) shard_fail(sh, ERR_NOMEM, "no memory for a journal entry");
+}
+
+static enum err may_change(const struct log_impl *l) {
+    const struct log_shard *sh = l->pub.shard;
+    if (sh->failed != OK) return ERR_IO;
+    return sh->stopping || l->delete_joined ? ERR_CLOSED : OK;
+}
+
+enum err log_set_vote(struct log *pub, const struct log_vote *v) {
+    struct log_impl *l = impl_of(pub);
+    enum err err = may_change(l);
+    if (err == OK && (v->epoch < pub->vote.epoch || (v->has_voted && v->node < 0))) err = ERR_INVALID;
+    if (err != OK) return err;
+    uint8_t *p = shard_entry(pub->shard, ENTRY_VOTE, pub->plid, ENTRY_VOTE_BYTES, 0, NULL, &err);
+    if (!p) return err;
+    struct entry_vote e = {.epoch = v->epoch, .id = v->has_voted ? v->node : -1};
+    if (v->has_voted) e.incarnation = v->incarnation;
+    entry_vote_encode(p, &e);
+    pub->vote = (struct log_vote){.epoch = e.epoch, .has_voted = v->has_voted, .node = e.id, .incarnation = e.incarnation};
+    impl_dirty(l);
+    return OK;
+}
+
+enum err log_set_replica_config(struct log *pub, const uint8_t *data, uint32_t len) {
+    struct log_impl *l = impl_of(pub);
+    enum err err = may_change(l);
+    if (err != OK) return err;
+    Varve__Storage__ConfigEntry m = VARVE__STORAGE__CONFIG_ENTRY__INIT;
+    m.has_replica_config = true;
+    m.replica_config = (ProtobufCBinaryData){len, (uint8_t *)(uintptr_t)data};
+    if ((err = shard_message(pub->shard, ENTRY_CONFIG, pub->plid, &m.base)) != OK) return err;
+    if ((err = impl_set_replica_config(l, data, len)) != OK) {
+        shard_fail(pub->shard, err, "no memory for a replica's configuration"); /* the journal has it */
+        return err;
+    }
+    impl_dirty(l);
+    return OK;
+}
+
+enum err log_room(struct log *pub, uint32_t bytes) {
+    struct log_impl *l = impl_of(pub);
+    return l->delete_joined ? ERR_CLOSED : shard_room(pub->shard, &l->config, bytes);
+}
