@@ -325,6 +325,13 @@ enum err classic_replay(struct classic_group *g, const struct classic_env *env, 
     return OK;
 }
 
+void classic_loaded(struct classic_group *g, const struct classic_env *env) {
+    for (struct classic_member *m = g->members; m; m = m->hh.next) classic_alive(g, env, m);
+    if (g->sync_deadline_ms == CLASSIC_NEVER) return;
+    g->sync_deadline_ms = env->now_ms + classic_rebalance_ms(g);
+    classic_due(g, g->sync_deadline_ms);
+}
+
 /* ---- what became of the record ------------------------------------------------------------------------------------ */
 
 static void generation_begins(struct classic_group *g, const struct classic_env *env) {

@@ -128,6 +128,8 @@ void classic_tick(struct classic_group *g, const struct classic_env *env, struct
 
 /* A record of the group. ERR_NOMEM. */
 MUST_CHECK enum err classic_replay(struct classic_group *g, const struct classic_env *env, const struct k_group_metadata_value *value);
+/* All records are replayed: sessions and the rebalance that was under way get their full time from now on. */
+void classic_loaded(struct classic_group *g, const struct classic_env *env);
 /* It is deleted: who waits hears `error`. */
 void classic_forget(struct classic_group *g, const struct classic_env *env, int16_t error);
 /* After the record of `change` was replayed, or could not be appended: answers those who waited for it. */

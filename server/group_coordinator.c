@@ -9,8 +9,6 @@
 enum {
     BATCH_BYTES_MAX = 8 << 20,      /* records of one operation */
     BATCH_RECORDS_MAX = 100000,
-    REPLAY_ARENA_BYTES = 256 << 20, /* an array's element has 3 bytes in a record at least, and up to 40 in memory */
-    WORK_SLICE_NS = 400000,
     VISIT_GROUPS = 256              /* in one turn */
 };
 
@@ -76,7 +74,7 @@ static void charge(struct group *g, int64_t bytes) {
     g->charged_bytes = bytes;
 }
 
-static void group_free(struct group *g) {
+void group_free(struct group *g) {
     ASSERT(list_empty(&g->queue));
     charge(g, 0);
     timer_cancel(&group_reactor(g)->timers, &g->timer);
@@ -93,7 +91,10 @@ static bool may_run(const struct group *g, enum group_lock lock) {
     return lock == GROUP_READ || (!g->exclusive && (lock == GROUP_SHARED ? !g->tick_due : g->shared == 0));
 }
 
-static void run(struct group_op *op, struct group *g) { op->run(op, g); }
+static void run(struct group_op *op, struct group *g) {
+    if (g->coordinator->state == COORDINATOR_GONE) group_op_finish(op, KERR_NOT_COORDINATOR);
+    else op->run(op, g);
+}
 
 void group_settle(struct group *g) {
     g->pins++;
@@ -165,7 +166,7 @@ static int16_t state_error(const struct coordinator *c) {
 static void op_arrive(struct mail *m) {
     struct group_op *op = CONTAINER_OF(m, struct group_op, mail);
     struct group_set *s = op->reactor->groups;
-    struct coordinator *c = !s->stopped && op->partition < s->count ? s->coordinators[op->partition] : NULL;
+    struct coordinator *c = group_set_coordinator(s, op->partition);
     int16_t error = c ? state_error(c) : KERR_NOT_COORDINATOR;
     struct group *g = error ? NULL : group_get(c, op->group);
     if (!error && !g) error = KERR_COORDINATOR_NOT_AVAILABLE;
@@ -217,7 +218,7 @@ static void visit_home(struct mail *m) {
 
 /* From `g` on. Where it rests, the next group is pinned, and its coordinator stays. */
 static void visit_some(struct group_visit *v, struct coordinator *c, struct group *g) {
-    if (c->state == COORDINATOR_FAILED) return; /* what the others have is told */
+    if (c->state == COORDINATOR_FAILED || c->state == COORDINATOR_GONE) return; /* what the others have is told */
     if (c->state != COORDINATOR_ACTIVE) {
         v->error = state_error(c);
         return;
@@ -315,6 +316,14 @@ static void commit_end(struct group_commit *k, int16_t error) {
     coordinator_free_if_gone(c);
 }
 
+void coordinator_abandon_commits(struct coordinator *c) {
+    while (!list_empty(&c->commits)) {
+        struct group_commit *k = LIST_ENTRY(c->commits.next, struct group_commit, link);
+        k->group->pins--;
+        commit_free(k);
+    }
+}
+
 static void append_done(struct partition_op *op) {
     commit_end(CONTAINER_OF(op, struct group_commit, append.op), append_error(op->error));
 }
@@ -399,177 +408,4 @@ enum err coordinator_replay(struct coordinator *c, struct bytes key_bytes, struc
     arena_reset(&c->set->arena);
     if (g) group_settle(g);
     return err;
-}
-
-/* ---- slices ------------------------------------------------------------------------------------------------ */
-
-static void work_post(struct group_set *s);
-
-/* One coordinator after the other, a slice each turn. */
-static void work(struct mail *m) {
-    struct group_set *s = CONTAINER_OF(m, struct group_set, work_mail);
-    s->work_posted = false;
-    struct list *node = s->stopped ? NULL : list_pop_front(&s->work);
-    if (!node) return;
-    struct coordinator *c = LIST_ENTRY(node, struct coordinator, work);
-    int64_t deadline_ns = io_mono_ns(s->reactor->io) + WORK_SLICE_NS;
-    bool more = c->state == COORDINATOR_LOADING ? group_load_step(c, deadline_ns) : group_expiry_step(c, deadline_ns);
-    if (more && list_empty(&c->work)) list_push_back(&s->work, &c->work);
-    if (!list_empty(&s->work)) work_post(s);
-}
-
-static void work_post(struct group_set *s) {
-    if (s->work_posted) return;
-    s->work_posted = true;
-    s->work_mail.deliver = work;
-    mailbox_post(&s->reactor->mailbox, &s->work_mail);
-}
-
-void coordinator_work(struct coordinator *c) {
-    if (c->set->stopped) return;
-    if (list_empty(&c->work)) list_push_back(&c->set->work, &c->work);
-    work_post(c->set);
-}
-
-/* ---- coordinators come and go --------------------------------------------------------------------------------- */
-
-static void arm_expiry(struct group_set *s) {
-    int64_t interval_ms = s->reactor->broker->config.offsets_retention_check_interval_ms;
-    timer_set(&s->reactor->timers, &s->expiry_timer, s->reactor->now_ns + MIN(interval_ms, INT64_MAX / 4000000) * 1000000);
-}
-
-static void expire_all(struct group_set *s) {
-    for (int32_t i = 0; i < s->count; i++)
-        if (s->coordinators[i]) group_expiry_begin(s->coordinators[i]);
-}
-
-static void on_expiry(struct timer *t) {
-    struct group_set *s = CONTAINER_OF(t, struct group_set, expiry_timer);
-    expire_all(s);
-    arm_expiry(s);
-}
-
-struct group_set *group_set_new(struct reactor *r) {
-    struct group_set *s = calloc(1, sizeof *s);
-    if (!s) return NULL;
-    s->reactor = r;
-    s->wall_base_ms = r->now_ms;
-    s->mono_base_ns = r->now_ns;
-    list_init(&s->all);
-    list_init(&s->work);
-    arena_init(&s->arena, REPLAY_ARENA_BYTES);
-    timer_init(&s->expiry_timer, on_expiry);
-    return s;
-}
-
-static void groups_drop(struct coordinator *c, int16_t error) {
-    struct group *g, *next;
-    while (!list_empty(&c->parked)) group_op_finish(LIST_ENTRY(c->parked.next, struct group_op, link), error);
-    HASH_ITER(hh, c->groups, g, next) {
-        timer_cancel(&group_reactor(g)->timers, &g->timer);
-        g->pins++;
-        struct list *node;
-        while ((node = list_pop_front(&g->queue))) group_op_finish(LIST_ENTRY(node, struct group_op, link), error);
-        g->pins--;
-        if (g->pins == 0) group_free(g);
-    }
-}
-
-static void coordinator_free(struct coordinator *c) {
-    while (!list_empty(&c->commits)) { /* the process ends under them */
-        struct group_commit *k = LIST_ENTRY(c->commits.next, struct group_commit, link);
-        k->group->pins--;
-        commit_free(k);
-    }
-    group_expiry_end(c);
-    groups_drop(c, KERR_NOT_COORDINATOR);
-    group_load_end(c);
-    list_remove(&c->work);
-    list_remove(&c->link);
-    free(c);
-}
-
-void coordinator_free_if_gone(struct coordinator *c) {
-    if (c->state == COORDINATOR_GONE && list_empty(&c->commits) && !c->load.reading && c->jobs == 0) coordinator_free(c);
-}
-
-static void coordinator_leave(struct coordinator *c) {
-    c->set->coordinators[c->partition] = NULL;
-    c->state = COORDINATOR_GONE;
-    list_remove(&c->work);
-    group_expiry_end(c);
-    groups_drop(c, KERR_NOT_COORDINATOR);
-    coordinator_free_if_gone(c);
-}
-
-static void coordinator_begin(struct group_set *s, int32_t partition, uint64_t plid) {
-    struct coordinator *c = calloc(1, sizeof *c);
-    ASSERT(c != NULL);
-    c->set = s;
-    c->partition = partition;
-    c->plid = plid;
-    list_push_back(&s->all, &c->link);
-    list_init(&c->work);
-    list_init(&c->commits);
-    list_init(&c->parked);
-    s->coordinators[partition] = c;
-    group_load_begin(c);
-}
-
-static bool owns(const struct group_set *s, const struct image_topic *t, int32_t partition, uint64_t *plid) {
-    if (!t || partition >= t->partition_count || t->partitions[partition].owner != s->reactor->index) return false;
-    *plid = t->partitions[partition].plid;
-    return partition_exists(s->reactor, *plid);
-}
-
-static void grow(struct group_set *s, int32_t count) {
-    if (count <= s->count) return;
-    s->coordinators = realloc(s->coordinators, (size_t)count * sizeof *s->coordinators);
-    ASSERT(s->coordinators != NULL);
-    memset(s->coordinators + s->count, 0, (size_t)(count - s->count) * sizeof *s->coordinators);
-    s->count = count;
-}
-
-/* Committed offsets of topics that are gone go; consumer groups look at theirs again. */
-static void topics_changed(struct group_set *s, const struct image *im) {
-    bool removed = false, changed = s->topics_version == 0;
-    for (uint32_t i = 0; i < im->change_count; i++) {
-        removed = removed || im->changes[i].kind == IMAGE_PARTITION_REMOVED;
-        changed = changed || im->changes[i].kind != IMAGE_TOPIC_CONFIGURED;
-    }
-    if (removed) expire_all(s);
-    if (!changed) return;
-    s->topics_version++;
-    for (int32_t i = 0; i < s->count; i++)
-        for (struct group *g = s->coordinators[i] ? s->coordinators[i]->groups : NULL; g; g = g->hh.next)
-            if (g->consumer) group_arm(g);
-}
-
-void group_set_image(struct group_set *s) {
-    if (s->stopped) return;
-    const struct image_topic *t = image_topic_by_name(reactor_image(s->reactor), STR_LIT(GROUP_TOPIC));
-    if (t) grow(s, t->partition_count);
-    for (int32_t i = 0; i < s->count; i++) {
-        uint64_t plid = 0;
-        bool mine = owns(s, t, i, &plid);
-        if (s->coordinators[i] && (!mine || s->coordinators[i]->plid != plid)) coordinator_leave(s->coordinators[i]);
-        if (mine && !s->coordinators[i]) coordinator_begin(s, i, plid);
-    }
-    if (s->count > 0 && !timer_armed(&s->expiry_timer)) arm_expiry(s);
-    topics_changed(s, reactor_image(s->reactor));
-}
-
-void group_set_stop(struct group_set *s) {
-    s->stopped = true;
-    timer_cancel(&s->reactor->timers, &s->expiry_timer);
-    for (int32_t i = 0; i < s->count; i++)
-        if (s->coordinators[i]) coordinator_leave(s->coordinators[i]);
-}
-
-void group_set_free(struct group_set *s) {
-    if (!s) return;
-    LIST_FOREACH_SAFE(it, &s->all) coordinator_free(LIST_ENTRY(it, struct coordinator, link));
-    free(s->coordinators);
-    arena_free(&s->arena);
-    free(s);
 }

@@ -138,6 +138,8 @@ struct group_set;
 MUST_CHECK struct group_set *group_set_new(struct reactor *r); /* NULL: memory */
 /* The reactor has moved to another image: partitions and topics come and go. */
 void group_set_image(struct group_set *s);
+/* Leadership of the replica here of `group` may have begun or ended. */
+void group_set_leadership(struct group_set *s, uint64_t group);
 /* Answers all that wait with NOT_COORDINATOR; nothing is accepted any more. */
 void group_set_stop(struct group_set *s);
 void group_set_free(struct group_set *s);

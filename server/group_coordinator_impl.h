@@ -48,6 +48,8 @@ struct coordinator {
     struct list commits;                  /* group_commit.link: on their way */
     uint32_t jobs;                        /* work of consumer groups on its way; visits that rest here */
     struct list parked;                   /* group_op.link: wait for other members */
+    bool dropping;                        /* gone: its groups go in slices */
+    struct group *drop_at;                /* pinned */
 };
 
 struct group_set {
@@ -72,6 +74,12 @@ void coordinator_work(struct coordinator *c);
 /* Loading is over: deadlines begin to count. */
 void coordinator_activated(struct coordinator *c);
 void coordinator_free_if_gone(struct coordinator *c);
+/* The active or loading coordinator of a partition that this reactor leads now; NULL: it is not here. A leader that has not heard from a
+ * majority for too long finds that out here. */
+struct coordinator *group_set_coordinator(struct group_set *s, int32_t partition);
+/* group_coordinator.c: appends that will never come back */
+void coordinator_abandon_commits(struct coordinator *c);
+void group_free(struct group *g);
 /* After anything that may have changed `g`: accounts for it, lets the queue go on, frees it when it is empty. */
 void group_settle(struct group *g);
 

@@ -60,7 +60,9 @@ void coordinator_activated(struct coordinator *c) {
     for (struct group *g = c->groups; g; g = g->hh.next) {
         struct group_view v;
         group_view_fill(g, &v);
+        struct classic_env env = group_classic_env(g);
         if (g->consumer) consumer_group_loaded(g->consumer, &v.env);
+        if (g->classic) classic_loaded(g->classic, &env);
         group_arm(g);
     }
     group_expiry_begin(c);

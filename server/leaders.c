@@ -7,6 +7,7 @@
 #include "base/io.h"
 #include "base/trace.h"
 #include "server/broker.h"
+#include "server/group_coordinator.h"
 #include "server/image.h"
 
 struct entry {
@@ -107,6 +108,7 @@ static bool says_the_same(const struct leader_info *a, const struct leader_info 
 void leaders_report(struct reactor *r, uint64_t group, const struct leader_info *info) {
     struct leaders *l = r->leaders;
     int32_t self = r->broker->config.node_id;
+    if (r->groups) group_set_leadership(r->groups, group);
     ASSERT(valid(info) && (info->leader == self || info->leader == -1));
     struct entry *e = get(l, group, true);
     if (!e) {

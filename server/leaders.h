@@ -46,7 +46,8 @@ const struct leader_info *leaders_get(const struct reactor *r, uint64_t group);
 bool leader_in_sync(const struct leader_info *info, int32_t node);
 
 /* The own replica leads (info->leader is this node), or has just ceased to (-1, with the epoch in which it led): on every change of
- * what the struct says. Equal to what was reported last: nothing happens. Else peers are told at once, by leaders_on_report(). */
+ * what the struct says. Equal to what was reported last: nothing happens. Else peers are told at once, by leaders_on_report(). In any
+ * case the coordinator of a partition of `__consumer_offsets` begins or ends with it, in this call. */
 void leaders_report(struct reactor *r, uint64_t group, const struct leader_info *info);
 /* The own replica has heard `leader` in `epoch`. */
 void leaders_follow(struct reactor *r, uint64_t group, int32_t epoch, int32_t leader);

@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/trace.h"
 #include "server/api_errors.h"
+#include "server/group_coordinator.h"
 #include "server/image.h"
 #include "log/retention.h"
 #include "server/partition_impl.h"
@@ -116,8 +117,10 @@ static void perform(struct partition *p, const struct replica_action *a) {
         p->epoch_due = a->position.epoch;
         begin_epoch(p); /* or it was made with the log */
         break;
-    case REPLICA_HIGH_WATERMARK:
     case REPLICA_ROLE:
+        if (p->map->reactor->groups) group_set_leadership(p->map->reactor->groups, p->plid);
+        break;
+    case REPLICA_HIGH_WATERMARK:
     case REPLICA_PERSIST_VOTE:
         break;
     case REPLICA_PERSIST_CONFIG:

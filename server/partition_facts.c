@@ -29,3 +29,8 @@ static void facts_start(struct partition_op *base) {
     partition_op_finish(base, KERR_NONE);
 }
 void partition_facts(struct partition_facts *op) { partition_op_send(&op->op, facts_start); }
+
+bool partition_leads(struct reactor *r, uint64_t plid) {
+    const struct partition *p = partition_find(r, plid);
+    return p && !p->gone && p->replica.role == REPLICA_LEADER && p->replica.established;
+}
