@@ -47,6 +47,7 @@ struct image_partition {
     uint64_t plid;                                 /* the replica group */
     uint64_t metadata_offset;                      /* of the record that made it */
     uint32_t owner;                                /* index of the reactor that knows of it, and has the log if it is here */
+    uint64_t replicas_offset;                      /* of the record that put its replicas where they are: names the target */
     int32_t *replicas;                             /* nodes, in the order of `at`; the first one is preferred as leader */
     int32_t replica_count;
     struct image_replica *at;                      /* beside `replicas` */
@@ -87,13 +88,14 @@ struct image_broker {
     struct config with_defaults, config;           /* overlays over what was read at start; `config` is in force */
 };
 
-/* What was set for groups, ascending by name. Made anew when something is set. */
+/* What was set for groups (or other brokers), ascending by name. Made anew when something is set. */
 struct image_group { char *name; struct image_configs configs; };
 struct image_groups { uint64_t edition; struct image_group *list; uint32_t count; };
 
 struct image {
     struct image_broker *broker;                   /* NULL: nothing was ever set */
     struct image_groups *groups;                   /* NULL: nothing was ever set */
+    struct image_groups *other_brokers;            /* what was set for single brokers elsewhere, by node id; NULL: nothing was ever set */
     struct image_broker *broker_garbage;           /* what the image before shows and this one does not; NULL: none */
     int16_t feature_levels[FEATURES_MAX];          /* in the order of features_table() */
     uint64_t metadata_end;                         /* metadata offsets below it are applied */
@@ -134,6 +136,8 @@ const struct image_node *image_node(const struct image *im, int32_t node);      
 const struct image_replica *image_replica_of(const struct image_partition *p, int32_t node);
 bool image_partition_is_moving(const struct image_partition *p);                               /* a reassignment is running */
 const struct image_configs *image_group_configs(const struct image *im, struct str group);     /* NULL: none are set */
+/* What was set for one broker; NULL: nothing. */
+const struct image_configs *image_broker_configs(const struct image *im, const struct broker *b, int32_t node);
 const char *image_config_get(const struct image_configs *c, const char *name);                 /* NULL: not set */
 /* A topic whose name is equal up to '.' and '_' (metric names would collide), or NULL. */
 const struct image_topic *image_topic_colliding(const struct image *im, struct str name);
