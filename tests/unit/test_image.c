@@ -202,7 +202,6 @@ START_TEST(configs_of_brokers_lie_over_what_was_read_at_start) {
     e = begin();
     ck_assert_int_eq(set_config(e, 4, "", "message.max.bytes", "3000"), OK);
     ck_assert_int_eq(set_config(e, 4, "1", "message.max.bytes", "2000"), OK);
-    ck_assert_int_eq(set_config(e, 4, "2", "message.max.bytes", "2000"), ERR_UNSUPPORTED); /* not this broker */
     ck_assert_int_eq(set_config(e, 3, "1", "message.max.bytes", "2000"), ERR_UNSUPPORTED);
     image_edit_drop(e);
     ck_assert_str_eq(in_force("message.max.bytes"), "1048588");
@@ -230,6 +229,27 @@ START_TEST(configs_of_brokers_lie_over_what_was_read_at_start) {
 }
 END_TEST
 
+START_TEST(other_brokers_keep_their_configs) {
+    struct image_edit *e = begin();
+    ck_assert_int_eq(set_config(e, 4, "2", "message.max.bytes", "2000"), OK);
+    ck_assert_int_eq(set_config(e, 4, "10", "message.max.bytes", "3000"), OK);
+    end(e);
+    ck_assert_str_eq(in_force("message.max.bytes"), "1048588"); /* here nothing is */
+    ck_assert_ptr_null(image_broker_configs(im, &broker, 1));
+    ck_assert_ptr_null(image_broker_configs(im, &broker, 3));
+    ck_assert_str_eq(image_config_get(image_broker_configs(im, &broker, 2), "message.max.bytes"), "2000");
+    e = begin();
+    ck_assert_int_eq(set_config(e, 4, "2", "message.max.bytes", NULL), OK);
+    ck_assert_int_eq(set_config(e, 4, "1", "message.max.bytes", "4000"), OK);
+    ck_assert_str_eq(image_config_get(image_broker_configs(im, &broker, 2), "message.max.bytes"), "2000"); /* as it was published */
+    end(e);
+    ck_assert_ptr_null(image_broker_configs(im, &broker, 2));
+    ck_assert_str_eq(image_config_get(image_broker_configs(im, &broker, 10), "message.max.bytes"), "3000");
+    ck_assert_str_eq(image_config_get(image_broker_configs(im, &broker, 1), "message.max.bytes"), "4000");
+    image_edit_drop(begin());
+}
+END_TEST
+
 START_TEST(names_that_differ_in_dots_only_collide) {
     struct image_edit *e = begin();
     ck_assert_int_eq(add_topic(e, 1, "a.b_c"), OK);
@@ -254,7 +274,7 @@ START_TEST(records_that_contradict_are_refused) {
     ck_assert_int_eq(set_config(e, 77, "a", "retention.ms", "1"), ERR_UNSUPPORTED);
     ck_assert_int_eq(set_next_id(e, 1000), OK);
     ck_assert_int_eq(set_next_id(e, 999), ERR_CORRUPT);
-    uint8_t nothing = 0, garbage[] = {0xff, 0xff, 0xff}, later[] = {0x7a, 0x00}; /* field 15: a kind of the future */
+    uint8_t nothing = 0, garbage[] = {0xff, 0xff, 0xff}, later[] = {0xa2, 0x06, 0x00}; /* field 100: a kind of the future */
     ck_assert_int_eq(image_edit_apply(e, 0, &nothing, 0), ERR_UNSUPPORTED);
     ck_assert_int_eq(image_edit_apply(e, 0, garbage, sizeof garbage), ERR_CORRUPT);
     ck_assert_int_eq(image_edit_apply(e, 0, later, sizeof later), ERR_UNSUPPORTED);
@@ -357,6 +377,7 @@ int main(void) {
     tcase_add_test(t, client_quotas_are_set_and_removed);
     tcase_add_test(t, levels_of_features_are_those_that_are_known);
     tcase_add_test(t, configs_of_brokers_lie_over_what_was_read_at_start);
+    tcase_add_test(t, other_brokers_keep_their_configs);
     tcase_add_test(t, names_that_differ_in_dots_only_collide);
     tcase_add_test(t, records_that_contradict_are_refused);
     tcase_add_test(t, an_edit_shares_what_it_leaves_alone);
