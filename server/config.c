@@ -336,6 +336,7 @@ enum err config_finish(struct config_builder *b, struct config *out, char *why, 
         err = config_listeners_fill(out, b->ignored_listeners, reason, sizeof reason);
         if (err != OK) (void)refuse(why, why_len, "%s: %s", origin_of(b, "listeners"), reason);
     }
+    if (err == OK) err = config_peers_fill(out, b->ignored_listeners, why, why_len);
     if (err == OK) {
         out->relaxed = strcmp(config_value(out, "durability")->text, "relaxed") == 0;
         if (out->reactors == 0) out->reactors = reactors_default(b, out);

@@ -54,6 +54,11 @@ struct config_listener {
     uint16_t advertised_port;
 };
 
+struct config_address { char host[256]; uint16_t port; };
+#define CONFIG_VOTERS_MAX 9
+#define CONFIG_BOOTSTRAP_MAX 16
+struct config_voter { int32_t node; struct config_address at; };
+
 struct config {
     struct config_value *values;  /* one for each row, in the table's order; owned */
     const struct config *below;   /* of an overlay; NULL: what was read at start */
@@ -65,6 +70,14 @@ struct config {
     struct config_listener listeners[CONFIG_LISTENERS_MAX];
     uint32_t listener_count;
     bool allow_insecure;
+    /* other brokers */
+    bool peer_listens;            /* voters or bootstrap servers are configured, or peer.listen is set */
+    struct config_address peer_listen;     /* host "": all addresses; port 0: any */
+    struct config_address peer_advertised; /* host "": where it listens */
+    struct config_voter voters[CONFIG_VOTERS_MAX]; /* ascending by node; may contain this one */
+    uint32_t voter_count;
+    struct config_address bootstrap[CONFIG_BOOTSTRAP_MAX];
+    uint32_t bootstrap_count;
     const char *data_dir;
     char *data_path;              /* the same as an absolute path, for clients; owned */
     /* topics */
@@ -168,6 +181,8 @@ enum config_parsed config_parse(struct config_parser *ps, char *scratch, size_t 
                                 const char **why);
 /* Fills the listeners of `c` from its values; those named in `left_out` (a list) are skipped. */
 MUST_CHECK enum err config_listeners_fill(struct config *c, const char *left_out, char *why, size_t why_len);
+/* controller.quorum.voters, controller.quorum.bootstrap.servers and the peer listener; after the listeners. */
+MUST_CHECK enum err config_peers_fill(struct config *c, const char *controller_names, char *why, size_t why_len);
 /* docs/configuration.md, piece by piece. */
 void config_print_reference(void (*put)(void *ctx, const char *text), void *ctx);
 #endif

@@ -5,9 +5,7 @@
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include "server/config.h"
-
-struct endpoint { char name[64], host[256]; uint16_t port; };
+#include "server/config_impl.h"
 
 static bool copy(char *out, size_t cap, const char *p, size_t len) {
     if (len >= cap) return false;
@@ -16,9 +14,8 @@ static bool copy(char *out, size_t cap, const char *p, size_t len) {
     return true;
 }
 
-/* One element of the list; false: malformed. */
-static bool endpoint_parse(const char *p, size_t len, struct endpoint *e) {
-    const char *end = p + len, *scheme = memmem(p, len, "://", 3);
+bool config_endpoint_parse(struct str text, struct config_endpoint *e) {
+    const char *p = text.p, *end = p + text.len, *scheme = memmem(p, (size_t)text.len, "://", 3);
     strcpy(e->name, "PLAINTEXT");
     if (scheme) {
         if (scheme == p || !copy(e->name, sizeof e->name, p, (size_t)(scheme - p))) return false;
@@ -46,20 +43,25 @@ static bool endpoint_parse(const char *p, size_t len, struct endpoint *e) {
     return true;
 }
 
-static bool name_listed(const char *names, const char *name) {
-    size_t n = strlen(name);
-    for (const char *p = names; *p;) {
-        size_t len = strcspn(p, ",");
-        const char *from = p, *to = p + len;
-        while (from < to && *from == ' ') from++;
-        while (to > from && to[-1] == ' ') to--;
-        if ((size_t)(to - from) == n && memcmp(from, name, n) == 0) return true;
-        p += len + (p[len] == ',');
-    }
+bool config_list_next(const char **list, struct str *element) {
+    const char *p = *list;
+    if (!*p) return false;
+    size_t len = strcspn(p, ",");
+    const char *from = p, *to = p + len;
+    while (from < to && *from == ' ') from++;
+    while (to > from && to[-1] == ' ') to--;
+    *list = p + len + (p[len] == ',');
+    *element = (struct str){from, (int32_t)(to - from)};
+    return true;
+}
+
+bool config_name_listed(const char *names, const char *name) {
+    for (struct str each; config_list_next(&names, &each);)
+        if (str_is(each, name)) return true;
     return false;
 }
 
-static bool is_loopback(const char *host) {
+bool config_is_loopback(const char *host) {
     struct in_addr v4;
     struct in6_addr v6;
     if (strcmp(host, "localhost") == 0) return true;
@@ -67,9 +69,9 @@ static bool is_loopback(const char *host) {
     return inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
 }
 
-typedef bool endpoint_fn(struct config *c, const struct endpoint *e, char *why, size_t why_len);
+typedef bool endpoint_fn(struct config *c, const struct config_endpoint *e, char *why, size_t why_len);
 
-static bool listener_add(struct config *c, const struct endpoint *e, char *why, size_t why_len) {
+static bool listener_add(struct config *c, const struct config_endpoint *e, char *why, size_t why_len) {
     if (c->listener_count == CONFIG_LISTENERS_MAX) {
         snprintf(why, why_len, "listeners: more than %d", CONFIG_LISTENERS_MAX);
         return false;
@@ -79,7 +81,7 @@ static bool listener_add(struct config *c, const struct endpoint *e, char *why, 
         snprintf(why, why_len, "listeners: %s is there twice", e->name);
         return false;
     }
-    if (!c->allow_insecure && !is_loopback(e->host)) {
+    if (!c->allow_insecure && !config_is_loopback(e->host)) {
         snprintf(why, why_len,
                  "listeners: %s is not a loopback address, and there is no authentication or encryption yet: whoever "
                  "reaches the port could read, write and delete everything. If that is wanted, add --set allow.insecure=true",
@@ -93,7 +95,7 @@ static bool listener_add(struct config *c, const struct endpoint *e, char *why, 
     return true;
 }
 
-static bool advertised_add(struct config *c, const struct endpoint *e, char *why, size_t why_len) {
+static bool advertised_add(struct config *c, const struct config_endpoint *e, char *why, size_t why_len) {
     if (!e->host[0] || strcmp(e->host, "0.0.0.0") == 0 || strcmp(e->host, "::") == 0) {
         snprintf(why, why_len, "advertised.listeners: %s needs a host that clients can reach", e->name);
         return false;
@@ -110,18 +112,13 @@ static bool advertised_add(struct config *c, const struct endpoint *e, char *why
 
 static bool endpoints_each(struct config *c, const char *key, const char *list, const char *left_out, endpoint_fn *fn, char *why,
                            size_t why_len) {
-    for (const char *p = list; *p;) {
-        size_t len = strcspn(p, ",");
-        const char *from = p, *to = p + len;
-        while (from < to && *from == ' ') from++;
-        while (to > from && to[-1] == ' ') to--;
-        struct endpoint e;
-        if (!endpoint_parse(from, (size_t)(to - from), &e)) {
-            snprintf(why, why_len, "%s: \"%.*s\" is not NAME://host:port or host:port", key, (int)MIN(to - from, 80), from);
+    for (struct str at; config_list_next(&list, &at);) {
+        struct config_endpoint e;
+        if (!config_endpoint_parse(at, &e)) {
+            snprintf(why, why_len, "%s: \"%.*s\" is not NAME://host:port or host:port", key, (int)MIN(at.len, 80), at.p);
             return false;
         }
-        if (!name_listed(left_out, e.name) && !fn(c, &e, why, why_len)) return false;
-        p += len + (p[len] == ',');
+        if (!config_name_listed(left_out, e.name) && !fn(c, &e, why, why_len)) return false;
     }
     return true;
 }

@@ -41,6 +41,12 @@ static const struct config_key table[] = {
           "Default of the topic config of the same name."),
     LONG("connections.max.idle.ms", "600000", -1, I64, connections_max_idle_ms,
          "A connection on which nothing happened for so long is closed. -1: never."),
+    BARE("controller.quorum.bootstrap.servers", CONFIG_LIST, NULL, 0, 0, NULL,
+         "Peer addresses (`host:port`) of brokers of the cluster that this one is to join. Needed only by a broker that is not "
+         "among controller.quorum.voters."),
+    BARE("controller.quorum.voters", CONFIG_LIST, NULL, 0, 0, NULL,
+         "The brokers that together keep the metadata, `id@host:port` with their peer addresses, the same on all of them. They form "
+         "the cluster when all of them are there for the first time. Unset: a broker for itself, unless it is to join others."),
     INT("controller.quota.window.num", "11", 1, 1000, controller_quota_window_num,
         "The same as quota.window.num for controller_mutation_rate, but that all windows are allowed at once."),
     INT("controller.quota.window.size.seconds", "1", 1, 3600, controller_quota_window_seconds, "Length of such a window."),
@@ -180,6 +186,12 @@ static const struct config_key table[] = {
         "Segment size of `__consumer_offsets` when the first group makes it."),
     INT("open.files.max", "0", 0, I32, open_files_max,
         "Segment files kept open. 0: half of what the process may open."),
+    BARE("peer.advertised", CONFIG_STRING, NULL, 0, 0, NULL,
+         "Where other brokers reach this one, `host:port`. Unset: its entry in controller.quorum.voters, else where it listens for them."),
+    BARE("peer.listen", CONFIG_STRING, NULL, 0, 0, NULL,
+         "Where other brokers connect, `host:port`; an empty host is all addresses. Opened only when this broker has others to talk to "
+         "or voters are configured. Unset: the first listener of `controller.listener.names`, else the host and port of its own entry "
+         "in controller.quorum.voters, else 127.0.0.1:9093."),
     INT("producer.id.expiration.ms", "86400000", 1, I32, producer_id_expiration_ms,
         "After so long without a write the sequence numbers of an idempotent producer are forgotten."),
     LONG("queued.max.request.bytes", "0", 0, I64, queued_max_request_bytes,
@@ -230,7 +242,9 @@ static const char *const ignored[] = {
     "alter.config.policy.*", "authorizer.class.name", "auto.include.jmx.reporter", "auto.leader.rebalance.enable",
     "background.threads", "broker.heartbeat.interval.ms", "broker.id.generation.enable", "broker.session.timeout.ms",
     "connection.failed.authentication.delay.ms", "connections.max.reauth.ms", "control.plane.listener.name",
-    "controlled.shutdown.*", "controller.listener.names", "controller.performance.*", "controller.quorum.*",
+    "controlled.shutdown.*", "controller.listener.names", "controller.performance.*", "controller.quorum.append.*",
+    "controller.quorum.auto.*", "controller.quorum.election.*", "controller.quorum.fetch.*", "controller.quorum.request.*",
+    "controller.quorum.retry.*",
     "controller.socket.timeout.ms", "create.topic.policy.*", "delegation.token.*", "early.start.listeners",
     "group.consumer.assignors", "group.consumer.assignor.*", "group.consumer.max.assignment.interval.ms",
     "group.consumer.max.heartbeat.interval.ms", "group.consumer.max.session.timeout.ms", "group.consumer.min.assignment.interval.ms",

@@ -186,6 +186,55 @@ START_TEST(listeners) {
 }
 END_TEST
 
+START_TEST(other_brokers) {
+    struct config c;
+    refused("controller.quorum.voters=127.0.0.1:9093\n", "is not id@host:port");
+    refused("controller.quorum.voters=@127.0.0.1:9093\n", "is not id@host:port");
+    refused("controller.quorum.voters=1@127.0.0.1:0\n", "is not id@host:port");
+    refused("controller.quorum.voters=1@0.0.0.0:1\n", "is not id@host:port");
+    refused("controller.quorum.voters=4294967297@127.0.0.1:1\n", "is not id@host:port");
+    refused("controller.quorum.voters=1@127.0.0.1:1,1@127.0.0.1:2\n", "broker 1 is there twice");
+    refused("controller.quorum.voters=1@127.0.0.1:1,2@127.0.0.1:1\n", "brokers 1 and 2 have the same address");
+    refused("controller.quorum.voters=1@a:1,2@a:2,3@a:3,4@a:4,5@a:5,6@a:6,7@a:7,8@a:8,9@a:9,10@a:10\n", "more than 9");
+    refused("controller.quorum.bootstrap.servers=PLAINTEXT://127.0.0.1:1\n", "is not host:port");
+    refused("controller.quorum.voters=1@broker1:9093\n", "allow.insecure=true");
+    refused("peer.listen=:9093\n", "allow.insecure=true");
+    refused("peer.listen=nowhere\n", "is not host:port");
+    refused("allow.insecure=true\npeer.listen=:9093\n", "peer.advertised: needed");
+    refused("peer.advertised=0.0.0.0:1\n", "that other brokers can reach");
+
+    ck_assert_int_eq(build(&c, NULL, NULL, NULL), OK); /* a broker for itself */
+    ck_assert(!c.peer_listens);
+    config_free(&c);
+
+    ck_assert_int_eq(build(&c, "node.id=2\ncontroller.quorum.voters=3@[::1]:9095, 1@127.0.0.1:9093,2@127.0.0.1:9094\n", NULL, NULL), OK);
+    ck_assert_uint_eq(c.voter_count, 3);
+    for (int32_t i = 0; i < 3; i++) ck_assert_int_eq(c.voters[i].node, i + 1);
+    ck_assert_str_eq(c.voters[2].at.host, "::1");
+    ck_assert(c.peer_listens);
+    ck_assert_str_eq(c.peer_listen.host, "127.0.0.1");
+    ck_assert_uint_eq(c.peer_listen.port, 9094);
+    ck_assert_uint_eq(c.peer_advertised.port, 9094);
+    config_free(&c);
+
+    /* Its own entry is where others reach it, not where it listens. */
+    ck_assert_int_eq(build(&c, "allow.insecure=true\ncontroller.quorum.voters=1@broker1:9093\npeer.listen=:9999\n", NULL, NULL), OK);
+    ck_assert_str_eq(c.peer_listen.host, "");
+    ck_assert_uint_eq(c.peer_listen.port, 9999);
+    ck_assert_str_eq(c.peer_advertised.host, "broker1");
+    ck_assert_uint_eq(c.peer_advertised.port, 9093);
+    config_free(&c);
+
+    ck_assert_int_eq(build(&c, "node.id=7\ncontroller.quorum.bootstrap.servers=127.0.0.1:9093,[::1]:9094\n", NULL, NULL), OK);
+    ck_assert_uint_eq(c.bootstrap_count, 2);
+    ck_assert_uint_eq(c.bootstrap[1].port, 9094);
+    ck_assert_str_eq(c.peer_listen.host, "127.0.0.1");
+    ck_assert_uint_eq(c.peer_listen.port, 9093);
+    ck_assert_str_eq(c.peer_advertised.host, "");
+    config_free(&c);
+}
+END_TEST
+
 /* The example of the apache/kafka image with a listener for the host and one for other containers. */
 START_TEST(compose_file_of_the_kafka_image) {
     struct config c;
@@ -204,6 +253,9 @@ START_TEST(compose_file_of_the_kafka_image) {
     ck_assert_str_eq(c.listeners[0].advertised_host, "localhost");
     ck_assert_str_eq(c.listeners[1].advertised_host, "kafka");
     ck_assert_uint_eq(c.listeners[1].advertised_port, 9093);
+    ck_assert_uint_eq(c.voter_count, 1);
+    ck_assert_str_eq(c.peer_listen.host, "localhost"); /* the listener CONTROLLER */
+    ck_assert_uint_eq(c.peer_listen.port, 9091);
     config_free(&c);
 }
 END_TEST
@@ -416,6 +468,7 @@ int main(void) {
     tcase_add_test(t, environment_rule);
     tcase_add_test(t, ignored_keys_are_summed_up);
     tcase_add_test(t, listeners);
+    tcase_add_test(t, other_brokers);
     tcase_add_test(t, compose_file_of_the_kafka_image);
     tcase_add_test(t, command_line);
     tcase_add_test(t, topic_configs_resolve);
