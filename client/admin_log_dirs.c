@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "proto/kafka_errors.h"
 #include "proto/kafka_messages.h"
@@ -19,28 +20,40 @@ struct snapshot {
     struct client_reply reply;
 };
 
-static void dir_fill(struct admin_log_dir *to, const struct k_describe_log_dirs_response_results *from) {
-    to->code = from->error_code;
-    to->total_bytes = from->total_bytes;
-    to->usable_bytes = from->usable_bytes;
-    for (int32_t i = 0; i < from->topics_n; i++)
+static int by_place(const void *a, const void *b) {
+    const struct admin_dir_partition *x = a, *y = b;
+    int order = strcmp(x->topic, y->topic);
+    return order ? order : (x->partition > y->partition) - (x->partition < y->partition);
+}
+
+static bool dir_fill(struct arena *a, struct admin_log_dir *to, const struct k_describe_log_dirs_response_results *from) {
+    int32_t n = 0;
+    for (int32_t i = 0; i < from->topics_n; i++) n += MAX(from->topics[i].partitions_n, 0);
+    struct admin_dir_partition *list = arena_array(a, (size_t)n + 1, sizeof *list);
+    if (!list) return false;
+    *to = (struct admin_log_dir){.path = arena_strdup(a, from->log_dir), .code = from->error_code, .total_bytes = from->total_bytes,
+                                 .usable_bytes = from->usable_bytes, .partitions = list};
+    for (int32_t i = 0; i < from->topics_n; i++) {
+        const char *topic = arena_strdup(a, from->topics[i].name);
+        if (!topic) return false;
         for (int32_t k = 0; k < from->topics[i].partitions_n; k++) {
-            to->partition_count++;
-            to->log_bytes += MAX(from->topics[i].partitions[k].partition_size, 0);
+            const struct k_describe_log_dirs_response_results_topics_partitions *p = &from->topics[i].partitions[k];
+            list[to->partition_count++] = (struct admin_dir_partition){topic, p->partition_index, p->partition_size, p->offset_lag};
+            to->log_bytes += MAX(p->partition_size, 0);
         }
+    }
+    qsort(list, (size_t)n, sizeof *list, by_place);
+    return to->path != NULL;
 }
 
 static bool copy_dirs(struct snapshot *s, const struct k_describe_log_dirs_response *m) {
     struct arena *a = &s->reply.arena;
-    a->limit_bytes *= 2; /* copies of the strings join the decoded message */
+    a->limit_bytes *= 2; /* copies of the names and lists join the decoded message */
     int32_t n = MAX(m->results_n, 0);
     struct admin_log_dir *dirs = arena_array(a, (size_t)n + 1, sizeof *dirs);
     if (!dirs) return false;
-    for (int32_t i = 0; i < n; i++) {
-        dirs[i].path = arena_strdup(a, m->results[i].log_dir);
-        if (!dirs[i].path) return false;
-        dir_fill(&dirs[i], &m->results[i]);
-    }
+    for (int32_t i = 0; i < n; i++)
+        if (!dir_fill(a, &dirs[i], &m->results[i])) return false;
     s->dirs = (struct admin_log_dirs){dirs, n};
     return true;
 }

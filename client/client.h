@@ -10,7 +10,7 @@
  *   producer  batching per partition, compression, idempotence, retries, delivery reports
  *   consumer  by assignment: partitions with offsets; batches decoded to records
  *   group     a consumer that is a member of a group: classic protocol or KIP-848, commits
- *   admin     create, delete, list, describe, alter topics, configs, groups and their offsets
+ *   admin     create, delete, list, describe, alter topics, configs, groups and their offsets; nodes, quorum, reassignments
  *
  * A broker answers one connection in order, and a fetch may wait there: a program that produces and
  * consumes at the same time makes two clients.
@@ -379,16 +379,72 @@ MUST_CHECK enum err admin_alter_configs(struct client *c, enum admin_resource ty
                                         const struct admin_change *changes, int32_t count,
                                         bool validate_only, int32_t timeout_ms);
 
+struct admin_dir_partition {
+    const char *topic;
+    int32_t partition;
+    int64_t bytes, lag;           /* lag: records that this copy is behind the committed end, as the broker knows it */
+};
 struct admin_log_dir {
     const char *path;
     int16_t code;                 /* Kafka's: 0, or why the directory is not in use */
     int64_t total_bytes, usable_bytes; /* of its disk; -1: the broker does not tell */
     int64_t log_bytes;            /* of all partitions */
     int32_t partition_count;
+    const struct admin_dir_partition *partitions; /* ascending by topic and partition */
 };
 struct admin_log_dirs { const struct admin_log_dir *dirs; int32_t count; };
 MUST_CHECK enum err admin_describe_log_dirs(struct client *c, int32_t broker, int32_t timeout_ms, struct admin_log_dirs **out);
 void admin_log_dirs_free(struct admin_log_dirs *dirs);
+
+/* ---- the cluster itself ------------------------------------------------------------------------ */
+
+struct admin_node { int32_t id; const char *host; int32_t port; const char *rack; bool up; }; /* rack NULL: none */
+struct admin_nodes {
+    const char *cluster_id;
+    int32_t controller;           /* -1: none */
+    const struct admin_node *nodes; /* ascending by id; with those that are known but down, if the broker tells them */
+    int32_t count;
+};
+MUST_CHECK enum err admin_describe_nodes(struct client *c, int32_t timeout_ms, struct admin_nodes **out);
+void admin_nodes_free(struct admin_nodes *nodes);             /* NULL is allowed, as below */
+
+struct admin_quorum_member {
+    int32_t id;
+    struct uuid incarnation;      /* of its data directory */
+    int64_t end;                  /* of its copy of the metadata log; -1: not known */
+    int64_t heard_ms, caught_up_ms; /* Unix time; -1: not known */
+    const char *host;             /* where its peer listener is; NULL: not told */
+    int32_t port;
+    bool voter;                   /* else it learns */
+};
+struct admin_quorum {
+    int32_t leader, epoch;        /* -1: none */
+    int64_t committed_end;
+    const struct admin_quorum_member *members; /* ascending by id */
+    int32_t count;
+};
+/* The metadata quorum, by the word of its leader. */
+MUST_CHECK enum err admin_describe_quorum(struct client *c, int32_t timeout_ms, struct admin_quorum **out);
+void admin_quorum_free(struct admin_quorum *quorum);
+/* Makes a voter of a node that learns, as admin_describe_quorum() shows it, or takes the vote of one away. */
+MUST_CHECK enum err admin_add_voter(struct client *c, const struct admin_quorum_member *node, int32_t timeout_ms);
+MUST_CHECK enum err admin_remove_voter(struct client *c, const struct admin_quorum_member *node, int32_t timeout_ms);
+/* Forgets a node that is gone for good. */
+MUST_CHECK enum err admin_unregister_node(struct client *c, int32_t node, int32_t timeout_ms);
+
+struct admin_reassignment {
+    const char *topic;
+    int32_t partition;
+    const int32_t *replicas, *adding, *removing; /* `replicas` holds both others */
+    int32_t replica_count, adding_count, removing_count;
+};
+struct admin_reassignments { const struct admin_reassignment *list; int32_t count; }; /* ascending by topic and partition */
+/* Those that are under way. */
+MUST_CHECK enum err admin_list_reassignments(struct client *c, int32_t timeout_ms, struct admin_reassignments **out);
+void admin_reassignments_free(struct admin_reassignments *reassignments);
+/* Begins to move a partition to these nodes, the first of them the preferred leader. `count` 0: gives up what is under way. */
+MUST_CHECK enum err admin_reassign(struct client *c, const char *topic, int32_t partition, const int32_t *replicas, int32_t count,
+                                   int32_t timeout_ms);
 
 /* ---- groups, from outside ---------------------------------------------------------------------- */
 

@@ -22,6 +22,13 @@ int cmd_group_delete(const struct options *o);
 int cmd_group_explain(const struct options *o);
 int cmd_cluster_describe(const struct options *o);
 int cmd_cluster_alter(const struct options *o);
+int cmd_cluster_status(const struct options *o);
+int cmd_cluster_nodes(const struct options *o);
+int cmd_cluster_partitions(const struct options *o);
+int cmd_cluster_explain(const struct options *o);
+int cmd_cluster_move(const struct options *o);
+int cmd_cluster_add(const struct options *o);
+int cmd_cluster_remove(const struct options *o);
 int cmd_dump(int argc, char **argv);
 
 /* A client that has reached a broker. NULL: the reason was printed, `*code` is the exit code. */

@@ -14,7 +14,8 @@ enum option_id {
     OPTION_CONNECTIONS, OPTION_IN_FLIGHT, OPTION_PER_REQUEST, OPTION_RECORD_BYTES, OPTION_BATCH_BYTES, OPTION_FETCH_BYTES, OPTION_RATE,
     OPTION_SECONDS, OPTION_SERVER_PID, OPTION_BEFORE, OPTION_GROUP = 'G', OPTION_TOPIC = 't',
     OPTION_GROUP_PROTOCOL = 512, OPTION_ASSIGNOR, OPTION_INSTANCE, OPTION_STATE, OPTION_TYPE, OPTION_TO, OPTION_FROM_FILE, OPTION_EXECUTE,
-    OPTION_ALL_TOPICS, OPTION_EXPORT, OPTION_SESSION
+    OPTION_ALL_TOPICS, OPTION_EXPORT, OPTION_SESSION,
+    OPTION_UNHEALTHY, OPTION_REPLICAS, OPTION_CANCEL, OPTION_WAIT, OPTION_FORGET
 };
 struct option_row {
     enum option_id id;
@@ -65,6 +66,11 @@ static const struct option_row rows[] = {
     {OPTION_EXECUTE, "execute", NULL, COMMAND_GROUP_SEEK, "do it, instead of showing what would be done"},
     {OPTION_EXPORT, "export", NULL, COMMAND_GROUP_SEEK, "print TOPIC,PARTITION,OFFSET lines, as --from-file reads them"},
     {OPTION_QUIET, "quiet", NULL, COMMAND_GROUP_SEEK, "do not say that nothing was changed"},
+    {OPTION_UNHEALTHY, "unhealthy", NULL, COMMAND_CLUSTER_PARTITIONS, "only those without a leader, under-replicated, or under way"},
+    {OPTION_REPLICAS, "replicas", "NODE,...", COMMAND_CLUSTER_MOVE, "the nodes that shall hold the partitions, the preferred leader first"},
+    {OPTION_CANCEL, "cancel", NULL, COMMAND_CLUSTER_MOVE, "give up what is under way, back to the nodes from before"},
+    {OPTION_WAIT, "wait", NULL, COMMAND_CLUSTER_MOVE, "until the partitions have arrived, at most --timeout"},
+    {OPTION_FORGET, "forget", NULL, COMMAND_CLUSTER_REMOVE, "and forget the node, which must be stopped and hold no partitions"},
     {OPTION_COUNT, "count", "N", COMMAND_CONSUME, "exit after N records"},
     {OPTION_EXIT, "exit", NULL, COMMAND_CONSUME, "exit when the end of every partition was reached"},
     {OPTION_FORMAT, "format", "FORMAT", COMMAND_CONSUME, "what to print, see below (%s\\n)"},
@@ -118,6 +124,10 @@ void options_help(FILE *out, const struct command *command) {
                      "  @MS or a time as 2026-01-31T12:00:00.000[Z|+01:00] (the first record from then on)\n"
                      "  a duration as PT2H30M or P1D (that long ago)\n"
                      "Only groups without members can be moved. Offsets outside of what exists become the nearest that does.\n");
+    if (command->bit == COMMAND_CLUSTER_STATUS || command->bit == COMMAND_CLUSTER_EXPLAIN)
+        fprintf(out, "\nExit code: 0 all is well, 3 something is wrong, 75 no broker can be reached.\n");
+    if (command->bit == COMMAND_CLUSTER_PARTITIONS || command->bit == COMMAND_CLUSTER_EXPLAIN || command->bit == COMMAND_CLUSTER_MOVE)
+        fprintf(out, "\nPARTITION: TOPIC (all of its partitions), TOPIC:0,1 or TOPIC-0.\n");
     if (command->bit == COMMAND_GROUP_DESCRIBE)
         fprintf(out, "\nLAG counts records. LAG-SECONDS is the age of the first record that is not consumed yet; 0 without a lag.\n");
 }
@@ -289,6 +299,11 @@ static bool option_set(struct options *o, int id, char *value) {
     case OPTION_EXPORT: o->export_csv = true; break;
     case OPTION_ALL_TOPICS: o->all_topics = true; break;
     case OPTION_EXECUTE: o->execute = true; break;
+    case OPTION_UNHEALTHY: o->unhealthy = true; break;
+    case OPTION_REPLICAS: o->replicas = value; break;
+    case OPTION_CANCEL: o->cancel = true; break;
+    case OPTION_WAIT: o->wait = true; break;
+    case OPTION_FORGET: o->forget = true; break;
     case OPTION_CONNECTIONS: return number32(value, 1, 50000, &o->connections);
     case OPTION_IN_FLIGHT: return number32(value, 1, 100000, &o->in_flight);
     case OPTION_PER_REQUEST: return number32(value, 1, 10000, &o->per_request);

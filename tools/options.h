@@ -15,7 +15,9 @@ enum command_bit {
     COMMAND_GROUP_LIST = 1 << 8, COMMAND_GROUP_DESCRIBE = 1 << 9, COMMAND_GROUP_MEMBERS = 1 << 10, COMMAND_GROUP_OFFSETS = 1 << 11,
     COMMAND_GROUP_SEEK = 1 << 12, COMMAND_GROUP_DELETE = 1 << 13, COMMAND_GROUP_EXPLAIN = 1 << 14,
     COMMAND_BENCH_PRODUCE = 1 << 20, COMMAND_BENCH_CONSUME = 1 << 21, COMMAND_TOPIC_TRIM = 1 << 22, COMMAND_TOPIC_EXPLAIN = 1 << 23,
-    COMMAND_CLUSTER_ALTER = 1 << 27
+    COMMAND_CLUSTER_ALTER = 1 << 27, COMMAND_CLUSTER_STATUS = 1 << 15, COMMAND_CLUSTER_NODES = 1 << 16, COMMAND_CLUSTER_PARTITIONS = 1 << 17,
+    COMMAND_CLUSTER_EXPLAIN = 1 << 18, COMMAND_CLUSTER_MOVE = 1 << 19, COMMAND_CLUSTER_DRAIN = 1 << 24, COMMAND_CLUSTER_ADD = 1 << 25,
+    COMMAND_CLUSTER_REMOVE = 1 << 26
 };
 
 struct options;
@@ -68,6 +70,11 @@ struct options {
     const char **topics;          /* group seek, delete: --topic, owned */
     int32_t topic_count;
     bool execute, all_topics, export_csv;             /* group seek */
+
+    bool unhealthy;               /* cluster partitions: only those with something wrong */
+    const char *replicas;         /* cluster move: "1,2,3"; NULL: not given */
+    bool cancel, wait;            /* cluster move, drain */
+    bool forget;                  /* cluster remove */
 
     int32_t connections, in_flight, per_request;      /* bench */
     int32_t record_bytes, batch_bytes, fetch_bytes;
