@@ -4,16 +4,16 @@
 #include "base/assert.h"
 #include "base/trace.h"
 #include "server/api_errors.h"
+#include "server/cluster.h"
 #include "server/controller_impl.h"
-
-bool controller_is_active(const struct broker *b) { return atomic_load_explicit(&b->image, memory_order_relaxed) != NULL; }
-int32_t controller_leader_node(const struct broker *b) { return b->config.node_id; }
 
 /* ---- changes -------------------------------------------------------------------------------------- */
 
 enum { CHANGE_BYTES_MAX = 8 << 20 };
 
 static void pump(struct controller *c);
+
+static bool is_active(const struct controller *c) { return atomic_load_explicit(&c->active, memory_order_relaxed); }
 
 static void change_home(struct mail *m) {
     struct controller_change *ch = CONTAINER_OF(m, struct controller_change, mail);
@@ -25,25 +25,95 @@ void controller_change_finish(struct controller_change *ch, enum err err) {
     mailbox_post(&ch->caller->mailbox, &ch->mail);
 }
 
-static void append_done(struct partition_op *base) {
-    struct partition_produce *op = CONTAINER_OF(base, struct partition_produce, op);
-    struct controller *c = CONTAINER_OF(op, struct controller, append);
-    struct controller_change *ch = c->current;
-    struct image *next = c->next;
-    c->busy = false;
-    c->current = NULL;
-    c->next = NULL;
-    free(c->bytes);
-    c->bytes = NULL;
-    if (base->error) {
-        image_free_unpublished(next);
-        controller_change_finish(ch, base->error == KERR_KAFKA_STORAGE_ERROR ? ERR_IO : ERR_CLOSED);
-    } else {
-        ASSERT(op->base_offset == (int64_t)controller_newest(c)->metadata_end); /* one writer */
-        controller_publish(c, next, ch, false);
+static void refuse_queued(struct controller *c, enum err err) {
+    struct list *node;
+    while ((node = list_pop_front(&c->queue))) controller_change_finish(LIST_ENTRY(node, struct controller_change, link), err);
+    c->queue_count = 0;
+}
+
+/* ---- whether this broker is the controller ---- */
+
+static void set_active(struct controller *c, bool active) {
+    if (is_active(c) == active) return;
+    atomic_store_explicit(&c->active, active, memory_order_release);
+    if (!active) refuse_queued(c, ERR_NOT_CONTROLLER);
+    if (cluster_stage(c->broker) == CLUSTER_ALONE) return;
+    if (active) trace_info("metadata", "this broker is the controller now (epoch %d)", c->role.epoch);
+    else trace_info("metadata", "this broker is not the controller any more");
+}
+
+void controller_look_served(struct controller *c) {
+    bool alone = cluster_stage(c->broker) == CLUSTER_ALONE;
+    if (c->served || !c->published || c->stopping) return;
+    if (alone ? !is_active(c) : cluster_stage(c->broker) != CLUSTER_MEMBER) return;
+    c->served = true;
+    c->ready(c->ready_ctx, OK, NULL);
+}
+
+/* A leader is the controller once its image shows all that its log holds: everything of others, committed or not, and what
+ * became of its own changes whose outcome was unknown. From then on it is alone in appending, as long as the epoch lasts. */
+void controller_review(struct controller *c) {
+    metadata_log_look(c);
+    if (!c->published || c->stopping) return;
+    bool same = is_active(c) && c->role.leads && c->role.epoch == c->active_epoch;
+    bool fresh = c->role.leads && !c->appending && !c->current && (int64_t)c->follow.applied == c->role.end;
+    if (!same) set_active(c, false);
+    if (!same && fresh) {
+        c->active_epoch = c->role.epoch;
+        set_active(c, true);
     }
+    controller_look_served(c);
     pump(c);
 }
+
+/* ---- the end of a change ---- */
+
+struct image *controller_take_prepared(struct controller *c, const struct batch_header *h, struct controller_change **ch) {
+    struct batch_header own;
+    if (!c->current || batch_parse(c->bytes, c->bytes_len, &own) != OK || own.crc != h->crc || own.total_bytes != h->total_bytes) return NULL;
+    struct image *image = c->next;
+    *ch = c->current;
+    c->current = NULL;
+    c->next = NULL;
+    return image;
+}
+
+static enum err append_error(const struct controller *c, int16_t error) {
+    if (error == KERR_KAFKA_STORAGE_ERROR) return ERR_IO;
+    return c->stopping ? ERR_CLOSED : ERR_NOT_CONTROLLER;
+}
+
+/* Whether its records are ever in force is decided by whoever leads next, unless they were never appended. */
+static void change_lost(struct controller *c, int16_t error) {
+    struct controller_change *ch = c->current;
+    ch->unknown = c->append.last_offset >= 0;
+    if (ch->unknown || error != KERR_KAFKA_STORAGE_ERROR) set_active(c, false);
+    image_free_unpublished(c->next);
+    c->next = NULL;
+    c->current = NULL;
+    controller_change_finish(ch, append_error(c, error));
+}
+
+static void append_done(struct partition_op *op) {
+    struct controller *c = CONTAINER_OF(CONTAINER_OF(op, struct partition_produce, op), struct controller, append);
+    c->appending = false;
+    if (c->current && op->error) {
+        change_lost(c, op->error);
+    } else if (c->current) {
+        struct controller_change *ch = c->current;
+        struct image *next = c->next;
+        ASSERT(c->append.base_offset == (int64_t)c->follow.applied); /* it was appended where it was to be */
+        c->current = NULL;
+        c->next = NULL;
+        metadata_log_applied(c, next, ch);
+    }
+    free(c->bytes);
+    c->bytes = NULL;
+    controller_ask_role_unless_active(c);
+    pump(c);
+}
+
+/* ---- making one ---- */
 
 /* The image that the records will make, before they are written: what cannot be applied is never appended. */
 static enum err prepare(struct controller *c, const uint8_t *batch, size_t len) {
@@ -69,9 +139,8 @@ static enum err prepare(struct controller *c, const uint8_t *batch, size_t len) 
 
 /* Returns false when the change ended here. */
 static bool commit(struct controller *c, struct controller_change *ch) {
-    size_t len = 0;
-    enum err err = batch_builder_finish(&c->edit.batch, &c->bytes, &len);
-    if (!err) err = prepare(c, c->bytes, len);
+    enum err err = batch_builder_finish(&c->edit.batch, &c->bytes, &c->bytes_len);
+    if (!err) err = prepare(c, c->bytes, c->bytes_len);
     if (err) {
         trace_error("metadata", "a change could not be made: %s", err_str(err));
         free(c->bytes);
@@ -79,19 +148,20 @@ static bool commit(struct controller *c, struct controller_change *ch) {
         controller_change_finish(ch, err);
         return false;
     }
-    c->busy = true;
+    c->appending = true;
     c->current = ch;
     c->append = (struct partition_produce){
         .op = {.caller = controller_reactor(c), .owner = metadata_owner(c), .plid = c->partition.plid,
                .done = append_done},
-        .records = {c->bytes, (int32_t)len}, .acks = -1, .trusted = true,
+        .records = {c->bytes, (int32_t)c->bytes_len}, .acks = -1, .trusted = true,
+        .conditional = true, .expected_end = (int64_t)c->follow.applied,
     };
     partition_produce(&c->append);
     return true;
 }
 
 static void pump(struct controller *c) {
-    while (!c->busy && !list_empty(&c->queue)) {
+    while (is_active(c) && !c->appending && !c->current && !list_empty(&c->queue)) {
         struct controller_change *ch = LIST_ENTRY(list_pop_front(&c->queue), struct controller_change, link);
         c->queue_count--;
         batch_builder_reset(&c->edit.batch);
@@ -105,8 +175,8 @@ static void pump(struct controller *c) {
 static void change_arrive(struct mail *m) {
     struct controller_change *ch = CONTAINER_OF(m, struct controller_change, mail);
     struct controller *c = ch->caller->broker->controller;
-    if (c->stopping || c->queue_count >= CONTROLLER_QUEUE_MAX) {
-        controller_change_finish(ch, c->stopping ? ERR_CLOSED : ERR_AGAIN);
+    if (c->stopping || !is_active(c) || c->queue_count >= CONTROLLER_QUEUE_MAX) {
+        controller_change_finish(ch, c->stopping ? ERR_CLOSED : !is_active(c) ? ERR_NOT_CONTROLLER : ERR_AGAIN);
         return;
     }
     list_push_back(&c->queue, &ch->link);
@@ -125,10 +195,8 @@ void controller_submit(struct controller *c, struct controller_change *ch) {
 void controller_stop(struct controller *c) {
     c->stopping = true;
     timer_cancel(&controller_reactor(c)->timers, &c->repair);
-    struct list *node;
-    while ((node = list_pop_front(&c->queue)))
-        controller_change_finish(LIST_ENTRY(node, struct controller_change, link), ERR_CLOSED);
-    c->queue_count = 0;
+    metadata_log_stop(c);
+    refuse_queued(c, ERR_CLOSED);
 }
 
 /* ---- coming and going -------------------------------------------------------------------------------- */
@@ -165,6 +233,8 @@ struct controller *controller_new(struct broker *b) {
     list_init(&c->publishes);
     timer_init(&c->repair, controller_repair);
     c->edit.controller = c;
+    c->role = (struct metadata_role){.epoch = -1, .leader = -1};
+    atomic_store_explicit(&c->leader, -1, memory_order_relaxed);
     batch_builder_init(&c->edit.batch, CODEC_NONE, CHANGE_BYTES_MAX);
     c->producer_ids = calloc(b->reactor_count, sizeof *c->producer_ids);
     c->behind = calloc(b->reactor_count, sizeof *c->behind);
@@ -172,6 +242,13 @@ struct controller *controller_new(struct broker *b) {
         controller_free(c);
         return NULL;
     }
+    struct image *empty = image_new_empty(); /* until something is known */
+    if (!empty) {
+        controller_free(c);
+        return NULL;
+    }
+    atomic_store_explicit(&b->image, empty, memory_order_relaxed);
+    for (uint32_t i = 0; i < b->reactor_count; i++) b->reactors[i].image = empty;
     for (uint32_t i = 0; i < b->reactor_count; i++) producer_ids_init(c, &c->producer_ids[i], &b->reactors[i]);
     find_metadata_log(c);
     return c;
@@ -181,7 +258,7 @@ void controller_free(struct controller *c) {
     if (!c) return;
     controller_publishes_free(c);
     if (c->next) image_free_unpublished(c->next);
-    if (c->replay) image_edit_drop(c->replay);
+    metadata_log_free(c);
     image_free_last(atomic_exchange(&c->broker->image, NULL));
     batch_builder_free(&c->edit.batch);
     free(c->bytes);

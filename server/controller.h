@@ -41,6 +41,10 @@ void controller_free(struct controller *c);
 bool controller_is_active(const struct broker *b);
 int32_t controller_leader_node(const struct broker *b);
 
+/* Something of the group's replica here has changed: role, established, epoch, leader, members. Any group may be named. On the
+ * reactor that owns it. */
+void controller_quorum_changed(struct reactor *r, uint64_t group);
+
 /* Where the metadata log is (DescribeQuorum). Once the broker is ready: any thread. */
 uint64_t controller_metadata_plid(const struct controller *c, uint32_t *owner);
 

@@ -22,23 +22,63 @@ struct producer_ids {
     bool asking;
 };
 
+/* What the replica of the metadata log was when its reactor was asked last. */
+struct metadata_role {
+    int32_t epoch, leader;            /* leader: node, -1 unknown */
+    bool leads;                       /* here, and established */
+    uint32_t members;                 /* of its configuration; 0: none yet */
+    int64_t high_watermark, end;
+};
+
+/* From the metadata log to images: metadata_log.c. */
+struct metadata_follower {
+    uint64_t applied;                 /* offset of the next record */
+    struct image_edit *replay;        /* the first image is being made; NULL: it is published */
+    bool running;                     /* the log is here */
+    struct fetch_group group;         /* waits for committed records, then reads them */
+    struct fetch_part part, *parts[1];
+    struct mail mail;                 /* goes on from the loop */
+    bool away;                        /* the group is, or the mail */
+    bool found;                       /* by the last watch: there is something to read */
+    enum err err;                     /* of the group, as it came home */
+    uint8_t *bytes;                   /* whole batches that were read: [at, len) are not applied yet */
+    size_t at, len, cap;
+    struct timer timer;               /* when to try again */
+    uint64_t wanted;                  /* the first image is published when it reaches this; UINT64_MAX: not known yet */
+};
+
 struct controller {
     struct broker *broker;
     /* the metadata log */
     struct image_topic topic;         /* a topic of one partition that no image shows */
     struct image_partition partition;
     bool found;                       /* the directory has it */
+    struct metadata_follower follow;
+    bool published;                   /* the first image is everywhere */
+    bool served;                      /* `ready` was called */
+    /* what this broker is in its group: controller_role.c */
+    struct metadata_role role;
+    struct mail role_mail;            /* there and back */
+    bool role_away, role_again;
+    atomic_bool role_signalled;
+    struct mail role_signal;
+    atomic_bool active;
+    int32_t active_epoch;             /* in which it was found so */
+    _Atomic(int32_t) leader;
     /* changes: one at a time from `make` to publishing */
     struct list queue;
     uint32_t queue_count;
-    bool busy, stopping;
-    struct controller_change *current;
+    bool stopping;
+    bool appending;                   /* `append` is on its way, `bytes` are lent to it */
+    struct controller_change *current;/* not applied yet; NULL: none, or the log was faster than the answer to the append */
     struct controller_edit edit;
     struct image *next;               /* what the current change makes of the image */
     uint8_t *bytes;                   /* its batch, owned */
+    size_t bytes_len;
     struct partition_produce append;
     /* images on their way to the reactors, oldest first */
     struct list publishes;
+    uint32_t publish_count;
     struct timer repair;
     struct producer_ids *producer_ids; /* one for each reactor */
     bool *behind;                     /* one for each reactor, its thread's: some log could not be made */
@@ -46,10 +86,6 @@ struct controller {
     uint64_t metadata_assigned;
     struct mail start_mail;
     enum err start_err;
-    struct image_edit *replay;
-    uint64_t replayed;                /* offset of the next record */
-    struct fetch_group replay_group;
-    struct fetch_part replay_part, *replay_parts[1];
     void (*ready)(void *ctx, enum err err, const char *why);
     void *ready_ctx;
 };
@@ -64,16 +100,46 @@ static inline struct image *controller_newest(const struct controller *c) {
     return atomic_load_explicit(&c->broker->image, memory_order_relaxed);
 }
 
+/* ---- controller.c ---- */
 /* Answers `ch` from its caller's loop. */
 void controller_change_finish(struct controller_change *ch, enum err err);
+/* The batch that lies at the end of what is applied, and is committed, is the current change's: hands out the image that
+ * was prepared for it, and the change to answer. NULL: it is not. */
+struct image *controller_take_prepared(struct controller *c, const struct batch_header *h, struct controller_change **ch);
+/* The role or what is applied has changed. */
+void controller_review(struct controller *c);
+/* Clients are served from now on, if all that this takes is there: metadata, and a cluster that knows this broker. */
+void controller_look_served(struct controller *c);
 
-/* controller_publish.c: makes `image` the newest. `ch` (may be NULL) is answered when every reactor has moved on and its
+/* ---- controller_role.c ---- */
+/* Asks the reactor of the metadata log; then controller_review(). */
+void controller_ask_role(struct controller *c);
+static inline void controller_ask_role_unless_active(struct controller *c) {
+    if (c->published && !atomic_load_explicit(&c->active, memory_order_relaxed)) controller_ask_role(c);
+}
+
+/* ---- controller_publish.c ---- */
+/* Makes `image` the newest. `ch` (may be NULL) is answered when every reactor has moved on and its
  * logs are made; with `initial` each reactor compares the image with the logs that it has. */
 void controller_publish(struct controller *c, struct image *image, struct controller_change *ch, bool initial);
-/* controller_publish.c: logs that could not be made are tried again. */
+bool controller_publish_has_room(const struct controller *c);
+/* Logs that could not be made are tried again. */
 void controller_repair(struct timer *t);
 void controller_publishes_free(struct controller *c); /* after the reactors have stopped */
-/* controller_publish.c -> metadata_log.c: the initial image is everywhere. */
+
+/* ---- metadata_log.c ---- */
+/* Reads the log from its start on, which is here now. */
+void metadata_log_run(struct controller *c);
+/* The first image is everywhere. */
 void metadata_log_ready(struct controller *c, enum err err);
+/* Applies what waits for room among the images on their way, and asks for more. */
+void metadata_log_continue(struct controller *c);
+/* Publishes the first image once enough was read. */
+void metadata_log_look(struct controller *c);
+/* The batch of `image` was committed by this broker itself: it need not be read. */
+void metadata_log_applied(struct controller *c, struct image *image, struct controller_change *ch);
+void metadata_log_stop(struct controller *c);
+void metadata_log_free(struct controller *c);
+
 void producer_ids_init(struct controller *c, struct producer_ids *ids, struct reactor *r);
 #endif

@@ -34,9 +34,17 @@ static void retire(struct controller *c) {
         struct publish *p = LIST_ENTRY(c->publishes.next, struct publish, link);
         if (!p->complete) return;
         list_remove(&p->link);
+        c->publish_count--;
         if (p->older) image_free_older(p->older, p->newer);
         free(p);
     }
+}
+
+/* Images wait for the slowest reactor and for logs to be made. Each holds three lists of all topics. */
+enum { PUBLISHED_BYTES_MAX = 64 << 20, PUBLISHES_MIN = 4, PUBLISH_BYTES = 4096 };
+bool controller_publish_has_room(const struct controller *c) {
+    uint64_t each = PUBLISH_BYTES + 3 * sizeof(void *) * (uint64_t)controller_newest(c)->topic_count;
+    return c->publish_count < MAX((uint64_t)PUBLISHES_MIN, PUBLISHED_BYTES_MAX / each);
 }
 
 /* Metadata shows a log that could not be made (a full disk): tried again until it is there. */
@@ -60,6 +68,7 @@ static void part_home(struct mail *m) {
     p->complete = true;
     retire(c);
     if (err && err != ERR_IO) repair_later(c);
+    metadata_log_continue(c);
     if (initial) metadata_log_ready(c, err == ERR_IO ? err : OK);
 }
 
@@ -166,6 +175,7 @@ static struct publish *publish_new(struct controller *c, struct image *older, st
     p->newer = newer;
     p->parts_away = b->reactor_count;
     list_push_back(&c->publishes, &p->link);
+    c->publish_count++;
     return p;
 }
 

@@ -1,124 +1,255 @@
-/* metadata_log.c - from the metadata log to the first image: made when the directory is fresh, else
- * replayed from its start. Reactor 0's thread, except where a function says otherwise. */
+/* metadata_log.c - from the metadata log to images: one way for every broker, whoever wrote the records.
+ *
+ *   wait until something is committed behind what is applied -> read up to 1 MiB -> apply batch by batch
+ *
+ * The first image is made of all that was there when the broker started (a broker alone: its whole log; in a cluster: up to
+ * where the controller was when it answered this broker's registration, or all that the broker found committed when it
+ * became the leader itself). After that each batch, which is one change, makes one image. What the controller itself
+ * appended need not be read: metadata_log_applied(). Reactor 0's thread, except where a function says otherwise. */
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/assert.h"
+#include "base/trace.h"
 #include "server/api_errors.h"
+#include "server/cluster.h"
 #include "server/controller_impl.h"
 
-enum { REPLAY_READ_BYTES = 1 << 20 };
+enum { READ_BYTES = 1 << 20 };
+#define RETRY_NS 50000000
 
 static void fail(struct controller *c, enum err err, const char *why) {
-    if (c->replay) image_edit_drop(c->replay);
-    c->replay = NULL;
+    metadata_log_stop(c);
     c->ready(c->ready_ctx, err, why);
 }
 
-void metadata_log_ready(struct controller *c, enum err err) {
-    c->ready(c->ready_ctx, err, err ? "logs that metadata asks for could not be made" : NULL);
-}
+/* ---- applying ---------------------------------------------------------------------------------- */
 
-static void replayed(struct controller *c) {
-    struct image *im = image_edit_finish(c->replay, c->replayed);
-    c->replay = NULL;
-    if (!im) {
-        fail(c, ERR_NOMEM, "not enough memory for the metadata");
-        return;
-    }
-    controller_publish(c, im, NULL, true);
-}
-
-static enum err replay_batch(struct controller *c, const uint8_t *batch, const struct batch_header *h) {
+static enum err apply_records(const struct controller *c, struct image_edit *edit, const uint8_t *batch, const struct batch_header *h) {
     struct record_iter it;
     struct record r;
     enum err err = record_iter_init(&it, batch, h, (size_t)c->broker->config.max_decompressed_batch_bytes);
     if (err) return err;
     while ((err = record_iter_next(&it, &r)) == OK) {
-        err = image_edit_apply(c->replay, (uint64_t)r.offset, r.value.p, r.value.p ? (size_t)r.value.len : 0);
+        err = image_edit_apply(edit, (uint64_t)r.offset, r.value.p, r.value.p ? (size_t)r.value.len : 0);
         if (err) break;
     }
     record_iter_free(&it);
-    if (err != ERR_NOT_FOUND) return err;
-    c->replayed = (uint64_t)batch_last_offset(h) + 1;
+    return err == ERR_NOT_FOUND ? OK : err;
+}
+
+/* One change that another broker made, or this one in a life before. */
+static enum err apply_change(struct controller *c, const uint8_t *batch, const struct batch_header *h, uint64_t end) {
+    struct image_edit *edit = image_edit_begin(c->broker, controller_newest(c));
+    if (!edit) return ERR_NOMEM;
+    enum err err = apply_records(c, edit, batch, h);
+    if (err) {
+        image_edit_drop(edit);
+        return err;
+    }
+    struct image *im = image_edit_finish(edit, end);
+    if (!im) return ERR_NOMEM;
+    controller_publish(c, im, NULL, false);
     return OK;
 }
 
-static enum err replay_bytes(struct controller *c, const uint8_t *p, size_t len) {
-    while (len > 0) {
-        struct batch_header h;
-        enum err err = batch_parse(p, len, &h);
-        if (!err) err = replay_batch(c, p, &h);
-        if (err) return err;
-        p += h.total_bytes;
-        len -= h.total_bytes;
-    }
-    return OK;
-}
-
-/* Slices may part a batch: they are put together first. */
-static enum err replay_read(struct controller *c, const struct log_read *r) {
-    uint8_t *all = malloc(MAX(r->bytes, 1u));
-    if (!all) return ERR_NOMEM;
-    size_t len = 0;
-    for (uint32_t i = 0; i < r->slice_count; i++) {
-        memcpy(all + len, slice_data(&r->slices[i]), r->slices[i].len);
-        len += r->slices[i].len;
-    }
-    enum err err = replay_bytes(c, all, len);
-    free(all);
+static enum err apply_batch(struct controller *c, const uint8_t *batch, const struct batch_header *h) {
+    struct metadata_follower *f = &c->follow;
+    uint64_t end = (uint64_t)batch_last_offset(h) + 1;
+    if (end <= f->applied) return OK; /* read again, or this broker's own */
+    if ((uint64_t)h->base_offset != f->applied) return ERR_CORRUPT;
+    enum err err = OK;
+    struct controller_change *ch = NULL;
+    struct image *prepared = f->replay ? NULL : controller_take_prepared(c, h, &ch);
+    if (f->replay) err = apply_records(c, f->replay, batch, h);
+    else if (prepared) controller_publish(c, prepared, ch, false);
+    else err = apply_change(c, batch, h, end);
+    if (!err) f->applied = end;
     return err;
 }
 
-static void read_home(struct fetch_group *g);
+static enum err apply_next(struct controller *c) {
+    struct metadata_follower *f = &c->follow;
+    struct batch_header h;
+    enum err err = batch_parse(f->bytes + f->at, f->len - f->at, &h);
+    if (!err) err = apply_batch(c, f->bytes + f->at, &h);
+    if (!err) f->at += h.total_bytes;
+    return err;
+}
 
-static void read_more(struct controller *c) {
-    c->replay_part.offset = (int64_t)c->replayed;
-    c->replay_part.budget_bytes = REPLAY_READ_BYTES;
-    c->replay_part.min_one = true;
-    c->replay_group.home = read_home;
-    fetch_group_read(&c->replay_group);
+void metadata_log_applied(struct controller *c, struct image *image, struct controller_change *ch) {
+    ASSERT(!c->follow.replay && image->metadata_end > c->follow.applied);
+    c->follow.applied = image->metadata_end;
+    controller_publish(c, image, ch, false);
+}
+
+/* ---- the first image ------------------------------------------------------------------------------ */
+
+void metadata_log_look(struct controller *c) {
+    struct metadata_follower *f = &c->follow;
+    if (!f->replay || !f->running) return;
+    if (c->role.members > 1 && cluster_stage(c->broker) == CLUSTER_ALONE) {
+        fail(c, ERR_INVALID, "the data directory belongs to a cluster of several brokers, and this one has no listener for the others: "
+             "set peer.listen, and controller.quorum.voters or controller.quorum.bootstrap.servers");
+        return;
+    }
+    if (f->wanted == UINT64_MAX && c->role.leads) f->wanted = (uint64_t)c->role.high_watermark;
+    if (f->applied < f->wanted) return;
+    struct image *im = image_edit_finish(f->replay, f->applied);
+    f->replay = NULL;
+    if (im) controller_publish(c, im, NULL, true);
+    else fail(c, ERR_NOMEM, "not enough memory for the metadata");
+}
+
+void metadata_log_ready(struct controller *c, enum err err) {
+    if (err) {
+        fail(c, err, "logs that metadata asks for could not be made");
+        return;
+    }
+    c->published = true;
+    controller_ask_role(c);
+}
+
+/* ---- reading ---------------------------------------------------------------------------------------- */
+
+static void advance(struct controller *c);
+
+static void follow_deliver(struct mail *m) {
+    struct controller *c = CONTAINER_OF(m, struct controller, follow.mail);
+    c->follow.away = false;
+    advance(c);
+}
+/* From a group's way home, which may be inside the call that sent it out. */
+static void go_on(struct controller *c) {
+    c->follow.mail.deliver = follow_deliver;
+    mailbox_post(&controller_reactor(c)->mailbox, &c->follow.mail);
+}
+
+static void retry(struct timer *t) { advance(CONTAINER_OF(t, struct controller, follow.timer)); }
+static void retry_later(struct controller *c) {
+    struct reactor *r = controller_reactor(c);
+    timer_set(&r->timers, &c->follow.timer, r->now_ns + RETRY_NS);
+}
+
+/* The start ends; later the process does: an image that lacks a change would be a lie from then on. */
+static void broken(struct controller *c, enum err err) {
+    char why[160];
+    snprintf(why, sizeof why, "%s, at offset %llu",
+             err == ERR_UNSUPPORTED ? "the metadata log was written by a later version of varved" :
+             err == ERR_NOMEM ? "not enough memory for the metadata" : "the metadata log is damaged",
+             (unsigned long long)c->follow.applied);
+    if (!c->published) {
+        fail(c, err, why);
+    } else if (err == ERR_NOMEM) {
+        trace_error("metadata", "%s: tried again", why);
+        retry_later(c);
+    } else {
+        trace_error("metadata", "%s: the broker ends", why);
+        io_fatal(controller_reactor(c)->io, 1, why);
+    }
+}
+
+static enum err take_bytes(struct metadata_follower *f, const struct log_read *r) {
+    f->at = f->len = 0;
+    if (r->bytes > f->cap) {
+        uint8_t *grown = realloc(f->bytes, r->bytes);
+        if (!grown) return ERR_NOMEM;
+        f->bytes = grown;
+        f->cap = r->bytes;
+    }
+    for (uint32_t i = 0; i < r->slice_count; i++) {
+        memcpy(f->bytes + f->len, slice_data(&r->slices[i]), r->slices[i].len);
+        f->len += r->slices[i].len;
+    }
+    return OK;
 }
 
 static void read_home(struct fetch_group *g) {
     struct controller *c = g->request;
-    struct fetch_part *part = &c->replay_part;
-    uint64_t before = c->replayed;
-    enum err err = part->error || !part->read ? ERR_CORRUPT : replay_read(c, part->read);
+    struct metadata_follower *f = &c->follow;
+    f->err = f->part.error || !f->part.read ? ERR_AGAIN : take_bytes(f, f->part.read);
+    if (f->part.error == KERR_KAFKA_STORAGE_ERROR || f->part.error == KERR_CORRUPT_MESSAGE) f->err = ERR_CORRUPT;
     if (g->loan) buf_unref(fetch_loan_buf(g->loan));
-    if (!err && c->replayed == before) err = ERR_CORRUPT;
-    if (err == ERR_UNSUPPORTED) fail(c, err, "the metadata log was written by a later version of varved");
-    else if (err == ERR_NOMEM) fail(c, err, "not enough memory for the metadata");
-    else if (err) fail(c, err, "the metadata log is damaged");
-    else if (c->replayed < (uint64_t)part->high_watermark) read_more(c);
-    else replayed(c);
+    go_on(c);
 }
 
-static void plan_home(struct fetch_group *g) {
+static void watch_home(struct fetch_group *g) {
     struct controller *c = g->request;
-    struct fetch_part *part = &c->replay_part;
-    if (part->error) fail(c, ERR_CORRUPT, "the metadata log cannot be read");
-    else if (part->offset < part->high_watermark) read_more(c);
-    else replayed(c);
+    c->follow.err = c->follow.part.error ? ERR_AGAIN : OK;
+    c->follow.found = !c->follow.part.error && c->follow.part.high_watermark > (int64_t)c->follow.applied;
+    go_on(c);
 }
 
-static void replay(struct controller *c) {
-    struct image *empty = image_new_empty();
-    c->replay = empty ? image_edit_begin(c->broker, empty) : NULL;
-    if (empty) image_free_last(empty);
-    if (!c->replay) {
+static void ask(struct controller *c) {
+    struct metadata_follower *f = &c->follow;
+    f->away = true;
+    f->part = (struct fetch_part){
+        .plid = c->partition.plid, .offset = (int64_t)f->applied, .max_bytes = READ_BYTES, .current_leader_epoch = -1,
+        .last_fetched_epoch = -1, .from_follower = true, .budget_bytes = READ_BYTES, .min_one = true,
+    };
+    f->parts[0] = &f->part;
+    f->group = (struct fetch_group){
+        .caller = controller_reactor(c), .owner = metadata_owner(c), .parts = f->parts, .part_count = 1,
+        .home = f->found ? read_home : watch_home, .request = c, .wanted_bytes = 1,
+    };
+    if (f->found) {
+        f->found = false;
+        fetch_group_read(&f->group);
+    } else {
+        fetch_group_watch(&f->group);
+    }
+}
+
+/* A broker alone applies what it appended itself; there is nobody else to wait for. */
+static bool reads_on(const struct controller *c) { return c->follow.replay || cluster_stage(c->broker) != CLUSTER_ALONE; }
+
+static void advance(struct controller *c) {
+    struct metadata_follower *f = &c->follow;
+    if (f->away || !f->running || c->stopping || timer_armed(&f->timer)) return;
+    enum err err = f->err;
+    f->err = OK;
+    while (!err && f->at < f->len) {
+        if (!f->replay && !controller_publish_has_room(c)) return; /* metadata_log_continue() */
+        err = apply_next(c);
+        if (err) f->at = f->len = 0; /* to be read again, if at all */
+        controller_ask_role_unless_active(c);
+    }
+    if (err == ERR_AGAIN) retry_later(c);
+    else if (err) broken(c, err);
+    if (err) return;
+    metadata_log_look(c);
+    if (f->running && reads_on(c)) ask(c);
+}
+
+void metadata_log_continue(struct controller *c) { advance(c); }
+
+void metadata_log_run(struct controller *c) {
+    struct metadata_follower *f = &c->follow;
+    f->running = true;
+    f->wanted = UINT64_MAX;
+    timer_init(&f->timer, retry);
+    f->replay = image_edit_begin(c->broker, controller_newest(c));
+    if (!f->replay) {
         fail(c, ERR_NOMEM, "not enough memory for the metadata");
         return;
     }
-    c->replay_parts[0] = &c->replay_part;
-    c->replay_part = (struct fetch_part){
-        .plid = c->partition.plid, .max_bytes = REPLAY_READ_BYTES, .current_leader_epoch = -1, .last_fetched_epoch = -1,
-    };
-    c->replay_group = (struct fetch_group){
-        .caller = controller_reactor(c), .owner = metadata_owner(c), .parts = c->replay_parts, .part_count = 1,
-        .home = plan_home, .request = c,
-    };
-    fetch_group_plan(&c->replay_group);
+    controller_ask_role(c);
+    advance(c);
 }
+
+void metadata_log_stop(struct controller *c) {
+    struct metadata_follower *f = &c->follow;
+    if (!f->running) return;
+    f->running = false;
+    timer_cancel(&controller_reactor(c)->timers, &f->timer);
+    if (f->away) fetch_group_cancel(&f->group);
+}
+
+void metadata_log_free(struct controller *c) {
+    if (c->follow.replay) image_edit_drop(c->follow.replay);
+    free(c->follow.bytes);
+}
+
+/* ---- start -------------------------------------------------------------------------------------------- */
 
 static bool disk_is_below_reserve(const struct controller *c, struct io_space *space) {
     const struct config *config = &c->broker->config;
@@ -141,7 +272,7 @@ static void refuse_start(struct controller *c) {
 static void created_home(struct mail *m) {
     struct controller *c = CONTAINER_OF(m, struct controller, start_mail);
     if (c->start_err) refuse_start(c);
-    else replay(c);
+    else metadata_log_run(c);
 }
 /* The owner's thread. */
 static void created(void *ctx, enum err err) {
@@ -168,7 +299,7 @@ void controller_start(struct controller *c, const struct log_recovery *recovery,
     c->ready_ctx = ctx;
     c->metadata_assigned = recovery->metadata_assigned;
     if (c->found) {
-        replay(c);
+        metadata_log_run(c);
         return;
     }
     if (any_log(c)) {

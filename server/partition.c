@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/trace.h"
 #include "server/api_errors.h"
+#include "server/controller.h"
 #include "server/group_coordinator.h"
 #include "server/image.h"
 #include "log/retention.h"
@@ -118,6 +119,7 @@ static void perform(struct partition *p, const struct replica_action *a) {
         begin_epoch(p); /* or it was made with the log */
         break;
     case REPLICA_ROLE:
+        controller_quorum_changed(p->map->reactor, p->plid);
         if (p->map->reactor->groups) group_set_leadership(p->map->reactor->groups, p->plid);
         break;
     case REPLICA_HIGH_WATERMARK:

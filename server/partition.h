@@ -113,6 +113,8 @@ struct partition_produce {
     int16_t api_version, acks;
     int32_t timeout_ms;
     bool trusted;                        /* the broker's own batch: only appended */
+    bool conditional;                    /* only if the log ends at `expected_end`; else NOT_LEADER_OR_FOLLOWER, nothing appended */
+    int64_t expected_end;
     /* out */
     int64_t base_offset, log_append_time_ms, log_start_offset;
     const char *message;                 /* static; NULL: none */
@@ -123,7 +125,7 @@ struct partition_produce {
     struct timer timer;
     struct partition *partition;
     struct batch_header header;
-    int64_t last_offset;
+    int64_t last_offset;                 /* >= 0: it was appended, whatever the answer is */
     uint8_t *rewritten;                  /* recompressed batch, owned */
     struct io_op *work;
     uint8_t stage;

@@ -81,6 +81,10 @@ static void appended(struct partition *p, struct partition_produce *op, const st
 
 /* False: no room now; the write stays where it is. */
 static bool append(struct partition *p, struct partition_produce *op) {
+    if (op->conditional && p->log->end != op->expected_end) {
+        finish(op, KERR_NOT_LEADER_OR_FOLLOWER);
+        return true;
+    }
     struct log_append a = {
         .batch = op->rewritten ? op->rewritten : op->records.p, .header = &op->header,
         .now_ms = p->map->reactor->now_ms,
