@@ -7,6 +7,7 @@
 #include "server/api_errors.h"
 #include "server/broker_run.h"
 #include "server/controller.h"
+#include "server/forward.h"
 #include "server/group_coordinator.h"
 #include "server/leaders.h"
 #include "server/memory.h"
@@ -142,6 +143,7 @@ enum err broker_open(struct broker *b, struct log_recovery *rec, char *why, size
         if (!r->partitions || !r->groups) return ERR_NOMEM;
         conn_set_on_closed(r->conns, acceptor_ticket_closed);
     }
+    forward_open(b);
     b->controller = controller_new(b);
     return b->controller ? OK : ERR_NOMEM;
 }

@@ -54,6 +54,7 @@ struct reactor {
     struct image *image;                 /* the one this reactor works with; see server/image.h */
     struct conn_set *conns;              /* server/conn.h */
     struct fetch_session_cache *fetch_sessions; /* made by this reactor: server/fetch_session.h */
+    uint32_t forward_copies, forward_served; /* server/forward.h: on their way from here; requests of other brokers in work */
     bool busy;                           /* there is work for another turn: do not wait */
     int64_t now_ns;                      /* refreshed once a turn */
     int64_t now_ms;                      /* wall clock, once a turn */

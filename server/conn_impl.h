@@ -102,6 +102,8 @@ void conn_send_done(struct io_op *op);
 
 /* A frame becomes a request and goes to its handler. Takes over the frame; false: the connection was closed. */
 bool request_start(struct conn *c, struct buf *frame, uint32_t len);
+/* The same for one that another broker has forwarded. Takes over frame and origin. */
+void request_start_remote(struct reactor *r, struct buf *frame, uint32_t len, struct request_origin *origin);
 void request_free(struct request *rq);
 /* Its answer is complete: all else that it holds goes. From the loop only, handlers are through with it. */
 void request_slim(struct request *rq);

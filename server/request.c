@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/trace.h"
 #include "server/conn_impl.h"
+#include "server/forward.h"
 #include "server/quotas.h"
 
 enum { KEY_API_VERSIONS = 18 };
@@ -12,6 +13,7 @@ void request_free(struct request *rq) {
     struct conn_set *set = rq->reactor->conns;
     for (uint32_t i = 0; i < rq->lent_count; i++) buf_unref(rq->lent[i].buf);
     free(rq->lent);
+    free(rq->origin);
     set->reserved_bytes -= rq->reserved_bytes;
     set->small_bytes -= rq->small_bytes;
     wire_writer_free(&rq->out);
@@ -74,20 +76,13 @@ static api_handler *handler_find(struct request *rq, const char **why) {
     if (!api) return NULL;
     *why = "version not served";
     if (!asks_versions && (rq->header.api_version < api->min_version || rq->header.api_version > api->max_version)) return NULL;
-    return api->handle;
+    return forward_wanted(rq, api) ? forward_request : api->handle;
 }
 
-bool request_start(struct conn *c, struct buf *frame, uint32_t len) {
-    struct conn_set *set = c->set;
+static struct request *request_new(struct conn_set *set, struct buf *frame, uint32_t len) {
     struct request *rq = calloc(1, sizeof *rq);
-    if (!rq) {
-        set->used_bytes -= frame->cap;
-        buf_unref(frame);
-        conn_close(c, "out of memory");
-        return false;
-    }
+    if (!rq) return NULL;
     rq->reactor = set->reactor;
-    rq->conn = c;
     rq->frame = frame;
     rq->used_bytes = rq->held_bytes = frame->cap;
     rq->received_ns = set->reactor->now_ns;
@@ -95,6 +90,19 @@ bool request_start(struct conn *c, struct buf *frame, uint32_t len) {
     arena_init(&rq->arena, (size_t)set->reactor->broker->config.request_arena_max_bytes);
     wire_writer_init(&rq->out, CONN_RESPONSE_BYTES_MAX);
     rq->body = wire_reader_init(frame->data, len, &rq->arena);
+    return rq;
+}
+
+bool request_start(struct conn *c, struct buf *frame, uint32_t len) {
+    struct conn_set *set = c->set;
+    struct request *rq = request_new(set, frame, len);
+    if (!rq) {
+        set->used_bytes -= frame->cap;
+        buf_unref(frame);
+        conn_close(c, "out of memory");
+        return false;
+    }
+    rq->conn = c;
     const char *why;
     api_handler *handle = handler_find(rq, &why);
     if (!handle) {
@@ -116,6 +124,21 @@ bool request_start(struct conn *c, struct buf *frame, uint32_t len) {
     return !c->closing;
 }
 
+void request_start_remote(struct reactor *r, struct buf *frame, uint32_t len, struct request_origin *origin) {
+    struct conn_set *set = r->conns;
+    struct request *rq = request_new(set, frame, len);
+    ASSERT(rq != NULL);
+    rq->origin = origin;
+    set->used_bytes += frame->cap;
+    set->request_count++;
+    set->stats.requests++;
+    list_push_back(&set->orphans, &rq->link);
+    const char *why;
+    api_handler *handle = handler_find(rq, &why);
+    if (handle) handle(rq);
+    else request_close(rq, why);
+}
+
 struct wire_writer *request_reply_begin(struct request *rq) {
     ASSERT(!rq->done && rq->out.len == 0);
     wire_put_i32(&rq->out, 0); /* the frame's size; request_reply() knows it */
@@ -132,6 +155,7 @@ static void finish(struct request *rq) {
     rq->reactor->conns->request_count--;
     if (rq->body.err == OK && wire_left(&rq->body) > 0) rq->reactor->conns->stats.trailing_bytes += wire_left(&rq->body);
     if (!c) {
+        if (rq->origin) rq->origin->answered(rq);
         list_remove(&rq->link);
         request_free(rq);
         return;
@@ -176,7 +200,12 @@ void request_close(struct request *rq, const char *why) {
     request_finish_silently(rq);
 }
 
-const char *request_peer(const struct request *rq) { return rq->conn ? rq->conn->peer : ""; }
+const char *request_peer(const struct request *rq) { return rq->origin ? rq->origin->peer : rq->conn ? rq->conn->peer : ""; }
+
+const char *request_listener(const struct request *rq) {
+    if (rq->origin) return rq->origin->listener;
+    return rq->conn ? rq->conn->ticket->listener->config->name : rq->reactor->broker->config.listeners[0].name;
+}
 
 enum err request_lend(struct request *rq, struct slice s) {
     if (rq->lent_count == rq->lent_cap) {

@@ -19,10 +19,18 @@
 struct broker;
 struct reactor;
 struct conn;
+struct request;
+
+/* Where a request without a connection comes from: another broker (server/forward.h). Allocated with malloc(); the request owns it. */
+struct request_origin {
+    const char *listener, *peer, *principal; /* the listener that the client used there, its address, who it is */
+    void (*answered)(struct request *rq);    /* the reply is complete; the request goes when this returns */
+};
 
 struct request {
     struct list link;                    /* in the connection's order */
     struct conn *conn;                   /* NULL once the connection is gone */
+    struct request_origin *origin;       /* owned; NULL: it came over a connection of this broker's */
     struct reactor *reactor;
     struct buf *frame;                   /* owned; header and body without the size field */
     struct kafka_request_header header;
@@ -57,6 +65,8 @@ void request_close(struct request *rq, const char *why);
  * caller's reference. ERR_NOMEM: reference dropped. */
 MUST_CHECK enum err request_lend(struct request *rq, struct slice s);
 
+/* The name of the listener that the client came through. */
+const char *request_listener(const struct request *rq);
 /* The client's address as text, without the port; "": the connection is gone. */
 const char *request_peer(const struct request *rq);
 
@@ -82,6 +92,7 @@ struct api {
     int16_t key, min_version, max_version;   /* served */
     int16_t advertised_min;                  /* Produce: 0 (older librdkafka decides compression by it) */
     api_handler *handle;
+    bool for_controller;                     /* handled by the controller: forwarded to it from other brokers */
 };
 const struct api *api_find(int16_t key);     /* NULL: not served */
 const struct api *api_table(size_t *count);

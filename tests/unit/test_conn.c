@@ -48,7 +48,7 @@ static void handle(struct request *rq) {
 }
 
 static const struct api apis[] = {
-    {KEY_PRODUCE, 3, 9, 0, handle}, {KEY_FETCH, 4, 12, 4, handle}, {KEY_METADATA, 0, 8, 0, handle}, {KEY_API_VERSIONS, 0, 4, 0, handle}};
+    {KEY_PRODUCE, 3, 9, 0, handle, false}, {KEY_FETCH, 4, 12, 4, handle, false}, {KEY_METADATA, 0, 8, 0, handle, false}, {KEY_API_VERSIONS, 0, 4, 0, handle, false}};
 const struct api *api_find(int16_t key) {
     for (size_t i = 0; i < ARRAY_LEN(apis); i++)
         if (apis[i].key == key) return &apis[i];
