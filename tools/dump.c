@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include "log/kafka_files.h"
+#include "tools/dump_compare.h"
 #include "tools/dump_repair.h"
 
 enum { EXIT_READ = 1, EXIT_USAGE = 2, EXIT_DAMAGE = 3, DEPTH_MAX = 8 };
@@ -17,6 +18,7 @@ static const char help[] =
     "       varve dump --summary [FILTER...] [--json] FILE|DIR...\n"
     "       varve dump --verify [--json] FILE|DIR...\n"
     "       varve dump --repair [--to DIR | --in-place] [--json] DIR\n"
+    "       varve dump --compare [--json] A B\n"
     "\n"
     "Shows what the files of a broker hold: .log, .index, .timeindex, .txnindex, .snapshot,\n"
     "leader-epoch-checkpoint, partition.metadata, offset checkpoints, varve.manifest, varve.meta,\n"
@@ -38,9 +40,11 @@ static const char help[] =
     "  --repair    say what would be done to DIR (a data directory, or a partition folder, Kafka's too) so that a broker can serve\n"
     "              whatever is readable; --to writes a repaired copy, --in-place changes DIR, which no broker may be using. What is taken\n"
     "              out is kept in a folder beside it (NAME.damaged), and said with its offsets\n"
+    "  --compare   whether two partition folders, or the partitions that two data directories both have, hold the same batches where\n"
+    "              both hold some: the offsets of each, and the first difference. Different ends are one, too, after a clean stop\n"
     "  --help\n"
     "\n"
-    "Exit code: 0 all well (repaired, with --to or --in-place), 1 something cannot be read, 2 usage, 3 damage.\n";
+    "Exit code: 0 all well (repaired, with --to or --in-place), 1 something cannot be read, 2 usage, 3 damage, or a difference.\n";
 
 /* ---- what is said about a file ---- */
 
@@ -287,16 +291,16 @@ static bool usage(int *exit_code, const char *what) {
     return false;
 }
 
-struct repair_options { bool repair, in_place; const char *to; };
+struct repair_options { bool repair, in_place, compare; const char *to; };
 
 static bool parse_options(int argc, char **argv, struct dump *d, struct repair_options *repair, int *exit_code) {
-    enum { REPAIR = 300, IN_PLACE, FROM = 256, TO, KEY, GREP, HEADER, SUMMARY, FOLLOW, OFFSETS };
+    enum { REPAIR = 300, IN_PLACE, COMPARE, FROM = 256, TO, KEY, GREP, HEADER, SUMMARY, FOLLOW, OFFSETS };
     static const struct option options[] = {
         {"records", no_argument, NULL, 'r'}, {"json", no_argument, NULL, 'j'}, {"verify", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'},
         {"from", required_argument, NULL, FROM}, {"to", required_argument, NULL, TO}, {"key", required_argument, NULL, KEY},
         {"grep", required_argument, NULL, GREP}, {"header", required_argument, NULL, HEADER}, {"summary", no_argument, NULL, SUMMARY},
         {"follow", no_argument, NULL, FOLLOW}, {"offsets-decoder", no_argument, NULL, OFFSETS}, {"repair", no_argument, NULL, REPAIR},
-        {"in-place", no_argument, NULL, IN_PLACE}, {NULL, 0, NULL, 0}};
+        {"in-place", no_argument, NULL, IN_PLACE}, {"compare", no_argument, NULL, COMPARE}, {NULL, 0, NULL, 0}};
     int c;
     bool summary = false;
     const char *to = NULL;
@@ -313,6 +317,7 @@ static bool parse_options(int argc, char **argv, struct dump *d, struct repair_o
         else if (c == HEADER) filter_header(&d->filter, optarg);
         else if (c == REPAIR) repair->repair = true;
         else if (c == IN_PLACE) repair->in_place = true;
+        else if (c == COMPARE) repair->compare = true;
         else if (c == TO) to = optarg;
         else if (c == FROM) {
             if (!bound_parse(optarg, &d->filter.from)) return usage(exit_code, "--from and --to take an offset, or @ and a time");
@@ -324,6 +329,11 @@ static bool parse_options(int argc, char **argv, struct dump *d, struct repair_o
         }
     }
     if (optind == argc) return usage(exit_code, NULL);
+    if (repair->compare) {
+        if (repair->repair || repair->in_place || to || d->verify || d->records || summary || d->follow || filter_any(&d->filter))
+            return usage(exit_code, "--compare goes with --json only");
+        return true;
+    }
     if (repair->repair) {
         repair->to = to;
         if (d->verify || d->records || summary || d->follow || filter_any(&d->filter)) return usage(exit_code, "--repair goes with --to, --in-place and --json only");
@@ -344,11 +354,15 @@ static bool parse_options(int argc, char **argv, struct dump *d, struct repair_o
 int cmd_dump(int argc, char **argv) {
     struct dump d = {0};
     int exit_code;
-    struct repair_options repair = {0};
+    struct repair_options repair = {0}; /* or comparing */
     if (!parse_options(argc, argv, &d, &repair, &exit_code)) return exit_code;
     json_init(&d.out, stdout);
     if (repair.repair) {
         exit_code = dump_repair(&d, argv + optind, argc - optind, repair.to, repair.in_place);
+        return fflush(stdout) == 0 && !ferror(stdout) ? exit_code : EXIT_READ;
+    }
+    if (repair.compare) {
+        exit_code = dump_compare(&d, argv + optind, argc - optind);
         return fflush(stdout) == 0 && !ferror(stdout) ? exit_code : EXIT_READ;
     }
     if (d.follow) (void)dump_follow(&d, argv + optind, argc - optind);

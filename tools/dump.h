@@ -10,6 +10,7 @@
  *   dump_scan.c       verifies one segment       dump_entries.c    its indexes against it
  *   dump_folder.c     what a folder tells about its segments
  *   dump_journal.c    journal pieces             dump_catalog.c    catalogue and varve.meta
+ *   dump_repair*.c    repairs (dump_repair.h)    dump_compare.c    two copies of a partition
  *
  * Two modes: printing (one function print_* for each kind of file), and verifying (verify_*), where the
  * only output are damages. Text goes to stdout; with --json every line is one JSON object. */
