@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 #include "base/assert.h"
 #include "tools/cli.h"
@@ -17,6 +18,7 @@ struct produce {
     struct client *client;
     struct producer *producer;
     struct progress progress;
+    struct json_out json;
     uint64_t lines, acknowledged, failed;
     bool finished;                /* nothing more can be sent */
     char *buf;                    /* input not yet sent: [begin, end) of cap */
@@ -30,11 +32,30 @@ static void failure(struct produce *p, const char *what) {
     fprintf(stderr, "varve produce: %s\n", what);
 }
 
+/* One that is acknowledged, at once, for whoever reads along. */
+static void acknowledged(struct produce *p, const struct producer_report *r) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    int64_t ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    if (p->o->json) {
+        json_object(&p->json, NULL);
+        json_u64(&p->json, "line", r->tag);
+        json_i64(&p->json, "partition", r->partition);
+        json_i64(&p->json, "offset", r->offset);
+        json_i64(&p->json, "acknowledged_ms", ms);
+        json_object_end(&p->json);
+        json_line(&p->json);
+    } else {
+        printf("%llu %d %lld %lld\n", (unsigned long long)r->tag, r->partition, (long long)r->offset, (long long)ms);
+    }
+}
+
 static void report(void *ctx, const struct producer_report *r) {
     struct produce *p = ctx;
     char text[512];
     if (r->err == OK) {
         p->acknowledged++;
+        if (p->o->report) acknowledged(p, r);
         return;
     }
     snprintf(text, sizeof text, "line %llu: %s", (unsigned long long)r->tag, r->message ? r->message : err_str(r->err));
@@ -166,14 +187,12 @@ static int finish(struct produce *p) {
     if (lost) fprintf(stderr, ", %llu not", (unsigned long long)lost);
     fputc('\n', stderr);
     if (p->o->json) {
-        struct json_out json;
-        json_init(&json, stdout);
-        json_object(&json, NULL);
-        json_text(&json, "topic", p->o->args[0]);
-        json_u64(&json, "lines", p->lines);
-        json_u64(&json, "acknowledged", p->acknowledged);
-        json_object_end(&json);
-        json_line(&json);
+        json_object(&p->json, NULL);
+        json_text(&p->json, "topic", p->o->args[0]);
+        json_u64(&p->json, "lines", p->lines);
+        json_u64(&p->json, "acknowledged", p->acknowledged);
+        json_object_end(&p->json);
+        json_line(&p->json);
     }
     return p->failed || lost ? EXIT_FAILED : EXIT_OK;
 }
@@ -182,6 +201,7 @@ int cmd_produce(const struct options *o) {
     struct produce p = {.o = o};
     struct producer_config cfg;
     int code;
+    json_init(&p.json, stdout);
     p.client = cli_connect(o, &code);
     if (!p.client) return code;
     producer_config_init(&cfg);

@@ -2,21 +2,24 @@
 # Shows Varve at work, set-up included: installs what is missing, builds, streams real log lines
 # through a broker with kcat and varve, kills the broker with -9 while they send, and counts.
 #
-#   tools/demo.sh [--lines N]     at least N lines, 200,000 by default
+#   tools/demo.sh [--lines N]            at least N lines, 200,000 by default
+#   tools/demo.sh --cluster [--lines N]  three brokers instead: tools/demo_cluster.sh
 #
 # Everything lives in a temporary folder and on free loopback ports; at the end nothing runs and
 # nothing is left but the build folder. Exit 1 if one acknowledged line is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-lines=200000
+lines=200000 cluster=no
 while [ $# -gt 0 ]; do
   case $1 in
     --lines) lines=${2:?--lines needs a number}; shift 2 ;;
-    *) echo "usage: tools/demo.sh [--lines N]" >&2; exit 2 ;;
+    --cluster) cluster=yes; shift ;;
+    *) echo "usage: tools/demo.sh [--cluster] [--lines N]" >&2; exit 2 ;;
   esac
 done
+[ $cluster = no ] || exec tools/demo_cluster.sh "$lines"
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*" | if [ -t 1 ]; then cat; else sed 's/\x1b\[[0-9]*m//g'; fi; }
+. tools/demo_lib.sh
 
 at=none broker=
 work=$(mktemp -d "${TMPDIR:-/tmp}/varve-demo.XXXXXX")
@@ -31,19 +34,8 @@ trap cleanup EXIT
 trap 'exit 130' INT TERM
 
 say "1. Packages and build"
-tools/deps.sh
-{ cmake --preset release && cmake --build --preset release -j "$(nproc)" --target varved varve; } >"$work/build.log" 2>&1 ||
-  { tail -n 40 "$work/build.log" >&2; exit 1; }
-bin=$PWD/build/bin
-ls -l "$bin/varved" "$bin/varve" | awk '{printf "%s  %.1f MB\n", $NF, $5 / 1e6}'
+build
 
-free_port() { # a loopback port that nothing listens on
-  local port
-  while :; do
-    port=$((20000 + RANDOM % 20000))
-    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
-  done
-}
 port=$(free_port)
 at=127.0.0.1:$port
 start_broker() {
@@ -69,19 +61,13 @@ member 2; member_2=$!
 disown "$member_1" "$member_2"
 
 say "3. Real input"
-# The package manager's log, and the copyright texts of the packages for the rest.
 input=$work/input
-cat /var/log/dpkg.log /usr/share/doc/*/copyright 2>/dev/null | LC_ALL=C tr -d '\000\r' >"$work/found" || true
-[ -s "$work/found" ] || { echo "no input found in /var/log/dpkg.log and /usr/share/doc" >&2; exit 1; }
-: >"$work/enough"
-while [ "$(wc -l <"$work/enough")" -lt "$lines" ]; do cat "$work/found" >>"$work/enough"; done
-head -n "$lines" "$work/enough" >"$input"
+real_input "$input"
 LC_ALL=C awk -v d="$work" '{ f = NR % 2 ? "kcat" : "varve"; n[f]++; print f, n[f], $0 >(d "/sent." f) }' "$input"
 echo "$(wc -l <"$input") lines of /var/log/dpkg.log and /usr/share/doc/*/copyright, $(du -h "$input" | cut -f1)"
 
 say "4. kcat and varve stream them, two members of a group read along; the broker is killed with -9 twice, and a member, too"
 until "$bin/varve" group members readers -b "$at" 2>/dev/null | awk '$1 == "readers" && $6 > 0 { n++ } END { exit n != 2 }'; do sleep 0.1; done # a new group waits 3 seconds for more members
-paced() { LC_ALL=C awk -v step="$2" '{print} NR % step == 0 {fflush(); system("sleep 0.1")}' "$1"; }
 # kcat gives up when its only broker dies, so a script sends in parts and a part again when kcat
 # fails: lines may arrive twice then, which is kcat's choice; varve keeps trying and sends each once.
 split -n l/8 -a 1 --numeric-suffixes "$work/sent.kcat" "$work/part."

@@ -15,7 +15,7 @@ enum option_id {
     OPTION_SECONDS, OPTION_SERVER_PID, OPTION_BEFORE, OPTION_GROUP = 'G', OPTION_TOPIC = 't',
     OPTION_GROUP_PROTOCOL = 512, OPTION_ASSIGNOR, OPTION_INSTANCE, OPTION_STATE, OPTION_TYPE, OPTION_TO, OPTION_FROM_FILE, OPTION_EXECUTE,
     OPTION_ALL_TOPICS, OPTION_EXPORT, OPTION_SESSION,
-    OPTION_UNHEALTHY, OPTION_REPLICAS, OPTION_CANCEL, OPTION_WAIT, OPTION_FORGET
+    OPTION_UNHEALTHY, OPTION_REPLICAS, OPTION_CANCEL, OPTION_WAIT, OPTION_FORGET, OPTION_REPORT
 };
 struct option_row {
     enum option_id id;
@@ -45,6 +45,8 @@ static const struct option_row rows[] = {
     {OPTION_CODEC, "compression", "CODEC", COMMAND_PRODUCE, "none, gzip, snappy, lz4 or zstd (none)"},
     {OPTION_ACKS, "acks", "0|1|all", COMMAND_PRODUCE, "who must have a record before it counts (all)"},
     {OPTION_DELIMITER, "delimiter", "DELIM", COMMAND_PRODUCE, "what ends a line (\\n); escapes \\n \\t \\r \\0 \\\\ \\xHH"},
+    {OPTION_REPORT, "report", NULL, COMMAND_PRODUCE,
+     "print \"LINE PARTITION OFFSET MS\" for each line when it is acknowledged (MS: Unix time); with --json an object"},
     {OPTION_NULL, NULL, NULL, COMMAND_PRODUCE, "send empty keys and values as null"},
     {OPTION_NULL, NULL, NULL, COMMAND_CONSUME, "print NULL for null keys and values"},
     {OPTION_OFFSET, "offset", "OFFSET", COMMAND_CONSUME,
@@ -304,6 +306,7 @@ static bool option_set(struct options *o, int id, char *value) {
     case OPTION_CANCEL: o->cancel = true; break;
     case OPTION_WAIT: o->wait = true; break;
     case OPTION_FORGET: o->forget = true; break;
+    case OPTION_REPORT: o->report = true; break;
     case OPTION_CONNECTIONS: return number32(value, 1, 50000, &o->connections);
     case OPTION_IN_FLIGHT: return number32(value, 1, 100000, &o->in_flight);
     case OPTION_PER_REQUEST: return number32(value, 1, 10000, &o->per_request);

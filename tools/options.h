@@ -54,6 +54,7 @@ struct options {
     enum batch_codec codec;
     int16_t acks;
     bool null_empty;
+    bool report;                  /* produce: a line for each record that was acknowledged */
 
     int64_t before;               /* topic trim: -1 the end, -2 not given */
     const char *offset;           /* as given; consume_offset_parse() reads it */

@@ -1,5 +1,6 @@
 """Our own command line against our own broker."""
 import json
+import time
 import os
 
 from harness import kcat
@@ -106,3 +107,15 @@ def test_bench(ctx):
     unanswered = json.loads(v("bench", "produce", "load", "--acks", 0, "--count", 170, "--json").stdout)
     assert unanswered["p50_us"] == 0 and unanswered["records"] >= 170, unanswered
     assert v("bench", "produce", "load", "--batch", 5000000, "--count", 1, check=False).returncode == 1  # above message.max.bytes
+
+
+def test_produce_report(ctx):
+    """--report tells of each line when it is acknowledged."""
+    b = ctx.broker()
+    at = ("-b", b.bootstrap)
+    ctx.varve("topic", "create", "t", *at)
+    lines = ctx.varve("produce", "t", "--report", *at, input="a\nb\n").stdout.splitlines()
+    assert [row.split()[:3] for row in lines] == [["1", "0", "0"], ["2", "0", "1"]], lines
+    rows = [json.loads(row) for row in ctx.varve("produce", "t", "--report", "--json", *at, input="c\n").stdout.splitlines()]
+    assert rows[0]["line"] == 1 and rows[0]["offset"] == 2 and abs(rows[0]["acknowledged_ms"] / 1000 - time.time()) < 60, rows
+    assert rows[1]["acknowledged"] == 1, rows
