@@ -6,6 +6,7 @@
 #include "base/trace.h"
 #include "proto/kafka_messages.h"
 #include "server/api.h"
+#include "server/api_assignment.h"
 #include "server/api_configs.h"
 #include "server/controller.h"
 #include "server/quotas.h"
@@ -23,6 +24,7 @@ struct create_state {
     struct topic_override **overrides;
     struct name_set names, folded;       /* folded: '_' as '.', for names that would collide */
     int64_t partitions;                  /* accepted so far */
+    struct placement placement;          /* of all that are made in this change */
     int32_t throttle_ms;
     struct controller_change change;
 };
@@ -55,7 +57,7 @@ static int compare_numbers(const void *a, const void *b) {
 }
 
 /* "0-based, consecutive", each on brokers that exist, each once. */
-static int16_t check_assignments(struct create_state *s, const topic_spec *t, topic_result *r) {
+static int16_t check_assignments(struct create_state *s, const topic_spec *t, topic_result *r, const struct image *im) {
     if (t->num_partitions != -1)
         return refuse(r, KERR_INVALID_REQUEST,
                       STR_LIT("A manual partition assignment was given, but numPartitions was not -1."));
@@ -73,13 +75,18 @@ static int16_t check_assignments(struct create_state *s, const topic_spec *t, to
     if (!dense) return refuse(r, KERR_INVALID_REPLICA_ASSIGNMENT,
                               STR_LIT("Partitions must be numbered 0, 1, 2, ... without gaps."));
     for (int32_t i = 0; i < n; i++) {
-        if (t->assignments[i].broker_ids_n == 1 &&
-            t->assignments[i].broker_ids[0] == request_broker(s->rq)->config.node_id) continue;
+        struct str why;
+        int16_t error = assignment_check_new(s->rq, im, t->assignments[i].partition_index, t->assignments[i].broker_ids,
+                                             t->assignments[i].broker_ids_n, &why);
+        if (error) return refuse(r, error, why);
+        if (t->assignments[i].broker_ids_n == t->assignments[0].broker_ids_n) continue;
         return refuse(r, KERR_INVALID_REPLICA_ASSIGNMENT,
-                      STR_LIT("Each partition needs one replica on each of some brokers that exist."));
+                      request_printf(s->rq, "The manual partition assignment includes a partition with %d replica(s), but this is not consistent "
+                                     "with previous partitions, which have %d replica(s).", t->assignments[i].broker_ids_n,
+                                     t->assignments[0].broker_ids_n));
     }
     r->num_partitions = n;
-    r->replication_factor = 1;
+    r->replication_factor = (int16_t)t->assignments[0].broker_ids_n;
     return KERR_NONE;
 }
 
@@ -88,16 +95,12 @@ static int16_t check_counts(struct create_state *s, const topic_spec *t, topic_r
     r->num_partitions = t->num_partitions == -1 ? c->num_partitions : t->num_partitions;
     r->replication_factor = t->replication_factor;
     if (t->replication_factor == -1) r->replication_factor = (int16_t)c->default_replication_factor;
-    if (r->replication_factor <= 0)
-        return refuse(r, KERR_INVALID_REPLICATION_FACTOR,
-                      STR_LIT("Replication factor must be larger than 0, or -1 to use the default value."));
+    struct str why;
+    int16_t error = assignment_check_factor(s->rq, &s->placement, r->replication_factor, &why);
+    if (error) return refuse(r, error, why);
     if (r->num_partitions <= 0)
         return refuse(r, KERR_INVALID_PARTITIONS,
                       STR_LIT("Number of partitions must be larger than 0, or -1 to use the default value."));
-    if (r->replication_factor > 1)
-        return refuse(r, KERR_INVALID_REPLICATION_FACTOR,
-                      request_printf(s->rq, "Unable to replicate the partition %d time(s): there is 1 broker.",
-                                     r->replication_factor));
     return KERR_NONE;
 }
 
@@ -115,7 +118,7 @@ static int16_t check_topic(struct create_state *s, int32_t i, const struct image
     const topic_spec *t = s->specs[i];
     topic_result *r = &s->out.topics[i];
     int16_t error = check_name(s, i, im);
-    if (!error) error = t->assignments_n > 0 ? check_assignments(s, t, r) : check_counts(s, t, r);
+    if (!error) error = t->assignments_n > 0 ? check_assignments(s, t, r, im) : check_counts(s, t, r);
     if (!error) error = check_limits(s, r, im);
     if (error) return error;
     struct str why = STR_NULL;
@@ -125,18 +128,35 @@ static int16_t check_topic(struct create_state *s, int32_t i, const struct image
 
 /* ---- creating: reactor 0 ---------------------------------------------------------------------------- */
 
-static void add_topic(struct controller_edit *e, const struct uuid *id, struct str name, int32_t partitions,
-                      const struct topic_override *overrides, int32_t override_count) {
-    int32_t self = controller_edit_broker(e)->config.node_id;
+static void add_topic(struct controller_edit *e, const struct uuid *id, struct str name, const struct topic_override *overrides,
+                      int32_t override_count) {
     controller_add_topic(e, id, name);
     for (int32_t i = 0; i < override_count; i++)
         controller_set_config(e, API_RESOURCE_TOPIC, name, overrides[i].name, overrides[i].value);
-    for (int32_t i = 0; i < partitions; i++) controller_add_partition(e, id, i, &self, 1);
+}
+
+static void add_placed(struct controller_edit *e, const struct uuid *id, struct placement *p, int32_t partitions, int32_t replicas) {
+    int32_t nodes[PLACEMENT_NODES_MAX];
+    for (int32_t i = 0; i < partitions; i++) {
+        placement_next(p, nodes, (uint32_t)replicas);
+        controller_add_partition(e, id, i, nodes, replicas);
+    }
+}
+
+/* In the order of their numbers, which the client need not have kept. False: memory. */
+static bool add_assigned(struct controller_edit *e, const struct uuid *id, const topic_spec *t) {
+    int32_t n = t->assignments_n, *order = malloc((size_t)n * sizeof *order);
+    for (int32_t i = 0; order && i < n; i++) order[t->assignments[i].partition_index] = i; /* dense: check_assignments() */
+    for (int32_t i = 0; order && i < n; i++)
+        controller_add_partition(e, id, i, t->assignments[order[i]].broker_ids, t->assignments[order[i]].broker_ids_n);
+    free(order);
+    return order != NULL;
 }
 
 static void make(struct controller_change *ch, struct controller_edit *e) {
     struct create_state *s = ch->owner;
     const struct image *im = controller_edit_image(e);
+    placement_of_image(&s->placement, controller_edit_broker(e), im, (uint64_t)im->partition_count);
     for (int32_t i = 0; i < s->out.topics_n; i++) {
         topic_result *r = &s->out.topics[i];
         if (r->error_code || check_topic(s, i, im)) continue;
@@ -147,7 +167,9 @@ static void make(struct controller_change *ch, struct controller_edit *e) {
         s->partitions += r->num_partitions;
         if (s->in.validate_only) continue;
         controller_edit_new_uuid(e, &r->topic_id);
-        add_topic(e, &r->topic_id, r->name, r->num_partitions, s->overrides[i], s->specs[i]->configs_n);
+        add_topic(e, &r->topic_id, r->name, s->overrides[i], s->specs[i]->configs_n);
+        if (s->specs[i]->assignments_n <= 0) add_placed(e, &r->topic_id, &s->placement, r->num_partitions, r->replication_factor);
+        else if (!add_assigned(e, &r->topic_id, s->specs[i])) controller_edit_fail(e, ERR_NOMEM);
     }
 }
 
@@ -266,7 +288,10 @@ struct auto_create {
 static void auto_make(struct controller_change *ch, struct controller_edit *e) {
     struct auto_create *a = ch->owner;
     const struct config *c = &controller_edit_broker(e)->config;
-    if (c->default_replication_factor > 1) return; /* as for CreateTopics: there is one broker */
+    struct placement p;
+    placement_of_image(&p, controller_edit_broker(e), controller_edit_image(e), (uint64_t)controller_edit_image(e)->partition_count);
+    int32_t replicas = c->default_replication_factor;
+    if (p.up == 0 || (uint32_t)replicas > p.count || replicas > IMAGE_REPLICAS_MAX) return; /* as CreateTopics refuses */
     int64_t partitions = controller_edit_image(e)->partition_count;
     for (uint32_t i = 0; i < a->count; i++) {
         const struct image *im = controller_edit_image(e);
@@ -275,7 +300,8 @@ static void auto_make(struct controller_change *ch, struct controller_edit *e) {
         if (partitions > c->max_topic_partitions) return;
         struct uuid id;
         controller_edit_new_uuid(e, &id);
-        add_topic(e, &id, a->names[i], c->num_partitions, NULL, 0);
+        add_topic(e, &id, a->names[i], NULL, 0);
+        add_placed(e, &id, &p, c->num_partitions, replicas);
     }
 }
 

@@ -6,6 +6,7 @@
 #include "server/api.h"
 #include "server/controller.h"
 #include "server/group_coordinator.h"
+#include "server/internal_topics.h"
 
 enum { KEY_GROUP = 0, KEY_TRANSACTION = 1, KEY_SHARE = 2 };
 
@@ -57,27 +58,9 @@ static void reply(struct find_state *s, int16_t error) {
     request_reply(rq);
 }
 
-static void set_config(struct controller_edit *e, const char *key, struct str value) {
-    controller_set_config(e, API_RESOURCE_TOPIC, STR_LIT(GROUP_TOPIC), str_from(key), value);
-}
-
 static void make_topic(struct controller_change *ch, struct controller_edit *e) {
-    struct find_state *s = ch->owner;
-    const struct config *c = &controller_edit_broker(e)->config;
-    const struct image *im = controller_edit_image(e);
-    if (image_topic_by_name(im, STR_LIT(GROUP_TOPIC))) return;
-    if (im->partition_count + c->offsets_topic_num_partitions > c->max_topic_partitions) {
-        trace_warn("groups", "%s cannot be made: the cluster would have more partitions than max.topic.partitions allows", GROUP_TOPIC);
-        return;
-    }
-    struct uuid id;
-    controller_edit_new_uuid(e, &id);
-    controller_add_topic(e, &id, STR_LIT(GROUP_TOPIC));
-    set_config(e, "cleanup.policy", STR_LIT("compact"));
-    set_config(e, "compression.type", STR_LIT("producer"));
-    set_config(e, "segment.bytes", request_printf(s->rq, "%d", c->offsets_topic_segment_bytes));
-    int32_t self = c->node_id;
-    for (int32_t i = 0; i < c->offsets_topic_num_partitions; i++) controller_add_partition(e, &id, i, &self, 1);
+    (void)ch;
+    internal_topics_add_offsets(e);
 }
 
 static int16_t topic_error(const struct find_state *s) {

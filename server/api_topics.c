@@ -1,6 +1,7 @@
 /* api_topics.c - DeleteTopics and CreatePartitions. Validated on reactor 0, as in api_create_topics.c. */
 #include "proto/kafka_messages.h"
 #include "server/api.h"
+#include "server/api_assignment.h"
 #include "server/controller.h"
 #include "server/quotas.h"
 
@@ -124,6 +125,7 @@ struct grow_state {
     struct k_create_partitions_response out;
     const grow_spec **specs;         /* beside out.results */
     int64_t partitions;              /* accepted so far */
+    struct placement placement;      /* of all that are made in this change */
     int32_t throttle_ms;
     struct controller_change change;
 };
@@ -132,6 +134,28 @@ static int16_t grow_refuse(grow_result *r, int16_t error, struct str why) {
     r->error_code = error;
     r->error_message = why;
     return error;
+}
+
+/* New partitions get as many replicas as the first one is to have. */
+static int32_t grow_factor(const struct image_topic *t) {
+    int32_t n = 0;
+    for (int32_t i = 0; i < t->partitions[0].replica_count; i++) n += !t->partitions[0].at[i].removing;
+    return n;
+}
+
+static void grow_add(struct grow_state *s, struct controller_edit *e, const grow_spec *spec, const struct image_topic *t) {
+    int32_t now = t->partition_count, placed[PLACEMENT_NODES_MAX];
+    for (int32_t k = now; k < spec->count; k++) {
+        const int32_t *nodes = placed;
+        int32_t n = grow_factor(t);
+        if (spec->assignments_n >= 0) {
+            nodes = spec->assignments[k - now].broker_ids;
+            n = spec->assignments[k - now].broker_ids_n;
+        } else {
+            placement_next(&s->placement, placed, (uint32_t)n);
+        }
+        controller_add_partition(e, &t->id, k, nodes, n);
+    }
 }
 
 static int16_t grow_check(struct grow_state *s, const grow_spec *t, grow_result *r, const struct image *im) {
@@ -153,11 +177,19 @@ static int16_t grow_check(struct grow_state *s, const grow_spec *t, grow_result 
         return grow_refuse(r, KERR_INVALID_REPLICA_ASSIGNMENT,
                            request_printf(s->rq, "Attempted to add %lld additional partition(s), but only %d "
                                           "assignment(s) were specified.", (long long)more, t->assignments_n));
-    for (int32_t i = 0; i < t->assignments_n; i++) {
-        if (t->assignments[i].broker_ids_n == 1 && t->assignments[i].broker_ids[0] == b->config.node_id) continue;
-        return grow_refuse(r, KERR_INVALID_REPLICA_ASSIGNMENT,
-                           STR_LIT("Each partition needs one replica on each of some brokers that exist."));
+    int16_t error = KERR_NONE;
+    struct str why;
+    for (int32_t i = 0; i < t->assignments_n && !error; i++)
+        error = assignment_check_new(s->rq, im, now + i, t->assignments[i].broker_ids, t->assignments[i].broker_ids_n, &why);
+    for (int32_t i = 1; i < t->assignments_n && !error; i++) {
+        int32_t n = t->assignments[i].broker_ids_n, before = t->assignments[0].broker_ids_n;
+        if (n == before) continue;
+        why = request_printf(s->rq, "The manual partition assignment includes a partition with %d replica(s), but this is not consistent with "
+                             "previous partitions, which have %d replica(s).", n, before);
+        error = KERR_INVALID_REPLICA_ASSIGNMENT;
     }
+    if (!error && t->assignments_n < 0) error = assignment_check_factor(s->rq, &s->placement, grow_factor(topic), &why);
+    if (error) return grow_refuse(r, error, why);
     if (s->partitions + more > PARTITIONS_PER_REQUEST_MAX)
         return grow_refuse(r, KERR_POLICY_VIOLATION, STR_LIT("Excessively large number of partitions per request."));
     if (im->partition_count + s->partitions + more > b->config.max_topic_partitions)
@@ -169,7 +201,7 @@ static int16_t grow_check(struct grow_state *s, const grow_spec *t, grow_result 
 static void grow_make(struct controller_change *ch, struct controller_edit *e) {
     struct grow_state *s = ch->owner;
     const struct image *im = controller_edit_image(e);
-    int32_t self = request_broker(s->rq)->config.node_id;
+    placement_of_image(&s->placement, request_broker(s->rq), im, (uint64_t)im->partition_count);
     for (int32_t i = 0; i < s->out.results_n; i++) {
         grow_result *r = &s->out.results[i];
         if (r->error_code || grow_check(s, s->specs[i], r, im)) continue;
@@ -180,8 +212,7 @@ static void grow_make(struct controller_change *ch, struct controller_edit *e) {
             continue;
         }
         s->partitions += more;
-        for (int32_t k = t->partition_count; !s->in.validate_only && k < s->specs[i]->count; k++)
-            controller_add_partition(e, &t->id, k, &self, 1);
+        if (!s->in.validate_only) grow_add(s, e, s->specs[i], t);
     }
 }
 

@@ -53,12 +53,23 @@ struct controller_edit;
 const struct image *controller_edit_image(const struct controller_edit *e); /* the newest, all durable */
 struct broker *controller_edit_broker(const struct controller_edit *e);
 uint64_t controller_edit_new_plid(struct controller_edit *e);
+void controller_edit_fail(struct controller_edit *e, enum err err); /* nothing is appended */
 void controller_edit_new_uuid(struct controller_edit *e, struct uuid *out);
 /* Each adds one record. ERR_NOMEM, ERR_FULL: more than a change may hold; the edit remembers the first
  * failure and nothing is appended then, so callers need not check in between. */
 enum err controller_add_topic(struct controller_edit *e, const struct uuid *id, struct str name);
 enum err controller_add_partition(struct controller_edit *e, const struct uuid *topic, int32_t partition,
                                   const int32_t *replicas, int32_t replica_count);
+/* All replicas, as they are to be: a reassignment begins, is done, is cancelled. */
+struct image_replica;
+enum err controller_set_replicas(struct controller_edit *e, const struct uuid *topic, int32_t partition, const struct image_replica *at,
+                                 int32_t count);
+/* A broker has registered; `metadata_offset` and `drained` of `node` do not matter. */
+struct image_node;
+enum err controller_set_broker(struct controller_edit *e, const struct image_node *node);
+enum err controller_remove_broker(struct controller_edit *e, int32_t node);
+enum err controller_set_drained(struct controller_edit *e, int32_t node, bool drained);
+enum err controller_set_quorum(struct controller_edit *e, const int32_t *nodes, uint32_t count); /* ascending */
 enum err controller_remove_topic(struct controller_edit *e, const struct uuid *topic);
 enum err controller_set_config(struct controller_edit *e, int8_t resource_type, struct str resource_name,
                                struct str key, struct str value); /* a null value removes */

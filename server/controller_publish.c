@@ -90,6 +90,11 @@ static void delete_log(struct publish_part *part, uint64_t plid) {
     partition_delete(part->reactor, plid, part_step_done, part);
 }
 
+/* This node's replica; NULL: none. */
+static const struct image_replica *replica_here(const struct publish_part *part, const struct image_topic *t, int32_t partition) {
+    return image_replica_of(&t->partitions[partition], part->reactor->broker->config.node_id);
+}
+
 static void follow_change(struct publish_part *part, const struct image_change *change) {
     const struct image_topic *t = change->topic;
     int32_t first = change->partition >= 0 ? change->partition : 0;
@@ -98,9 +103,13 @@ static void follow_change(struct publish_part *part, const struct image_change *
         if (t->partitions[i].owner != part->reactor->index) continue;
         switch (change->kind) {
         case IMAGE_PARTITION_ADDED: create_log(part, t, i); break;
-        case IMAGE_PARTITION_REMOVED: delete_log(part, t->partitions[i].plid); break;
+        case IMAGE_PARTITION_REMOVED:
+            if (change->partition >= 0 || replica_here(part, t, i)) delete_log(part, t->partitions[i].plid);
+            break;
         case IMAGE_PARTITION_CHANGED: break;
-        case IMAGE_TOPIC_CONFIGURED: partition_configure(part->reactor, t, i); break;
+        case IMAGE_TOPIC_CONFIGURED:
+            if (replica_here(part, t, i)) partition_configure(part->reactor, t, i);
+            break;
         }
     }
 }
@@ -109,10 +118,12 @@ static void follow_change(struct publish_part *part, const struct image_change *
  * and an empty log in its place would pass for the truth. */
 static void adopt(struct publish_part *part, const struct image_topic *t, int32_t partition) {
     const struct image_partition *p = &t->partitions[partition];
+    const struct image_replica *own = replica_here(part, t, partition);
     const struct controller *c = part->publish->controller;
+    if (!own) return;
     if (partition_exists(part->reactor, p->plid)) {
         partition_configure(part->reactor, t, partition);
-    } else if (p->metadata_offset < c->metadata_assigned) {
+    } else if (own->metadata_offset < c->metadata_assigned) {
         trace_error("metadata",
                     "the log of %s-%d is missing from the data directory; it is not served and not made anew",
                     t->name, partition);

@@ -1,5 +1,6 @@
 /* controller_records.c - the records of a change while it is being made. */
 #include <stdlib.h>
+#include "base/assert.h"
 #include "proto/metadata.pb-c.h"
 #include "server/controller_impl.h"
 
@@ -7,6 +8,10 @@ const struct image *controller_edit_image(const struct controller_edit *e) { ret
 struct broker *controller_edit_broker(const struct controller_edit *e) { return e->controller->broker; }
 uint64_t controller_edit_new_plid(struct controller_edit *e) {
     return log_store_new_plid(e->controller->broker->store);
+}
+
+void controller_edit_fail(struct controller_edit *e, enum err err) {
+    if (!e->err) e->err = err;
 }
 
 /* A random (version 4) UUID; the zero one and those that Kafka reserves cannot come out. */
@@ -59,20 +64,124 @@ enum err controller_add_topic(struct controller_edit *e, const struct uuid *id, 
     return err;
 }
 
-enum err controller_add_partition(struct controller_edit *e, const struct uuid *topic, int32_t partition,
-                                  const int32_t *replicas,
+/* ---- replicas ---------------------------------------------------------------------------------- */
+
+struct replica_list { Varve__Metadata__Replica list[IMAGE_REPLICAS_MAX], *p[IMAGE_REPLICAS_MAX]; };
+
+static void list_replicas(struct replica_list *out, const struct image_replica *at, int32_t count) {
+    for (int32_t i = 0; i < count; i++) {
+        Varve__Metadata__Replica *m = out->p[i] = &out->list[i];
+        varve__metadata__replica__init(m);
+        m->node = at[i].node;
+        m->life = at[i].life;
+        m->adding = at[i].adding;
+        m->removing = at[i].removing;
+        if (!uuid_is_zero(&at[i].incarnation)) m->incarnation = uuid_data(&at[i].incarnation);
+    }
+}
+
+/* As it is now. Zeros: a node that nobody knows. */
+static struct uuid incarnation_of(const struct controller_edit *e, int32_t node) {
+    const struct broker *b = e->controller->broker;
+    const struct image_node *n = image_node(controller_edit_image(e), node);
+    if (n) return n->incarnation;
+    return node == b->config.node_id ? *log_store_incarnation(b->store) : (struct uuid){{0}};
+}
+
+enum err controller_add_partition(struct controller_edit *e, const struct uuid *topic, int32_t partition, const int32_t *replicas,
                                   int32_t replica_count) {
     Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
     Varve__Metadata__Partition m = VARVE__METADATA__PARTITION__INIT;
+    struct image_replica at[IMAGE_REPLICAS_MAX];
+    struct replica_list list;
+    ASSERT(replica_count >= 1 && replica_count <= IMAGE_REPLICAS_MAX);
+    for (int32_t i = 0; i < replica_count; i++)
+        at[i] = (struct image_replica){.node = replicas[i], .incarnation = incarnation_of(e, replicas[i])};
+    list_replicas(&list, at, replica_count);
     m.topic_id = uuid_data(topic);
     m.partition = partition;
     m.plid = controller_edit_new_plid(e);
-    m.replicas = (int32_t *)replicas;
-    m.n_replicas = (size_t)replica_count;
+    m.at = list.p;
+    m.n_at = (size_t)replica_count;
     r.kind_case = VARVE__METADATA__RECORD__KIND_PARTITION;
     r.partition = &m;
     return add(e, &r);
 }
+
+enum err controller_set_replicas(struct controller_edit *e, const struct uuid *topic, int32_t partition, const struct image_replica *at,
+                                 int32_t count) {
+    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
+    Varve__Metadata__PartitionReplicas m = VARVE__METADATA__PARTITION_REPLICAS__INIT;
+    struct replica_list list;
+    ASSERT(count >= 1 && count <= IMAGE_REPLICAS_MAX);
+    list_replicas(&list, at, count);
+    m.topic_id = uuid_data(topic);
+    m.partition = partition;
+    m.replicas = list.p;
+    m.n_replicas = (size_t)count;
+    r.kind_case = VARVE__METADATA__RECORD__KIND_PARTITION_REPLICAS;
+    r.partition_replicas = &m;
+    return add(e, &r);
+}
+
+/* ---- brokers ------------------------------------------------------------------------------------ */
+
+enum err controller_set_broker(struct controller_edit *e, const struct image_node *node) {
+    enum { LISTENERS_MAX = 16 };
+    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
+    Varve__Metadata__Broker m = VARVE__METADATA__BROKER__INIT;
+    Varve__Metadata__Listener list[LISTENERS_MAX], *p[LISTENERS_MAX];
+    if (node->listener_count > LISTENERS_MAX) return e->err ? e->err : (e->err = ERR_INVALID);
+    for (uint32_t i = 0; i < node->listener_count; i++) {
+        p[i] = &list[i];
+        varve__metadata__listener__init(p[i]);
+        list[i].name = node->listeners[i].name;
+        list[i].host = node->listeners[i].host;
+        list[i].port = node->listeners[i].port;
+    }
+    m.node = node->node;
+    m.incarnation = uuid_data(&node->incarnation);
+    m.listeners = p;
+    m.n_listeners = node->listener_count;
+    m.peer_host = node->peer_host;
+    m.peer_port = node->peer_port;
+    m.rack = node->rack;
+    m.version = node->version;
+    r.kind_case = VARVE__METADATA__RECORD__KIND_BROKER;
+    r.broker = &m;
+    return add(e, &r);
+}
+
+enum err controller_remove_broker(struct controller_edit *e, int32_t node) {
+    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
+    Varve__Metadata__RemoveBroker m = VARVE__METADATA__REMOVE_BROKER__INIT;
+    m.node = node;
+    r.kind_case = VARVE__METADATA__RECORD__KIND_REMOVE_BROKER;
+    r.remove_broker = &m;
+    return add(e, &r);
+}
+
+enum err controller_set_drained(struct controller_edit *e, int32_t node, bool drained) {
+    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
+    Varve__Metadata__Drain m = VARVE__METADATA__DRAIN__INIT;
+    m.node = node;
+    m.drained = drained;
+    r.kind_case = VARVE__METADATA__RECORD__KIND_DRAIN;
+    r.drain = &m;
+    return add(e, &r);
+}
+
+enum err controller_set_quorum(struct controller_edit *e, const int32_t *nodes, uint32_t count) {
+    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
+    Varve__Metadata__QuorumVoters m = VARVE__METADATA__QUORUM_VOTERS__INIT;
+    m.nodes = (int32_t *)nodes;
+    m.n_nodes = count;
+    r.kind_case = VARVE__METADATA__RECORD__KIND_QUORUM_VOTERS;
+    r.quorum_voters = &m;
+    return add(e, &r);
+}
+
+/* ---- the rest ------------------------------------------------------------------------------------ */
 
 enum err controller_remove_topic(struct controller_edit *e, const struct uuid *topic) {
     Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
