@@ -1,22 +1,23 @@
 /* api_cluster.c - the cluster seen by its administrator: DescribeQuorum (KIP-595), UnregisterBroker (KIP-500),
  * ListConfigResources (KIP-1142). */
 #include "proto/kafka_messages.h"
-#include "server/api.h"
+#include "server/api_nodes.h"
 #include "server/controller.h"
 #include "server/partition.h"
 
-/* ---- DescribeQuorum: the metadata log has one voter ------------------------------------------------------- */
+/* ---- DescribeQuorum: the members of the metadata log, told by their leader --------------------------------- */
+
+typedef struct k_describe_quorum_response_replica_state replica_state;
 
 struct quorum_state {
     struct request *rq;
     struct k_describe_quorum_response out;
     struct k_describe_quorum_response_topics topic;
     struct k_describe_quorum_response_topics_partitions partition;
-    struct k_describe_quorum_response_replica_state voter;
-    struct k_describe_quorum_response_nodes node;
-    struct k_describe_quorum_response_nodes_listeners listener;
+    struct api_nodes nodes;
     struct partition_facts ask;
     struct partition_fact fact;
+    struct partition_progress progress;
     uint64_t plid;
 };
 
@@ -26,42 +27,81 @@ static void quorum_reply(struct request *rq, const struct k_describe_quorum_resp
     request_reply(rq);
 }
 
+/* The leader itself is always caught up. Of the others it knows what they have acknowledged, and when they did so last. */
+static replica_state member_state(const struct quorum_state *s, uint8_t i) {
+    const struct partition_fact *f = &s->fact;
+    struct request *rq = s->rq;
+    replica_state r;
+    k_describe_quorum_response_replica_state_init(&r);
+    r.replica_id = f->leader.members[i];
+    bool self = r.replica_id == request_broker(rq)->config.node_id;
+    const struct image_node *n = image_node(request_image(rq), r.replica_id);
+    if (request_version(rq) >= 2 && self) r.replica_directory_id = *log_store_incarnation(request_broker(rq)->store);
+    else if (request_version(rq) >= 2 && n) r.replica_directory_id = n->incarnation;
+    r.log_end_offset = self ? f->end : s->progress.end[i];
+    int64_t silent_ms = self ? 0 : s->progress.silent_ms[i];
+    r.last_fetch_timestamp = silent_ms < 0 ? -1 : rq->reactor->now_ms - silent_ms;
+    r.last_caught_up_timestamp = f->leader.in_sync >> i & 1 ? r.last_fetch_timestamp : -1;
+    return r;
+}
+
+static bool quorum_members(struct quorum_state *s) {
+    const struct leader_info *l = &s->fact.leader;
+    replica_state *all = request_alloc(s->rq, l->count, sizeof *all);
+    if (!all) return false;
+    for (uint8_t i = 0; i < l->count; i++) all[i] = member_state(s, i);
+    s->partition.current_voters = all;
+    s->partition.current_voters_n = l->voters;
+    s->partition.observers = all + l->voters;
+    s->partition.observers_n = l->count - l->voters;
+    return true;
+}
+
+static bool quorum_nodes(struct quorum_state *s) {
+    struct request *rq = s->rq;
+    if (request_version(rq) < 2) return true;
+    if (!api_nodes_get(rq, &s->nodes)) return false;
+    struct k_describe_quorum_response_nodes_listeners *listeners = request_alloc(rq, (size_t)s->nodes.count, sizeof *listeners);
+    if (!listeners) return false;
+    s->out.nodes = request_alloc(rq, (size_t)s->nodes.count, sizeof *s->out.nodes);
+    if (!s->out.nodes) return false;
+    for (int32_t i = 0; i < s->nodes.count; i++) {
+        const struct api_node *n = &s->nodes.list[i];
+        if (!n->host.p) continue;
+        listeners[i] = (struct k_describe_quorum_response_nodes_listeners){
+            .name = request_copy(rq, str_from(request_listener(rq))), .host = n->host, .port = (uint16_t)n->port,
+        };
+        s->out.nodes[s->out.nodes_n++] = (struct k_describe_quorum_response_nodes){.node_id = n->id, .listeners = &listeners[i], .listeners_n = 1};
+    }
+    return true;
+}
+
 static void quorum_done(struct partition_op *base) {
     struct quorum_state *s = CONTAINER_OF(base, struct quorum_state, ask.op);
+    bool leads = s->fact.leader.leader == request_broker(s->rq)->config.node_id;
+    s->partition.leader_id = s->fact.leader.leader;
     s->partition.leader_epoch = s->fact.leader.epoch;
     s->partition.high_watermark = s->fact.high_watermark;
-    s->voter.log_end_offset = s->fact.end;
+    if (!leads) { /* and neither has anybody been found that does */
+        s->partition.error_code = KERR_NOT_LEADER_OR_FOLLOWER;
+        s->partition.error_message = STR_LIT("For requests intended only for the leader, this error indicates that the broker is not the current leader.");
+        s->partition.leader_id = s->partition.leader_epoch = -1;
+    } else if (!quorum_members(s) || !quorum_nodes(s)) {
+        return;
+    }
     quorum_reply(s->rq, &s->out);
 }
 
 static void quorum_fill(struct quorum_state *s) {
-    struct broker *b = request_broker(s->rq);
-    int16_t version = request_version(s->rq);
-    int32_t port = 0;
     k_describe_quorum_response_topics_init(&s->topic);
     k_describe_quorum_response_topics_partitions_init(&s->partition);
-    k_describe_quorum_response_replica_state_init(&s->voter);
-    s->voter.replica_id = s->partition.leader_id = b->config.node_id;
-    if (version >= 2) s->voter.replica_directory_id = *log_store_incarnation(b->store);
-    s->voter.last_fetch_timestamp = s->voter.last_caught_up_timestamp = s->rq->reactor->now_ms; /* the leader itself */
     s->partition.error_message = STR_NULL;
-    s->partition.current_voters = &s->voter;
-    s->partition.current_voters_n = 1;
     s->topic.topic_name = STR_LIT(METADATA_TOPIC);
     s->topic.partitions = &s->partition;
     s->topic.partitions_n = 1;
     s->out.error_message = STR_NULL;
     s->out.topics = &s->topic;
     s->out.topics_n = 1;
-    if (version < 2) return;
-    request_advertised(s->rq, &s->listener.host, &port);
-    s->listener.name = str_from(b->config.listeners[0].name);
-    s->listener.port = (uint16_t)port;
-    s->node.node_id = b->config.node_id;
-    s->node.listeners = &s->listener;
-    s->node.listeners_n = 1;
-    s->out.nodes = &s->node;
-    s->out.nodes_n = 1;
 }
 
 /* Anything but the one partition of the metadata log: each gets the error. */
@@ -107,7 +147,7 @@ void api_describe_quorum(struct request *rq) {
     s->plid = controller_metadata_plid(request_broker(rq)->controller, &owner);
     s->ask = (struct partition_facts){
         .op = {.caller = rq->reactor, .owner = &request_broker(rq)->reactors[owner], .done = quorum_done}, .count = 1, .plids = &s->plid,
-        .facts = &s->fact,
+        .facts = &s->fact, .progress = &s->progress,
     };
     partition_facts(&s->ask);
 }

@@ -1,13 +1,17 @@
 /* api_describe_topics.c - DescribeTopicPartitions (KIP-966): topics in the order of their names, a page at a time. */
 #include <stdlib.h>
 #include "proto/kafka_messages.h"
+#include "server/api_nodes.h"
 #include "server/api_partitions.h"
 
 typedef struct k_describe_topic_partitions_response_topics topic_result;
 typedef struct k_describe_topic_partitions_response_topics_partitions partition_result;
 
+struct describe_state;
+struct partition_target { struct describe_state *state; partition_result *out; };
 struct describe_state {
     struct request *rq;
+    struct api_nodes nodes;
     struct k_describe_topic_partitions_request in;
     struct k_describe_topic_partitions_response out;
     struct k_describe_topic_partitions_response_next_cursor next;
@@ -25,14 +29,16 @@ static int compare_names(const void *a, const void *b) { return compare(*(const 
 static bool fill_partition(struct describe_state *s, partition_result *out, const struct image_partition *p, int32_t index) {
     k_describe_topic_partitions_response_topics_partitions_init(out);
     out->partition_index = index;
-    out->leader_id = request_broker(s->rq)->config.node_id;
-    out->replica_nodes = request_alloc(s->rq, (size_t)p->replica_count, sizeof *out->replica_nodes);
-    if (!out->replica_nodes) return false;
+    out->replica_nodes = request_alloc(s->rq, (size_t)p->replica_count * 3, sizeof *out->replica_nodes);
+    struct partition_target *target = request_alloc(s->rq, 1, sizeof *target);
+    if (!out->replica_nodes || !target) return false;
     memcpy(out->replica_nodes, p->replicas, (size_t)p->replica_count * sizeof *out->replica_nodes);
-    out->isr_nodes = out->replica_nodes;
-    out->replica_nodes_n = out->isr_nodes_n = p->replica_count;
+    out->replica_nodes_n = p->replica_count;
+    out->isr_nodes = out->replica_nodes + p->replica_count;
+    out->offline_replicas = out->isr_nodes + p->replica_count;
     out->eligible_leader_replicas_n = out->last_known_elr_n = 0;
-    return partition_questions_add(&s->questions, p->owner, p->plid, out);
+    *target = (struct partition_target){s, out};
+    return partition_questions_add(&s->questions, p->owner, p->plid, target);
 }
 
 /* The partitions of `t` from `first` on, as many as fit. False: closing. */
@@ -107,12 +113,16 @@ static bool fill_asked(struct describe_state *s, struct str *names, int32_t n, s
 }
 
 /* "No leader: partition error 5, leader -1." */
-static void take_epoch(void *target, const struct partition_fact *fact) {
-    partition_result *p = target;
-    p->leader_epoch = fact->leader.epoch;
-    if (p->leader_epoch >= 0) return;
-    p->error_code = KERR_LEADER_NOT_AVAILABLE;
-    p->leader_id = -1;
+static void take_leader(void *target, const struct partition_fact *fact) {
+    const struct partition_target *t = target;
+    const struct api_nodes *nodes = &t->state->nodes;
+    partition_result *p = t->out;
+    struct api_leader leader = api_leader_of(nodes, &fact->leader);
+    p->leader_id = leader.id;
+    p->leader_epoch = leader.epoch;
+    p->error_code = leader.error;
+    p->isr_nodes_n = api_in_sync(nodes, &fact->leader, p->replica_nodes, p->replica_nodes_n, p->isr_nodes);
+    p->offline_replicas_n = api_offline(nodes, p->replica_nodes, p->replica_nodes_n, p->offline_replicas);
 }
 
 static void finish(struct partition_questions *q) {
@@ -155,8 +165,8 @@ void api_describe_topic_partitions(struct request *rq) {
     s->rq = rq;
     if (!request_decoded(rq, k_describe_topic_partitions_request_decode(&s->in, &rq->body, request_version(rq)))) return;
     k_describe_topic_partitions_response_init(&s->out);
-    s->questions = (struct partition_questions){.answer = take_epoch, .done = finish};
-    if (!partition_questions_init(&s->questions, rq)) return;
+    s->questions = (struct partition_questions){.answer = take_leader, .done = finish};
+    if (!partition_questions_init(&s->questions, rq) || !api_nodes_get(rq, &s->nodes)) return;
     s->left = MAX(MIN(request_broker(rq)->config.describe_partitions_max, s->in.response_partition_limit), 1);
     if (fill(s)) partition_questions_send(&s->questions);
 }

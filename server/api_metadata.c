@@ -3,15 +3,20 @@
  * Leader epochs are real: they are asked from the reactors that own the partitions, so the answer
  * is put together in two steps; everything from the image is copied in the first. */
 #include "proto/kafka_messages.h"
+#include "server/api_nodes.h"
 #include "server/api_partitions.h"
+#include "server/controller.h"
+#include "server/forward.h"
 
 enum { AUTO_CREATE_MAX = 100 };  /* names that one request may have created */
 
+struct metadata_state;
+struct partition_target { struct metadata_state *state; struct k_metadata_response_topics_partitions *out; };
 struct metadata_state {
     struct request *rq;
     struct k_metadata_request in;
     struct k_metadata_response out;
-    struct k_metadata_response_brokers self;
+    struct api_nodes nodes;
     struct partition_questions questions;
     struct str create[AUTO_CREATE_MAX];
     uint32_t create_count;
@@ -25,20 +30,22 @@ static bool fill_topic(struct metadata_state *s, struct k_metadata_response_topi
     out->is_internal = t->internal;
     out->partitions_n = t->partition_count;
     out->partitions = request_alloc(rq, (size_t)t->partition_count, sizeof *out->partitions);
-    if (!out->partitions) return false;
+    struct partition_target *targets = request_alloc(rq, (size_t)t->partition_count, sizeof *targets);
+    if (!out->partitions || !targets) return false;
     if (s->in.include_topic_authorized_operations) out->topic_authorized_operations = API_TOPIC_OPERATIONS;
     for (int32_t i = 0; i < t->partition_count; i++) {
         const struct image_partition *from = &t->partitions[i];
         struct k_metadata_response_topics_partitions *p = &out->partitions[i];
         k_metadata_response_topics_partitions_init(p);
         p->partition_index = i;
-        p->leader_id = request_broker(rq)->config.node_id;
-        p->replica_nodes = request_alloc(rq, (size_t)from->replica_count, sizeof *p->replica_nodes);
+        p->replica_nodes = request_alloc(rq, (size_t)from->replica_count * 3, sizeof *p->replica_nodes);
         if (!p->replica_nodes) return false;
         memcpy(p->replica_nodes, from->replicas, (size_t)from->replica_count * sizeof *p->replica_nodes);
-        p->isr_nodes = p->replica_nodes;
-        p->replica_nodes_n = p->isr_nodes_n = from->replica_count;
-        if (!partition_questions_add(&s->questions, from->owner, from->plid, p)) return false;
+        p->replica_nodes_n = from->replica_count;
+        p->isr_nodes = p->replica_nodes + from->replica_count;
+        p->offline_replicas = p->isr_nodes + from->replica_count;
+        targets[i] = (struct partition_target){s, p};
+        if (!partition_questions_add(&s->questions, from->owner, from->plid, &targets[i])) return false;
     }
     return true;
 }
@@ -107,17 +114,32 @@ static bool fill_topics(struct metadata_state *s) {
     return true;
 }
 
-static void fill_self(struct metadata_state *s) {
+static bool fill_brokers(struct metadata_state *s) {
     struct broker *b = request_broker(s->rq);
-    k_metadata_response_brokers_init(&s->self);
-    s->self.node_id = b->config.node_id;
-    request_advertised(s->rq, &s->self.host, &s->self.port);
-    s->self.rack = str_from(b->config.broker_rack);
-    s->out.brokers = &s->self;
-    s->out.brokers_n = 1;
-    s->out.controller_id = b->config.node_id;
+    if (!api_nodes_get(s->rq, &s->nodes)) return false;
+    s->out.brokers = request_alloc(s->rq, (size_t)s->nodes.count, sizeof *s->out.brokers);
+    if (!s->out.brokers) return false;
+    for (int32_t i = 0; i < s->nodes.count; i++) {
+        const struct api_node *n = &s->nodes.list[i];
+        if (!api_node_is_shown(n)) continue;
+        struct k_metadata_response_brokers *out = &s->out.brokers[s->out.brokers_n++];
+        k_metadata_response_brokers_init(out);
+        out->node_id = n->id;
+        out->host = n->host;
+        out->port = n->port;
+        out->rack = n->rack;
+    }
+    const struct api_node *controller = api_nodes_find(&s->nodes, controller_leader_node(b));
+    s->out.controller_id = controller && api_node_is_shown(controller) ? controller->id : -1;
     s->out.cluster_id = request_uuid_text(s->rq, &b->cluster_id);
     if (s->in.include_cluster_authorized_operations) s->out.cluster_authorized_operations = API_CLUSTER_OPERATIONS;
+    return true;
+}
+
+/* Only the controller makes topics. */
+static void create_topics(struct metadata_state *s) {
+    if (controller_is_active(request_broker(s->rq)) || s->rq->origin) topics_auto_create(s->rq, s->create, s->create_count);
+    else forward_copy(s->rq, NULL);
 }
 
 static void finish(struct partition_questions *q) {
@@ -125,17 +147,21 @@ static void finish(struct partition_questions *q) {
     struct request *rq = s->rq;
     struct wire_writer *w = request_reply_begin(rq);
     k_metadata_response_encode(&s->out, w, request_version(rq));
-    if (s->create_count > 0) topics_auto_create(rq, s->create, s->create_count);
+    if (s->create_count > 0) create_topics(s);
     request_reply(rq);
 }
 
 /* "No leader: partition error 5, leader -1." So it is while the log is being made. */
-static void take_epoch(void *target, const struct partition_fact *fact) {
-    struct k_metadata_response_topics_partitions *p = target;
-    p->leader_epoch = fact->leader.epoch;
-    if (p->leader_epoch >= 0) return;
-    p->error_code = KERR_LEADER_NOT_AVAILABLE;
-    p->leader_id = -1;
+static void take_leader(void *target, const struct partition_fact *fact) {
+    const struct partition_target *t = target;
+    const struct api_nodes *nodes = &t->state->nodes;
+    struct k_metadata_response_topics_partitions *p = t->out;
+    struct api_leader leader = api_leader_of(nodes, &fact->leader);
+    p->leader_id = leader.id;
+    p->leader_epoch = leader.epoch;
+    p->error_code = leader.error;
+    p->isr_nodes_n = api_in_sync(nodes, &fact->leader, p->replica_nodes, p->replica_nodes_n, p->isr_nodes);
+    p->offline_replicas_n = api_offline(nodes, p->replica_nodes, p->replica_nodes_n, p->offline_replicas);
 }
 
 void api_metadata(struct request *rq) {
@@ -144,8 +170,7 @@ void api_metadata(struct request *rq) {
     s->rq = rq;
     if (!request_decoded(rq, k_metadata_request_decode(&s->in, &rq->body, request_version(rq)))) return;
     k_metadata_response_init(&s->out);
-    s->questions = (struct partition_questions){.answer = take_epoch, .done = finish};
+    s->questions = (struct partition_questions){.answer = take_leader, .done = finish};
     if (!partition_questions_init(&s->questions, rq)) return;
-    fill_self(s);
-    if (fill_topics(s)) partition_questions_send(&s->questions);
+    if (fill_brokers(s) && fill_topics(s)) partition_questions_send(&s->questions);
 }

@@ -1,6 +1,7 @@
 /* api_versions.c - ApiVersions (KIP-35, KIP-511, KIP-584), DescribeCluster: who we are. */
 #include "proto/kafka_messages.h"
-#include "server/api.h"
+#include "server/api_nodes.h"
+#include "server/controller.h"
 
 /* [a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])? */
 static bool software_name_ok(struct str s) {
@@ -75,14 +76,28 @@ void api_api_versions(struct request *rq) {
 
 enum { ENDPOINT_BROKERS = 1, ENDPOINT_CONTROLLERS = 2 };
 
+/* "Fenced" is a registered broker that is not up. */
+static void list_brokers(struct k_describe_cluster_response *out, const struct api_nodes *nodes, bool with_fenced) {
+    for (int32_t i = 0; i < nodes->count; i++) {
+        const struct api_node *n = &nodes->list[i];
+        if (!n->host.p || (!n->up && !with_fenced)) continue;
+        struct k_describe_cluster_response_brokers *b = &out->brokers[out->brokers_n++];
+        k_describe_cluster_response_brokers_init(b);
+        b->broker_id = n->id;
+        b->host = n->host;
+        b->port = n->port;
+        b->rack = n->rack;
+        b->is_fenced = !n->up;
+    }
+}
+
 void api_describe_cluster(struct request *rq) {
     struct k_describe_cluster_request m;
     if (!request_decoded(rq, k_describe_cluster_request_decode(&m, &rq->body, request_version(rq)))) return;
     struct broker *b = request_broker(rq);
     struct k_describe_cluster_response out;
-    struct k_describe_cluster_response_brokers self;
+    struct api_nodes nodes;
     k_describe_cluster_response_init(&out);
-    k_describe_cluster_response_brokers_init(&self);
     if (m.endpoint_type != ENDPOINT_BROKERS) {
         bool controllers = m.endpoint_type == ENDPOINT_CONTROLLERS;
         out.error_code = controllers ? KERR_MISMATCHED_ENDPOINT_TYPE : KERR_UNSUPPORTED_ENDPOINT_TYPE;
@@ -90,13 +105,13 @@ void api_describe_cluster(struct request *rq) {
                                         : STR_LIT("Unknown endpoint type");
         out.endpoint_type = ENDPOINT_BROKERS;
     } else {
-        self.broker_id = b->config.node_id;
-        request_advertised(rq, &self.host, &self.port);
-        self.rack = str_from(b->config.broker_rack);
+        if (!api_nodes_get(rq, &nodes)) return;
+        out.brokers = request_alloc(rq, (size_t)nodes.count, sizeof *out.brokers);
+        if (!out.brokers) return;
+        list_brokers(&out, &nodes, m.include_fenced_brokers);
         out.cluster_id = request_uuid_text(rq, &b->cluster_id);
-        out.controller_id = b->config.node_id;
-        out.brokers = &self;
-        out.brokers_n = 1;
+        const struct api_node *controller = api_nodes_find(&nodes, controller_leader_node(b));
+        out.controller_id = controller && api_node_is_shown(controller) ? controller->id : -1;
         if (m.include_cluster_authorized_operations) out.cluster_authorized_operations = API_CLUSTER_OPERATIONS;
     }
     struct wire_writer *w = request_reply_begin(rq);
