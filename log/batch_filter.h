@@ -6,7 +6,7 @@
  *
  * A batch keeps its offsets, its producer, epochs and sequence, so there may be gaps within it and between batches. One that has
  * no record left goes, unless it holds the last sequence of its producer (what is known of producers can be found again in
- * the log) or ends its segment (so that a reader at any offset finds something to go on from): then its header stays.
+ * the log) or ends its segment or its epoch (so that a reader at any offset finds something to go on from): then its header stays.
  *
  * Batches at or above `map_end` are not touched, and neither are control and transactional ones: what a transaction's end means for them
  * is not known here. */

@@ -566,6 +566,7 @@ static enum err take_memory(struct compactor *c, const struct compact_look *look
     io_entropy(c->sh->io, &seed, sizeof seed);
     enum err err = offset_map_init(&c->map, bytes, (uint64_t)(look->to - look->from), seed);
     const struct epochs *e = &c->log->pub.epochs;
+    epochs_reset(&c->epochs, e->base_epoch);
     for (uint32_t i = 0; i < e->count && err == OK; i++) err = epochs_append(&c->epochs, e->entries[i].epoch, e->entries[i].start);
     if (err == OK) err = take_producers(c);
     c->in = malloc(READ_BYTES);

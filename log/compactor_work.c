@@ -42,6 +42,7 @@ static enum err out_add(struct compactor *c, const uint8_t *p, size_t len) {
 static enum err clean(struct compactor *c, const uint8_t *p, const struct batch_header *h) {
     struct filter_result r;
     bool last = c->ends_group && c->in_at + c->in_used + h->total_bytes == c->source->size_bytes;
+    last |= epochs_begins_at(&c->epochs, batch_last_offset(h) + 1); /* a replica that copies the epoch must reach its end */
     enum err err = batch_filter(&c->rules, p, h, last, &r);
     if (err != OK) return err;
     c->run.records_before += r.records_in;

@@ -90,6 +90,7 @@ static int snapshots_cut(struct seg_writer *w) {
 bool truncate_step(struct seg_writer *w) {
     struct log_impl *l = w->log;
     if (!l->truncated) return false;
+    seal_forget(w);
     if (drop_step(w)) return true;
     struct segment *s = segment_by_base(l, l->truncate_place.base);
     if (s) {
@@ -112,6 +113,34 @@ bool truncate_step(struct seg_writer *w) {
     }
     l->truncated = false;
     l->truncate_end = -1;
+    return false;
+}
+
+/* ---- reset -------------------------------------------------------------------------------------- */
+
+/* T2: the folder moves away, and the log makes itself another. True: the log was let go. */
+bool reset_step(struct seg_writer *w) {
+    struct log_impl *l = w->log;
+    struct log_shard *sh = w->sh;
+    if (!l->reset_due) return false;
+    seal_forget(w);
+    w->image_to = 0;
+    files_forget(&sh->files, l->pub.plid, -1);
+    if (l->folder_made) {
+        char from[PATH_BYTES], to[PATH_BYTES], name[FOLDER_NAME_BYTES];
+        folder_name_reset(name, l->pub.topic, l->pub.partition, l->pub.plid, l->pub.generation);
+        path_folder(from, sh->store->dir, l->folder);
+        path_folder(to, sh->store->dir, name);
+        int rc = io_rename(sh->io, from, to);
+        if (rc < 0 && rc != -ENOENT) {
+            writer_fail(w, rc, "put the folder of a discarded log aside");
+            return true;
+        }
+        sh->dir_unsynced = true;
+        if (rc == 0) folder_unlink(sh, name);
+    }
+    l->folder_made = l->folder_unsynced = l->manifest_unsynced = false;
+    l->reset_due = false;
     return false;
 }
 

@@ -66,6 +66,11 @@ static uint32_t count_started(const struct epochs *e, int64_t offset) {
     return low;
 }
 
+bool epochs_begins_at(const struct epochs *e, int64_t offset) {
+    uint32_t started = count_started(e, offset);
+    return started > 0 && e->entries[started - 1].start == offset;
+}
+
 int32_t epochs_at(const struct epochs *e, int64_t offset) {
     uint32_t started = count_started(e, offset);
     if (started > 0) return e->entries[started - 1].epoch;

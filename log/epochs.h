@@ -23,6 +23,8 @@ int32_t epochs_last(const struct epochs *e); /* the base's when there is no entr
 void epochs_truncate(struct epochs *e, int32_t epoch);
 /* Log start moved: drops the entries that begin before `start`, strictly; the last of them is the base now. */
 void epochs_trim(struct epochs *e, int64_t start);
+/* Whether an epoch begins exactly at `offset`. */
+bool epochs_begins_at(const struct epochs *e, int64_t offset);
 /* Epoch of the record at `offset` (< end of log); below the table that of the base, -1 if there is none. */
 int32_t epochs_at(const struct epochs *e, int64_t offset);
 /* OffsetForLeaderEpoch (KIP-320): the largest known epoch <= `epoch` and where it ends (`log_end` for the

@@ -86,7 +86,7 @@ struct log_impl {
     struct place synced;            /* W */
     struct place flush_to;          /* while `in_checkpoint`: its end, to be written exactly */
     int64_t flush_end;              /* offset of flush_to */
-    uint32_t truncates_joined;      /* TRUNCATE entries that are not durable: no file may be touched */
+    uint32_t truncates_joined;      /* TRUNCATE and RESET entries that are not durable: no file may be touched */
     int64_t truncate_end;           /* while `truncated`: the lowest end, */
     struct place truncate_place;    /* and where it lies */
     int64_t *dropped;               /* bases of segments that left the list and whose files are to go, oldest first */
@@ -108,6 +108,7 @@ struct log_impl {
     bool folder_made, folder_unsynced, manifest_unsynced;
     bool producers_lost;            /* a truncation emptied the window of some */
     bool truncated;                 /* a durable TRUNCATE is to be applied to the files */
+    bool reset_due;                 /* a durable RESET: the folder is of a generation that is over */
     bool delete_joined, delete_durable, folder_moved;
     struct image *image;            /* found by recovery: the protected bytes below W of W's block; NULL: none */
     bool export_due;                /* Kafka's checkpoint files are older than the log */
@@ -133,10 +134,22 @@ void impl_owe_more(struct log_impl *l);   /* the same when it is dirty already: 
 /* What an append, and its replay after a crash, do to the log in memory. `e` is copied into the tail. ERR_NOMEM: the
  * log is unusable then. ERR_CORRUPT: the batches do not continue the log. */
 MUST_CHECK enum err impl_add_batch(struct log_impl *l, const struct batch_header *h, uint32_t position);
+/* The log holds no byte, and its first batch begins at `base`, below the log start, which lies within that batch. */
+void impl_begin_below(struct log_impl *l, int64_t base);
+/* Journals a batch with the offset and epoch that `h` has, and makes it the log's; there is room. `append_time_ms` >= 0: re-stamp.
+ * ERR_NOMEM; ERR_IO: the directory is latched. */
+MUST_CHECK enum err impl_append(struct log_impl *l, const uint8_t *batch, const struct batch_header *h, int64_t append_time_ms, int64_t now_ms);
+void impl_expire_producers(struct log_impl *l, int64_t now_ms);
 /* A new segment begins at the end. ERR_NOMEM. */
 MUST_CHECK enum err impl_roll(struct log_impl *l, int64_t created_ms);
 /* Cuts memory back to `end`, which lies at `place`. ERR_NOMEM, ERR_IO (indexes are read again). */
 MUST_CHECK enum err impl_cut(struct log_impl *l, int64_t end, struct place place, int32_t epoch);
+/* The log was cut to `end`: what slices that are not durable yet will say of its batches. */
+void impl_effects_cut(struct log_impl *l, int64_t end);
+uint64_t impl_unwritten(const struct log_impl *l);     /* bytes in no file */
+/* Empty, the next generation, behind a record of `base_epoch`; takes over `producers`. What is in files and the journal is garbage. */
+void impl_reset(struct log_impl *l, int32_t base_epoch, int64_t offset, struct producers *producers);
+MUST_CHECK enum err reset_fold(struct log_impl *l, const uint8_t *body, uint32_t len);
 void impl_set_start(struct log_impl *l, int64_t start);
 void impl_epochs_changed(struct log_impl *l);         /* takes pub.epoch, epoch_start and base_epoch from the table */
 /* ERR_NOMEM: it is as it was. */

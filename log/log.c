@@ -95,12 +95,13 @@ static void producers_bound(struct log_impl *l) {
 enum err impl_add_batch(struct log_impl *l, const struct batch_header *h, uint32_t position) {
     struct segment *s = segment_last(l);
     struct log *pub = &l->pub;
-    if (h->base_offset < pub->end || position != s->size_bytes) return ERR_CORRUPT;
+    if (h->base_offset < pub->end || position != s->size_bytes || batch_last_offset(h) - s->base > INT32_MAX) return ERR_CORRUPT;
     enum err err = s->reindex ? OK : segment_index_need(l, s);
     if (err == OK && !s->reindex) err = index_add(s->index, h, position);
     if (h->producer_id >= 0 && !producers_find(&pub->producers, h->producer_id)) producers_bound(l);
     if (err == OK) err = producers_apply(&pub->producers, h);
     if (err != OK) return err;
+    if (h->base_offset > pub->end) l->compacted_end = MAX(l->compacted_end, s->base + 1);
     if (s->size_bytes == 0) s->first_timestamp = h->max_timestamp;
     s->size_bytes += h->total_bytes;
     s->end = pub->end = batch_last_offset(h) + 1;
@@ -111,6 +112,15 @@ enum err impl_add_batch(struct log_impl *l, const struct batch_header *h, uint32
     pub->max_timestamp = MAX(pub->max_timestamp, h->max_timestamp);
     pub->size_bytes += h->total_bytes;
     return OK;
+}
+
+void impl_begin_below(struct log_impl *l, int64_t base) {
+    struct segment *s = segment_last(l);
+    ASSERT(l->segment_count == 1 && s->size_bytes == 0 && s->written_bytes == 0 && l->pub.end == l->pub.start && base < l->pub.start);
+    segment_index_free(s); /* empty */
+    s->base = s->end = l->pub.end = base;
+    l->synced = (struct place){base, 0};
+    if (l->in_checkpoint) l->flush_to = l->synced;
 }
 
 void impl_drop_files(struct log_impl *l, int64_t base) {
@@ -326,21 +336,21 @@ enum err log_roll(struct log *pub, int64_t now_ms) {
 }
 
 /* Copies the batch into the open slice and makes it the log's: offset, epoch, perhaps its time. */
-static enum err join_batch(struct log_impl *l, const struct log_append *a, struct batch_header *h) {
+static enum err join_batch(struct log_impl *l, const uint8_t *from, const struct batch_header *h, int64_t append_time_ms) {
     struct log_shard *sh = l->pub.shard;
     struct segment *s = segment_last(l);
     enum err err;
     uint32_t at;
     uint8_t *p = shard_entry(sh, ENTRY_RECORDS, l->pub.plid, ENTRY_RECORDS_BYTES, h->total_bytes, &at, &err);
     if (!p) return err;
-    struct entry_records e = {.base_offset = h->base_offset, .end_offset = batch_last_offset(h) + 1, .epoch = l->pub.epoch,
+    struct entry_records e = {.base_offset = h->base_offset, .end_offset = batch_last_offset(h) + 1, .epoch = h->leader_epoch,
                               .place = {s->base, s->size_bytes}};
     entry_records_encode(p, &e);
     uint8_t *batch = p + ENTRY_RECORDS_BYTES;
-    memcpy(batch, a->batch, h->total_bytes);
+    memcpy(batch, from, h->total_bytes);
     batch_set_base_offset(batch, h->base_offset);
-    batch_set_leader_epoch(batch, l->pub.epoch);
-    if (a->log_append_time_ms >= 0) batch_set_log_append_time(batch, a->log_append_time_ms);
+    batch_set_leader_epoch(batch, h->leader_epoch);
+    if (append_time_ms >= 0) batch_set_log_append_time(batch, append_time_ms);
     struct tail_entry t = {.base_offset = h->base_offset, .count = (uint32_t)h->last_offset_delta + 1, .len = h->total_bytes,
                            .position = s->size_bytes, .slice = sh->open, .pos = {0, at}};
     tail_push(&l->tail, &t);
@@ -367,17 +377,33 @@ static enum err append_reserve(struct log_impl *l, const struct batch_header *h,
     return err;
 }
 
-static void expire_producers(struct log_impl *l, int64_t now_ms) {
+void impl_expire_producers(struct log_impl *l, int64_t now_ms) {
     if (l->pub.producers.count == 0 || now_ms < l->expire_at_ms) return;
     producers_expire(&l->pub.producers, now_ms, l->config.producer_id_expiration_ms);
     l->expire_at_ms = now_ms + EXPIRE_INTERVAL_MS;
+}
+
+enum err impl_append(struct log_impl *l, const uint8_t *batch, const struct batch_header *h, int64_t append_time_ms, int64_t now_ms) {
+    struct log_shard *sh = l->pub.shard;
+    enum err err = append_reserve(l, h, now_ms);
+    if (err == OK) err = join_batch(l, batch, h, append_time_ms);
+    if (err != OK) return err;
+    journal_pending_add(sh->journal, h->total_bytes);
+    err = impl_add_batch(l, h, segment_last(l)->size_bytes);
+    if (err != OK) {
+        shard_fail(sh, err, "out of memory in the middle of an append");
+        return ERR_IO;
+    }
+    shard_effect_append(sh, l, h->total_bytes);
+    impl_dirty(l);
+    return OK;
 }
 
 enum err log_append(struct log *pub, struct log_append *a) {
     struct log_impl *l = impl_of(pub);
     struct log_shard *sh = pub->shard;
     if (sh->failed != OK) return ERR_IO; /* before the sequence is looked at: what the log knows of it may be half an append */
-    expire_producers(l, a->now_ms);
+    impl_expire_producers(l, a->now_ms);
     struct batch_header h = *a->header;
     struct producer_batch duplicate;
     a->duplicate = false;
@@ -398,15 +424,7 @@ enum err log_append(struct log *pub, struct log_append *a) {
         h.attributes |= BATCH_LOG_APPEND_TIME;
         h.max_timestamp = a->log_append_time_ms;
     }
-    if ((err = append_reserve(l, &h, a->now_ms)) != OK || (err = join_batch(l, a, &h)) != OK) return err;
-    journal_pending_add(sh->journal, h.total_bytes);
-    err = impl_add_batch(l, &h, segment_last(l)->size_bytes);
-    if (err != OK) {
-        shard_fail(sh, err, "out of memory in the middle of an append");
-        return ERR_IO;
-    }
-    shard_effect_append(sh, l, h.total_bytes);
-    impl_dirty(l);
+    if ((err = impl_append(l, a->batch, &h, a->log_append_time_ms, a->now_ms)) != OK) return err;
     a->base_offset = h.base_offset;
     a->last_offset = batch_last_offset(&h);
     return OK;
@@ -432,6 +450,7 @@ enum err log_set_start(struct log *pub, int64_t offset, void (*done)(struct log 
     Varve__Storage__LogStartEntry m = VARVE__STORAGE__LOG_START_ENTRY__INIT;
     m.start = offset;
     m.segment_base = segment_of(l, offset)->base;
+    m.base_epoch = offset > pub->start ? MAX(epochs_at(&pub->epochs, offset - 1), 0) : pub->base_epoch;
     enum err err = shard_effect_reserve(sh);
     if (err == OK) err = shard_message(sh, ENTRY_LOGSTART, pub->plid, &m.base);
     if (err != OK) return err;

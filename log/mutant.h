@@ -19,6 +19,7 @@
     X(IMAGE_UNUSED)        /* R5: the block is not put right from its IMAGE */                                         \
     X(CUT_AT_DAMAGE)       /* R2: the journal ends at damage */                                                        \
     X(BY_NAME)             /* T2: a folder belongs to whoever has its name */                                          \
+    X(OLD_GENERATION)      /* T2: what a RESET has discarded is taken for the log's */                                 \
     X(UNLINK_EARLY)        /* T2: segments go before their LOGSTART is durable */                                      \
     X(FOOTER_FIRST)        /* C3: a footer counts although the states before it are not whole */                       \
     X(FOOTER_UNPADDED)     /* the next checkpoint is appended to the block that holds the last footer */               \

@@ -50,6 +50,12 @@ void folder_name_deleted(char out[FOLDER_NAME_BYTES], const char *topic, int32_t
     join_cut(out, topic, tail);
 }
 
+void folder_name_reset(char out[FOLDER_NAME_BYTES], const char *topic, int32_t partition, uint64_t plid, uint64_t generation) {
+    char tail[96];
+    snprintf(tail, sizeof tail, "-%d.%llu.%llu-delete", partition, (unsigned long long)plid, (unsigned long long)generation);
+    join_cut(out, topic, tail);
+}
+
 void folder_name_stray(char out[FOLDER_NAME_BYTES], const char *name, uint64_t plid) {
     char tail[64];
     snprintf(tail, sizeof tail, ".%llu-stray", (unsigned long long)plid);

@@ -19,6 +19,8 @@ bool topic_names_clash(struct str a, struct str b);
 void folder_name(char out[FOLDER_NAME_BYTES], const char *topic, int32_t partition);
 /* "<topic>-<partition>.<plid>-delete": where a deleted partition's folder waits; the topic is cut so that it fits 255 bytes. */
 void folder_name_deleted(char out[FOLDER_NAME_BYTES], const char *topic, int32_t partition, uint64_t plid);
+/* "<topic>-<partition>.<plid>.<generation>-delete": what a log was before it began anew as that generation. */
+void folder_name_reset(char out[FOLDER_NAME_BYTES], const char *topic, int32_t partition, uint64_t plid, uint64_t generation);
 /* "<name>.<plid>-stray", for a folder that the catalogue does not know (plid 0: its manifest cannot be read). */
 void folder_name_stray(char out[FOLDER_NAME_BYTES], const char *name, uint64_t plid);
 

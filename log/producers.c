@@ -209,6 +209,24 @@ int64_t *producers_sorted_ids(const struct producers *p, uint32_t *count) {
     return ids;
 }
 
+enum err producers_below(const struct producers *p, int64_t end, struct producers *out, bool *lost) {
+    enum err err = OK;
+    producers_init(out);
+    *lost = false;
+    for (uint32_t i = 0; i < p->cap && err == OK; i++) {
+        struct producer e = p->table[i];
+        if (e.id == -1) continue;
+        uint8_t before = e.count;
+        while (e.count > 0 && e.window[e.count - 1].last_offset >= end) e.count--;
+        bool gone = e.count == 0 && before > 0;
+        *lost |= gone;
+        if (e.count > 0) e.last_timestamp_ms = e.window[e.count - 1].timestamp_ms;
+        if (!gone) err = producers_put(out, &e);
+    }
+    if (err != OK) producers_free(out);
+    return err;
+}
+
 enum err producers_put(struct producers *p, const struct producer *entry) {
     if (entry->id < 0 || entry->count > PRODUCER_WINDOW) return ERR_INVALID;
     enum err err = producers_find(p, entry->id) ? OK : grow(p);

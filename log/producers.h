@@ -50,6 +50,9 @@ const struct producer *producers_find(const struct producers *p, int64_t id);
 const struct producer *producers_next(const struct producers *p, uint32_t *at);
 /* Iteration in ascending id, for snapshots (deterministic). `ids` is malloc'ed; NULL when empty or memory is out. */
 int64_t *producers_sorted_ids(const struct producers *p, uint32_t *count);
+/* Those of batches that end below `end`, with windows cut back to it. `*lost`: of some no batch is left, so they are left out.
+ * `out` is initialised; ERR_NOMEM. */
+MUST_CHECK enum err producers_below(const struct producers *p, int64_t end, struct producers *out, bool *lost);
 MUST_CHECK enum err producers_put(struct producers *p, const struct producer *entry); /* restoring */
 /* Kafka's .snapshot file (version 1). `*out` is malloc'ed. */
 MUST_CHECK enum err producers_to_snapshot(const struct producers *p, uint8_t **out, size_t *len);

@@ -569,11 +569,12 @@ static void read_start(struct read_op *x) {
         finish(x, ERR_RANGE);
         return;
     }
+    uint32_t i = tail_find(&l->tail, x->offset);
+    if (i > 0 && i < l->tail.count) x->offset = MAX(x->offset, tail_at(&l->tail, i)->base_offset); /* in a gap between two of them */
     if (x->offset >= read_limit(l, r)) {
         finish(x, OK);
         return;
     }
-    uint32_t i = tail_find(&l->tail, x->offset);
     if (i == l->tail.count || tail_at(&l->tail, i)->base_offset > x->offset) {
         if (faulty_at(l, x->offset)) finish(x, ERR_CORRUPT);
         else read_file(x);

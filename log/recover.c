@@ -66,7 +66,9 @@ static enum err fold_records(struct log_impl *l, const struct journal_entry *e) 
     enum err err = entry_records_decode(&r, e->header, e->header_len);
     if (err != OK) return err;
     struct segment *s = segment_last(l);
-    if (r.base_offset != l->pub.end || r.place.segment_base != s->base || r.place.position != s->size_bytes) return ERR_CORRUPT;
+    bool below = r.base_offset < l->pub.end && r.end_offset > l->pub.end && l->segment_count == 1 && s->size_bytes == 0 && l->pub.end == l->pub.start;
+    if (below) impl_begin_below(l, r.base_offset);
+    if (r.base_offset < l->pub.end || r.place.segment_base != s->base || r.place.position != s->size_bytes) return ERR_CORRUPT;
     if ((err = tail_reserve(&l->tail)) != OK) return err;
     struct tail_entry t = {.base_offset = r.base_offset, .count = (uint32_t)(r.end_offset - r.base_offset), .len = e->body_len,
                            .position = s->size_bytes, .pos = e->pos};
@@ -170,6 +172,7 @@ static enum err fold_log(struct log_impl *l, const struct journal_entry *e) {
     case ENTRY_VOTE: return fold_vote(l, e);
     case ENTRY_CONFIG: return fold_config(l, e);
     case ENTRY_TRUNCATE: return fold_truncate(l, e);
+    case ENTRY_RESET: return reset_fold(l, e->body, e->body_len);
     case ENTRY_LOGSTART: return fold_start(l, e);
     case ENTRY_ROLL: return fold_roll(l, e);
     case ENTRY_SWAP: return swap_fold(l, e->body, e->body_len);
@@ -456,6 +459,18 @@ static enum err folder_aside(struct fixing *f, const char *name, uint64_t plid) 
     return OK;
 }
 
+/* RESET is durable: the folder of a generation before it is garbage. */
+static enum err old_generation_goes(struct fixing *f) {
+    char from[PATH_BYTES], to[PATH_BYTES], name[FOLDER_NAME_BYTES];
+    const struct log *pub = &f->l->pub;
+    folder_name_reset(name, pub->topic, pub->partition, pub->plid, pub->generation);
+    path_folder(from, f->s->dir, f->l->folder);
+    path_folder(to, f->s->dir, name);
+    int rc = io_rename(f->s->io, from, to);
+    f->l->folder_made = f->l->folder_unsynced = f->l->manifest_unsynced = false;
+    return rc < 0 ? refuse(f, rc, "put the folder of a discarded log aside") : OK;
+}
+
 /* "A CREATEd folder whose manifest is missing or torn is stray and is made again from the journal." */
 static enum err fix_created_folder(struct fixing *f) {
     struct log_impl *l = f->l;
@@ -467,8 +482,9 @@ static enum err fix_created_folder(struct fixing *f) {
     if (rc < 0) return refuse(f, rc, "look at its folder");
     struct manifest m;
     enum err err = folder_manifest_read(f->s->io, f->s->dir, l->folder, &m);
-    uint64_t plid = err == OK ? m.plid : 0;
+    uint64_t plid = err == OK ? m.plid : 0, generation = err == OK ? m.generation : 0;
     manifest_free(&m);
+    if (plid == l->pub.plid && generation < l->pub.generation && !MUTANT(OLD_GENERATION)) return old_generation_goes(f);
     const struct log_impl *owner = plid ? shard_find(&f->s->shards[log_store_shard_of(f->s, plid)], plid) : NULL;
     if (owner && owner->delete_durable) return OK; /* fix_folders moves it */
     l->folder_made = l->folder_unsynced = l->manifest_unsynced = plid == l->pub.plid || MUTANT(BY_NAME);

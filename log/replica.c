@@ -55,3 +55,42 @@ enum err log_room(struct log *pub, uint32_t bytes) {
     struct log_impl *l = impl_of(pub);
     return l->delete_joined ? ERR_CLOSED : shard_room(pub->shard, &l->config, bytes);
 }
+
+/* ---- batches as the leader has them ------------------------------------------------------------ */
+
+/* The log start may lie within a batch. */
+static bool begins_below(const struct log_impl *l, const struct batch_header *h) {
+    const struct log *pub = &l->pub;
+    return l->segment_count == 1 && l->segments[0].size_bytes == 0 && pub->end == pub->start && h->base_offset < pub->end &&
+           batch_last_offset(h) >= pub->end;
+}
+
+/* Everything about a batch but its producer, whose state is the leader's affair. `expected`: the log's end when it comes. */
+static enum err copy_check(const struct log_impl *l, int32_t epoch, const uint8_t *p, size_t len, int64_t expected, bool first, struct batch_header *h) {
+    if (batch_parse(p, len, h) != OK || batch_check(h) != OK) return ERR_CORRUPT;
+    bool follows = h->base_offset >= expected || (first && begins_below(l, h));
+    const struct segment *last = &l->segments[l->segment_count - 1];
+    int64_t least = first && last->size_bytes == 0 ? MIN(last->base, expected) : expected; /* a segment that may begin there must hold it */
+    if (!follows || batch_last_offset(h) - least > INT32_MAX || h->leader_epoch != epoch || !batch_crc_ok(p, h)) return ERR_CORRUPT;
+    return h->total_bytes <= journal_body_max(l->pub.shard->journal) ? OK : ERR_TOO_LARGE;
+}
+
+enum err log_append_copies(struct log *pub, int32_t epoch, const uint8_t *batches, size_t len, int64_t now_ms) {
+    struct log_impl *l = impl_of(pub);
+    struct batch_header h;
+    enum err err = may_change(l);
+    if (err == OK && epoch != pub->epoch) err = ERR_INVALID;
+    int64_t expected = pub->end;
+    for (size_t at = 0; at < len && err == OK; at += h.total_bytes) {
+        err = copy_check(l, epoch, batches + at, len - at, expected, at == 0, &h);
+        expected = batch_last_offset(&h) + 1;
+    }
+    if (err != OK) return err;
+    impl_expire_producers(l, now_ms);
+    for (size_t at = 0; at < len && err == OK; at += h.total_bytes) {
+        err = batch_parse(batches + at, len - at, &h);
+        if (err == OK && h.base_offset < pub->end) impl_begin_below(l, h.base_offset);
+        if (err == OK) err = impl_append(l, batches + at, &h, -1, now_ms);
+    }
+    return err;
+}

@@ -39,7 +39,7 @@ static enum err manifest_add(struct seg_writer *w, struct segment *s) {
     return err;
 }
 
-static void seal_end(struct seg_writer *w) {
+void seal_forget(struct seg_writer *w) {
     digester_free(w->digester);
     w->digester = NULL;
     w->seal_base = -1;
@@ -82,7 +82,7 @@ static bool batches_right(struct seg_writer *w, const uint8_t *p, uint32_t len) 
 static void seal_give_up(struct seg_writer *w, struct segment *s, const char *why) {
     trace_error("log", "%s: segment %lld gets no digest, from byte %u: %s", w->log->folder, (long long)s->base, w->seal_at, why);
     s->sealed = true;
-    seal_end(w);
+    seal_forget(w);
     writer_step(w);
 }
 
@@ -90,7 +90,7 @@ static void seal_read(struct seg_writer *w, int64_t result) {
     struct log_impl *l = w->log;
     struct segment *s = segment_by_base(l, w->seal_base);
     if (!s || w->change != l->change) {
-        seal_end(w);
+        seal_forget(w);
         writer_step(w);
         return;
     }
@@ -116,7 +116,7 @@ static void seal_read(struct seg_writer *w, int64_t result) {
             trace_error("log", "%s/%s is damaged: segment %lld stays without digest", l->folder, MANIFEST_FILE, (long long)s->base);
             s->sealed = true;
         }
-        seal_end(w);
+        seal_forget(w);
     }
     int failed = err == ERR_NOMEM ? -ENOMEM : err == ERR_NOSPACE ? -ENOSPC : -EIO;
     if (err != OK && err != ERR_CORRUPT) writer_fail(w, failed, "write the digests of a segment");
@@ -127,7 +127,7 @@ bool seal_step(struct seg_writer *w) {
     struct log_impl *l = w->log;
     struct segment *s = w->seal_base >= 0 ? segment_by_base(l, w->seal_base) : NULL;
     if (!s) {
-        seal_end(w);
+        seal_forget(w);
         s = w->sh->stopping ? NULL : first_unsealed(l);
         if (!s) return false;
         w->digester = digester_new();
@@ -137,7 +137,7 @@ bool seal_step(struct seg_writer *w) {
         w->seal_next = s->base;
     }
     if (w->sh->stopping || !writer_buffers(w)) {
-        seal_end(w);
+        seal_forget(w);
         return false;
     }
     /* Past the page cache: nobody asked for these bytes, and copying them out of it costs more than the digest. */

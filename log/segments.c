@@ -130,7 +130,7 @@ void segment_index_written(struct segment *s, uint32_t offsets, uint32_t times) 
 bool segment_must_roll(const struct log_impl *l, const struct segment *s, const struct batch_header *h, int64_t now_ms) {
     if (s->size_bytes == 0) return false;
     if ((uint64_t)s->size_bytes + h->total_bytes > l->config.segment_bytes) return true;
-    if (l->pub.end + h->last_offset_delta - s->base > INT32_MAX) return true;
+    if (batch_last_offset(h) - s->base > INT32_MAX) return true;
     if (s->index && index_full(s->index)) return true;
     /* Kafka's rule: by record time where there is one, so that replaying old data rolls as it did then. */
     int64_t waited = s->first_timestamp >= 0 && h->max_timestamp >= 0 ? h->max_timestamp - s->first_timestamp : now_ms - s->created_ms;

@@ -416,6 +416,19 @@ static void truncate_durable(struct log_impl *l, const struct effect *e) {
     notify(l);
 }
 
+static void reset_durable(struct log_impl *l, const struct effect *e) {
+    ASSERT(l->truncates_joined > 0);
+    l->truncates_joined--;
+    l->truncated = false; /* what came before is void */
+    l->truncate_end = -1;
+    l->reset_due = true;
+    l->droppable_total = e->bytes;
+    l->synced = (struct place){l->segments[0].base, 0};
+    if (l->in_checkpoint && e->cuts == l->pub.shard->cuts) l->flush_to = l->synced;
+    writer_want(l);
+    notify(l);
+}
+
 static void effect_run(struct log_shard *sh, const struct shard_slice *ss, const struct effect *e) {
     struct log_impl *l = e->log;
     switch (e->kind) {
@@ -430,6 +443,7 @@ static void effect_run(struct log_shard *sh, const struct shard_slice *ss, const
         if (e->done) e->done(&l->pub, e->ctx, OK);
         break;
     case EFFECT_TRUNCATE: truncate_durable(l, e); break;
+    case EFFECT_RESET: reset_durable(l, e); break;
     case EFFECT_SWAP: swap_durable(l, e->offset, e->swap_id, e->bytes); break;
     case EFFECT_ROLL: writer_want(l); break;
     case EFFECT_IMAGE: writer_image_durable(l); break;

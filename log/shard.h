@@ -12,17 +12,18 @@
 
 enum effect_kind {
     EFFECT_APPEND, EFFECT_MARKER, EFFECT_CREATE, EFFECT_DELETE, EFFECT_START, EFFECT_TRUNCATE, EFFECT_ROLL, EFFECT_IMAGE,
-    EFFECT_ASSIGNED, EFFECT_SWAP, EFFECT_SEQ
+    EFFECT_ASSIGNED, EFFECT_SWAP, EFFECT_SEQ,
+    EFFECT_RESET
 };
 struct effect {
     enum effect_kind kind;
     struct log_impl *log;           /* NULL: ASSIGNED; SEQ of a log that is being deleted */
     int64_t offset;                 /* APPEND: end; START: log start; TRUNCATE: end; SWAP: base of the new segment */
     struct place place;             /* TRUNCATE */
-    uint64_t cuts;                  /* TRUNCATE: checkpoints begun before it */
+    uint64_t cuts;                  /* TRUNCATE, RESET: checkpoints begun before it */
     uint64_t swap_id;               /* SWAP */
     uint64_t seq;                   /* SEQ */
-    uint32_t bytes;                 /* APPEND: of batches; START, TRUNCATE, SWAP: dropped_total */
+    uint32_t bytes;                 /* APPEND: of batches; START, TRUNCATE, RESET, SWAP: dropped_total */
     void (*done)(struct log *l, void *ctx, enum err err);   /* CREATE, START; may be NULL */
     void *ctx;
 };

@@ -60,12 +60,6 @@ void segment_to_message(const struct segment *s, Varve__Storage__Segment *m) {
     }
 }
 
-struct producer_message {
-    Varve__Storage__Producer m;
-    Varve__Storage__ProducerBatch window[PRODUCER_WINDOW];
-    Varve__Storage__ProducerBatch *pointers[PRODUCER_WINDOW];
-};
-
 static void producer_to_message(const struct producer *p, struct producer_message *out) {
     varve__storage__producer__init(&out->m);
     out->m.id = p->id;
@@ -88,6 +82,41 @@ static void producer_to_message(const struct producer *p, struct producer_messag
     }
 }
 
+enum err producers_to_messages(const struct producers *p, struct producer_messages *out) {
+    *out = (struct producer_messages){0};
+    int64_t *ids = producers_sorted_ids(p, &out->count);
+    bool made = ids || p->count == 0;
+    if (made) {
+        out->items = calloc(out->count + 1, sizeof *out->items);
+        out->v = calloc(out->count + 1, sizeof *out->v);
+        made = out->items && out->v;
+    }
+    for (uint32_t i = 0; i < out->count && made; i++) {
+        producer_to_message(producers_find(p, ids[i]), &out->items[i]);
+        out->v[i] = &out->items[i].m;
+    }
+    free(ids);
+    if (!made) producer_messages_free(out);
+    return made ? OK : ERR_NOMEM;
+}
+
+void producer_messages_free(struct producer_messages *m) {
+    free(m->items);
+    free(m->v);
+    *m = (struct producer_messages){0};
+}
+
+size_t producers_packed_bytes(const struct producers *p) {
+    size_t bytes = 0;
+    uint32_t at = 0;
+    for (const struct producer *e; (e = producers_next(p, &at));) {
+        struct producer_message m;
+        producer_to_message(e, &m);
+        bytes += varve__storage__producer__get_packed_size(&m.m) + 4; /* tag and length */
+    }
+    return bytes;
+}
+
 struct lists {
     Varve__Storage__EpochEntry *epochs;
     Varve__Storage__EpochEntry **epoch_pointers;
@@ -95,10 +124,7 @@ struct lists {
     Varve__Storage__Segment **segment_pointers;
     Varve__Storage__FaultyRange *faulty;
     Varve__Storage__FaultyRange **faulty_pointers;
-    struct producer_message *producers;
-    Varve__Storage__Producer **producer_pointers;
-    int64_t *ids;
-    uint32_t producer_count;
+    struct producer_messages producers;
 };
 
 static void lists_free(struct lists *x) {
@@ -108,26 +134,20 @@ static void lists_free(struct lists *x) {
     free(x->segment_pointers);
     free(x->faulty);
     free(x->faulty_pointers);
-    free(x->producers);
-    free(x->producer_pointers);
-    free(x->ids);
+    producer_messages_free(&x->producers);
 }
 
 static bool lists_init(struct lists *x, const struct log_impl *l) {
     *x = (struct lists){0};
-    x->ids = producers_sorted_ids(&l->pub.producers, &x->producer_count);
-    if (!x->ids && l->pub.producers.count > 0) return false;
-    uint32_t epochs = l->pub.epochs.count + 1, faulty = l->faulty_count + 1, producers = x->producer_count + 1;
+    if (producers_to_messages(&l->pub.producers, &x->producers) != OK) return false;
+    uint32_t epochs = l->pub.epochs.count + 1, faulty = l->faulty_count + 1;
     x->epochs = calloc(epochs, sizeof *x->epochs);
     x->epoch_pointers = calloc(epochs, sizeof *x->epoch_pointers);
     x->segments = calloc(l->segment_count, sizeof *x->segments);
     x->segment_pointers = calloc(l->segment_count, sizeof *x->segment_pointers);
     x->faulty = calloc(faulty, sizeof *x->faulty);
     x->faulty_pointers = calloc(faulty, sizeof *x->faulty_pointers);
-    x->producers = calloc(producers, sizeof *x->producers);
-    x->producer_pointers = calloc(producers, sizeof *x->producer_pointers);
-    return x->epochs && x->epoch_pointers && x->segments && x->segment_pointers && x->faulty && x->faulty_pointers && x->producers &&
-           x->producer_pointers;
+    return x->epochs && x->epoch_pointers && x->segments && x->segment_pointers && x->faulty && x->faulty_pointers;
 }
 
 static void lists_fill(struct lists *x, const struct log_impl *l, Varve__Storage__LogState *m) {
@@ -150,18 +170,14 @@ static void lists_fill(struct lists *x, const struct log_impl *l, Varve__Storage
         x->faulty[i].end_position = l->faulty[i].end_position;
         x->faulty_pointers[i] = &x->faulty[i];
     }
-    for (uint32_t i = 0; i < x->producer_count; i++) {
-        producer_to_message(producers_find(&l->pub.producers, x->ids[i]), &x->producers[i]);
-        x->producer_pointers[i] = &x->producers[i].m;
-    }
     m->n_epochs = l->pub.epochs.count;
     m->epochs = x->epoch_pointers;
     m->n_segments = l->segment_count;
     m->segments = x->segment_pointers;
     m->n_faulty = l->faulty_count;
     m->faulty = x->faulty_pointers;
-    m->n_producers = x->producer_count;
-    m->producers = x->producer_pointers;
+    m->n_producers = x->producers.count;
+    m->producers = x->producers.v;
 }
 
 static enum err pack(const Varve__Storage__LogState *m, uint8_t **data, uint32_t *len) {
@@ -250,15 +266,21 @@ static enum err decode_segment(struct log_impl *l, const Varve__Storage__Segment
     return err;
 }
 
-static enum err decode_producer(struct log_impl *l, const Varve__Storage__Producer *m) {
+enum err producer_from_message(const Varve__Storage__Producer *m, struct producer *out) {
     if (m->n_window > PRODUCER_WINDOW || m->id < 0 || m->epoch < INT16_MIN || m->epoch > INT16_MAX) return ERR_CORRUPT;
-    struct producer p = {.id = m->id, .epoch = (int16_t)m->epoch, .count = (uint8_t)m->n_window,
-                         .coordinator_epoch = m->coordinator_epoch, .txn_first_offset = m->txn_first_offset, .last_timestamp_ms = m->last_timestamp_ms};
+    *out = (struct producer){.id = m->id, .epoch = (int16_t)m->epoch, .count = (uint8_t)m->n_window,
+                             .coordinator_epoch = m->coordinator_epoch, .txn_first_offset = m->txn_first_offset, .last_timestamp_ms = m->last_timestamp_ms};
     for (size_t i = 0; i < m->n_window; i++) {
         const Varve__Storage__ProducerBatch *b = m->window[i];
-        p.window[i] = (struct producer_batch){b->first_sequence, b->last_sequence, b->first_offset, b->last_offset, b->timestamp_ms};
+        out->window[i] = (struct producer_batch){b->first_sequence, b->last_sequence, b->first_offset, b->last_offset, b->timestamp_ms};
     }
-    return producers_put(&l->pub.producers, &p);
+    return OK;
+}
+
+static enum err decode_producer(struct log_impl *l, const Varve__Storage__Producer *m) {
+    struct producer p;
+    enum err err = producer_from_message(m, &p);
+    return err == OK ? producers_put(&l->pub.producers, &p) : err;
 }
 
 static enum err decode_faulty(struct log_impl *l, const Varve__Storage__LogState *m) {

@@ -9,6 +9,18 @@ MUST_CHECK enum err state_encode(const struct log_impl *l, uint8_t **data, uint3
 /* A new log with that state, W at its end. ERR_CORRUPT, ERR_NOMEM. */
 MUST_CHECK enum err state_decode(struct log_shard *sh, uint64_t plid, const uint8_t *data, size_t len, struct log_impl **out);
 
+/* Producers as messages, ascending by id: what `v` points to is in `items`. */
+struct producer_message {
+    Varve__Storage__Producer m;
+    Varve__Storage__ProducerBatch window[PRODUCER_WINDOW];
+    Varve__Storage__ProducerBatch *pointers[PRODUCER_WINDOW];
+};
+struct producer_messages { struct producer_message *items; Varve__Storage__Producer **v; uint32_t count; };
+MUST_CHECK enum err producers_to_messages(const struct producers *p, struct producer_messages *out);   /* ERR_NOMEM */
+void producer_messages_free(struct producer_messages *m);
+size_t producers_packed_bytes(const struct producers *p);   /* all of them, in any message: at most */
+MUST_CHECK enum err producer_from_message(const Varve__Storage__Producer *m, struct producer *out);    /* ERR_CORRUPT */
+
 void segment_to_message(const struct segment *s, Varve__Storage__Segment *m);
 MUST_CHECK enum err segment_from_message(const Varve__Storage__Segment *m, struct segment *s); /* ERR_CORRUPT */
 

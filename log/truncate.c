@@ -180,29 +180,13 @@ enum err truncate_reindex(struct log_impl *l, struct segment *s) {
 /* Batches that were cut leave the windows. A producer of whom none is left is looked for in the log (see
  * truncate_find_producers). */
 static enum err producers_cut(struct log_impl *l, int64_t end) {
-    struct producers *p = &l->pub.producers;
-    uint32_t count;
-    int64_t *ids = producers_sorted_ids(p, &count);
-    if (!ids) return p->count > 0 ? ERR_NOMEM : OK;
     struct producers cut;
-    producers_init(&cut);
-    enum err err = OK;
-    for (uint32_t i = 0; i < count && err == OK; i++) {
-        struct producer e = *producers_find(p, ids[i]);
-        uint8_t before = e.count;
-        while (e.count > 0 && e.window[e.count - 1].last_offset >= end) e.count--;
-        l->producers_lost |= e.count == 0 && before > 0;
-        if (e.count == 0 && before > 0) continue;
-        if (e.count > 0) e.last_timestamp_ms = e.window[e.count - 1].timestamp_ms;
-        err = producers_put(&cut, &e);
-    }
-    free(ids);
-    if (err != OK) {
-        producers_free(&cut);
-        return err;
-    }
-    producers_free(p);
-    *p = cut;
+    bool lost;
+    enum err err = producers_below(&l->pub.producers, end, &cut, &lost);
+    if (err != OK) return err;
+    l->producers_lost |= lost;
+    producers_free(&l->pub.producers);
+    l->pub.producers = cut;
     return OK;
 }
 
@@ -251,7 +235,7 @@ enum err truncate_find_producers(struct log_impl *l) {
 }
 
 /* What the slice's effects say of the log's batches: only those that are still there, counted by the last effect. */
-static void effects_cut(struct shard_slice *ss, struct log_impl *l, int64_t end) {
+static void slice_effects_cut(struct shard_slice *ss, struct log_impl *l, int64_t end) {
     struct effect *last = NULL;
     for (uint32_t i = 0; ss && i < ss->effect_count; i++) {
         struct effect *e = &ss->effects[i];
@@ -264,7 +248,13 @@ static void effects_cut(struct shard_slice *ss, struct log_impl *l, int64_t end)
         if (tail_at(&l->tail, k)->slice == ss) last->bytes += tail_at(&l->tail, k)->len;
 }
 
-static uint64_t unwritten(const struct log_impl *l) {
+void impl_effects_cut(struct log_impl *l, int64_t end) {
+    struct log_shard *sh = l->pub.shard;
+    LIST_FOREACH(it, &sh->submitted) slice_effects_cut(LIST_ENTRY(it, struct shard_slice, link), l, end);
+    slice_effects_cut(sh->open, l, end);
+}
+
+uint64_t impl_unwritten(const struct log_impl *l) {
     uint64_t n = 0;
     for (uint32_t i = 0; i < l->segment_count; i++) n += l->segments[i].size_bytes - l->segments[i].written_bytes;
     return n;
@@ -272,7 +262,7 @@ static uint64_t unwritten(const struct log_impl *l) {
 
 /* Bytes that are durable and in no file. */
 static uint64_t pending(const struct log_impl *l) {
-    uint64_t n = unwritten(l);
+    uint64_t n = impl_unwritten(l);
     for (uint32_t i = l->tail.count; i-- > 0;) {
         const struct tail_entry *e = tail_at(&l->tail, i);
         if (e->base_offset + e->count <= l->pub.durable_end) break;
@@ -299,7 +289,7 @@ enum err impl_cut(struct log_impl *l, int64_t end, struct place place, int32_t e
     if (!s || place.position > s->size_bytes || end < s->base || end > s->end) return ERR_CORRUPT;
     enum err err = producers_cut(l, end);
     if (err != OK) return err;
-    uint64_t before = unwritten(l);
+    uint64_t before = impl_unwritten(l);
     l->change++;
     epochs_truncate(&pub->epochs, epoch);
     impl_epochs_changed(l);
@@ -326,14 +316,13 @@ enum err impl_cut(struct log_impl *l, int64_t end, struct place place, int32_t e
     l->compacted_end = MIN(l->compacted_end, end);
     if (place_less(place, l->synced) && !MUTANT(W_KEPT)) l->synced = place;
     image_cut(l);
-    LIST_FOREACH(it, &pub->shard->submitted) effects_cut(LIST_ENTRY(it, struct shard_slice, link), l, end);
-    effects_cut(pub->shard->open, l, end);
+    impl_effects_cut(l, end);
     if (folding) {
         pub->durable_end = end;
         l->truncate_end = l->truncate_end < 0 ? end : MIN(l->truncate_end, end);
     }
     l->pending_bytes = pending(l);
-    if (!folding) journal_pending_add(pub->shard->journal, (int64_t)unwritten(l) - (int64_t)before);
+    if (!folding) journal_pending_add(pub->shard->journal, (int64_t)impl_unwritten(l) - (int64_t)before);
     if (!folding && (err = truncate_reindex(l, s)) != OK) return err;
     if (!folding && l->producers_lost && (err = truncate_find_producers(l)) != OK) return err;
     impl_forget_max_timestamp(l);
@@ -366,12 +355,15 @@ static enum err locate(struct log_impl *l, int64_t offset, int64_t *end, struct 
     enum err err = walk_begin(&k, l, s, from);
     struct batch_header h;
     uint32_t position = from;
-    do {
+    bool found = false;
+    while (err == OK && !found && k.position < s->size_bytes) {
         position = k.position;
-        if (err == OK) err = walk_next(&k, &h);
-    } while (err == OK && batch_last_offset(&h) < offset);
+        err = walk_next(&k, &h);
+        found = err == OK && batch_last_offset(&h) >= offset;
+    }
     walk_end(&k);
     if (err != OK) return err;
+    if (!found) return OK; /* in a gap at the segment's end */
     *end = MIN(h.base_offset, offset); /* or it is in a gap, and nothing of this batch stays */
     place->position = position;
     return OK;

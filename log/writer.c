@@ -86,7 +86,7 @@ static bool flush_due(const struct log_impl *l) {
     return l->in_checkpoint && l->pub.shard->checkpoint.flushing && !l->flushed;
 }
 
-static bool anything_durable(const struct log_impl *l) { return l->pending_bytes > 0 || flush_due(l) || l->folder_made; }
+static bool anything_durable(const struct log_impl *l) { return l->pending_bytes > 0 || flush_due(l) || l->folder_made || l->reset_due; }
 
 void writer_step(struct seg_writer *w) {
     struct log_shard *sh = w->sh;
@@ -104,6 +104,7 @@ void writer_step(struct seg_writer *w) {
         writer_release(w);
         return;
     }
+    if (reset_step(w)) return;
     int made = folder_make(sh, l);
     if (made == -EEXIST) {
         wait_for_name(w);

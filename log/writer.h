@@ -56,6 +56,8 @@ bool write_step(struct seg_writer *w);                 /* write.c: bytes of the 
 /* finish.c: indexes and snapshots of complete segments, with `flush` of all; then syncs, with `sync`. */
 bool finish_step(struct seg_writer *w, bool flush, bool sync);
 bool seal_step(struct seg_writer *w);                  /* seal.c: digests of complete segments */
+bool reset_step(struct seg_writer *w);                 /* cut.c: a durable RESET */
+void seal_forget(struct seg_writer *w);                /* seal.c: what was read of a segment may not be in it any more */
 bool truncate_step(struct seg_writer *w);              /* cut.c: a durable TRUNCATE */
 bool drop_step(struct seg_writer *w);                  /* cut.c: files of segments that are gone */
 bool delete_step(struct seg_writer *w);                /* cut.c */

@@ -31,7 +31,14 @@ static void show_state(struct dump *d, const struct catalog_record *r) {
         line_u64(d, "producers", m->n_producers);
         line_u64(d, "epochs", m->n_epochs);
         if (m->n_epochs > 0) line_i64(d, "epoch", m->epochs[m->n_epochs - 1]->epoch);
+        if (m->base_epoch > 0) line_i64(d, "baseEpoch", m->base_epoch);
         line_u64(d, "generation", m->generation);
+        if (m->vote) {
+            line_i64(d, "voteEpoch", m->vote->epoch);
+            line_i64(d, "votedId", m->vote->voted_id);
+            if (m->vote->voted_id >= 0) line_uuid(d, "votedIncarnation", m->vote->voted_incarnation.data, m->vote->voted_incarnation.len);
+        }
+        if (m->has_replica_config) line_bytes(d, "replicaConfig", m->replica_config.data, m->replica_config.len);
         if (m->n_faulty > 0) line_u64(d, "faultyRanges", m->n_faulty);
     }
     varve__storage__log_state__free_unpacked(m, NULL);

@@ -73,14 +73,19 @@ static bool show_fixed(struct dump *d, const struct journal_entry *e) {
 static bool show_message(struct dump *d, const struct journal_entry *e) {
     if (e->type == ENTRY_CREATE)
         SHOW(CreateEntry, create_entry, line_text(d, "topic", m->topic), line_i64(d, "partition", m->partition),
-             line_uuid(d, "topicId", m->topic_id.data, m->topic_id.len));
+             line_uuid(d, "topicId", m->topic_id.data, m->topic_id.len),
+             m->replica_config.len > 0 ? line_bytes(d, "replicaConfig", m->replica_config.data, m->replica_config.len) : (void)0);
+    else if (e->type == ENTRY_CONFIG)
+        SHOW(ConfigEntry, config_entry,
+             m->has_replica_config ? line_bytes(d, "replicaConfig", m->replica_config.data, m->replica_config.len) : (void)0);
     else if (e->type == ENTRY_LOGSTART)
         SHOW(LogStartEntry, log_start_entry, line_i64(d, "startOffset", m->start),
-             line_i64(d, "segment", m->segment_base));
+             line_i64(d, "segment", m->segment_base), line_i64(d, "baseEpoch", m->base_epoch));
     else if (e->type == ENTRY_ROLL)
         SHOW(RollEntry, roll_entry, line_i64(d, "segment", m->segment_base));
     else if (e->type == ENTRY_RESET)
-        SHOW(ResetEntry, reset_entry, line_i64(d, "baseOffset", m->base_offset), line_u64(d, "generation", m->generation));
+        SHOW(ResetEntry, reset_entry, line_i64(d, "baseOffset", m->base_offset), line_i64(d, "baseEpoch", m->base_epoch),
+             line_u64(d, "generation", m->generation), line_u64(d, "producers", m->n_producers));
     else if (e->type == ENTRY_ASSIGNED)
         SHOW(AssignedEntry, assigned_entry, line_u64(d, "metadataEnd", m->metadata_end));
     return true;

@@ -38,6 +38,13 @@ void line_hex(struct dump *d, const char *name, uint64_t value) {
     line_text(d, name, text);
 }
 
+void line_bytes(struct dump *d, const char *name, const void *p, size_t len) {
+    enum { SHOWN_MAX = 512 };
+    char text[2 * SHOWN_MAX + 1] = "";
+    for (size_t i = 0; i < len && i < SHOWN_MAX; i++) snprintf(text + 2 * i, 3, "%02x", ((const uint8_t *)p)[i]);
+    line_text(d, name, text);
+}
+
 void line_uuid(struct dump *d, const char *name, const void *p, size_t len) {
     struct uuid id;
     char text[UUID_TEXT_BYTES] = "-";

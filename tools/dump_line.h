@@ -11,6 +11,7 @@ void line_u64(struct dump *d, const char *name, uint64_t value);
 void line_text(struct dump *d, const char *name, const char *value);
 void line_bool(struct dump *d, const char *name, bool value);
 void line_hex(struct dump *d, const char *name, uint64_t value);       /* 16 digits */
+void line_bytes(struct dump *d, const char *name, const void *p, size_t len);   /* two digits each; cut at 512 */
 void line_uuid(struct dump *d, const char *name, const void *p, size_t len);
 void line_end(struct dump *d);
 #endif
