@@ -560,6 +560,11 @@ static int sim_turn(struct io *io, int64_t deadline_ns) {
     return stuck ? -EDEADLK : 0;
 }
 
+bool sim_io_ready(const struct io *io) {
+    struct sim_io *s = CONTAINER_OF((struct io *)(uintptr_t)io, struct sim_io, io);
+    return !list_empty(&s->ready) || atomic_load(&s->woken);
+}
+
 static void sim_wake(struct io *io) { atomic_store(&self(io)->woken, true); }
 static int64_t sim_mono_ns(struct io *io) { return self(io)->world->now_ns; }
 static int64_t sim_wall_ms(struct io *io) { return wall_of(self(io)); }

@@ -28,7 +28,7 @@
  * sim_crash() then decides the fate of what was not synced; ios created afterwards see the result.
  *
  * Network: reliable byte streams with random delays, a bounded window and, on demand, short
- * receives and resets. All nodes share one address space; a listener on port 0 gets a free one.
+ * receives, resets, and links that are slow or cut, one way or both. All nodes share one address space; a listener on port 0 gets a free one.
  *
  * Time: io_turn() runs what is due; when nothing is, it advances the virtual clocks to the next
  * event or the deadline. When there is neither it returns -EDEADLK: nothing can ever happen.
@@ -57,6 +57,10 @@ int64_t sim_now_ns(const struct sim_world *w);
 /* Moves the time forward to the next event, at most to `limit_ns`. Returns false when no event
  * was due by then. For drivers of several nodes; a single node only needs io_turn(). */
 bool sim_advance(struct sim_world *w, int64_t limit_ns);
+/* INT64_MAX: nothing will happen by itself. */
+int64_t sim_next_event_ns(const struct sim_world *w);
+/* Whether a turn of `io` would find something to do: completions, or a wake-up. A node whose ios are not turned is paused. */
+bool sim_io_ready(const struct io *io);
 /* Moves one node's wall clock. */
 void sim_wall_jump(struct sim_world *w, unsigned node, int64_t ms);
 
@@ -141,4 +145,12 @@ void sim_files(struct sim_world *w, unsigned node, sim_file_fn *fn, void *ctx);
 
 /* Both ends get -ECONNRESET, what was under way is lost. */
 void sim_reset_connection(struct sim_world *w, unsigned node, int fd);
+/* What goes from one node to another stalls, new connections in either direction too, until the link is whole again:
+ * then it goes on in order, unless the connections were reset meanwhile. The news of a crash stalls as bytes do. */
+void sim_link_cut(struct sim_world *w, unsigned from, unsigned to, bool cut);
+bool sim_link_is_cut(const struct sim_world *w, unsigned from, unsigned to);
+/* On top of the delays of sim_tuning. */
+void sim_link_delay(struct sim_world *w, unsigned from, unsigned to, int64_t delay_ns);
+/* All connections between two nodes break at both ends at once, over cut links too (each side has given up). */
+void sim_link_reset(struct sim_world *w, unsigned a, unsigned b);
 #endif

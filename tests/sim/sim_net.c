@@ -2,13 +2,24 @@
  *
  * Bytes leave the sender into an event, arrive in order at the peer's `arrived` buffer after a
  * random delay, and are taken from there by receives. Arrived bytes and bytes under way together
- * never exceed WINDOW_BYTES; a sender waits for the reader beyond that. */
+ * never exceed WINDOW_BYTES; a sender waits for the reader beyond that.
+ *
+ * What is under way to a socket waits in its `inbound` queue, ends of streams and resets included; an
+ * event says that the next of them is due. Where the link is cut it stays, and what is due is owed. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include "tests/sim/sim_world.h"
 
 #define WINDOW_BYTES 65536u
+#define CONNECT_RETRY_NS 200000000 /* a connect over a link that is cut is tried again, as by TCP */
+
+struct delivery {
+    struct list link; /* sim_socket.inbound */
+    void (*arrive)(struct sim_world *w, struct sim_socket *socket, struct delivery *d);
+    size_t len;
+    uint8_t bytes[];
+};
 
 struct sim_socket {
     struct list link; /* sim_world.sockets; kept until the world ends */
@@ -22,6 +33,8 @@ struct sim_socket {
     uint8_t *arrived;                /* WINDOW_BYTES */
     size_t arrived_len, under_way;   /* under_way: sent to this socket, not yet here */
     int64_t last_arrival_ns;
+    struct list inbound;             /* of delivery.link */
+    size_t owed;                     /* of them: due, but the link is cut */
     struct list receivers, senders;  /* of io_op.link; accepts wait in receivers */
     struct sim_socket **backlog;     /* connected, not yet accepted */
     size_t backlog_len, backlog_cap;
@@ -33,6 +46,7 @@ static struct sim_socket *socket_new(struct sim_world *w, unsigned node) {
     socket->node = node;
     list_init(&socket->receivers);
     list_init(&socket->senders);
+    list_init(&socket->inbound);
     list_push_back(&w->sockets, &socket->link);
     return socket;
 }
@@ -41,6 +55,8 @@ void net_free(struct sim_world *w) {
     struct list *node;
     while ((node = list_pop_front(&w->sockets))) {
         struct sim_socket *socket = LIST_ENTRY(node, struct sim_socket, link);
+        struct list *it;
+        while ((it = list_pop_front(&socket->inbound))) free(LIST_ENTRY(it, struct delivery, link));
         free(socket->arrived);
         free(socket->backlog);
         free(socket);
@@ -153,39 +169,68 @@ static void try_receivers(struct sim_world *w, struct sim_socket *socket) {
     if (socket->arrived_len < before && socket->peer && !socket->peer->closed) try_senders(w, socket->peer);
 }
 
-static void fire_arrival(struct sim_world *w, struct sim_event *e) {
-    struct sim_socket *socket = e->socket;
-    socket->under_way -= e->len;
+static void arrive_bytes(struct sim_world *w, struct sim_socket *socket, struct delivery *d) {
+    socket->under_way -= d->len;
     if (socket->closed || socket->broken) return;
     if (!socket->arrived) socket->arrived = malloc(WINDOW_BYTES);
-    ASSERT(socket->arrived && socket->arrived_len + e->len <= WINDOW_BYTES);
-    memcpy(socket->arrived + socket->arrived_len, e->bytes, e->len);
-    socket->arrived_len += e->len;
+    ASSERT(socket->arrived && socket->arrived_len + d->len <= WINDOW_BYTES);
+    memcpy(socket->arrived + socket->arrived_len, d->bytes, d->len);
+    socket->arrived_len += d->len;
     try_receivers(w, socket);
 }
 
-static void fire_end(struct sim_world *w, struct sim_event *e) {
-    e->socket->peer_ended = true;
-    try_receivers(w, e->socket);
+static void arrive_end(struct sim_world *w, struct sim_socket *socket, struct delivery *d) {
+    (void)d;
+    socket->peer_ended = true;
+    try_receivers(w, socket);
 }
 
-static void fire_reset(struct sim_world *w, struct sim_event *e) {
-    if (e->socket->closed) return;
-    e->socket->broken = true;
-    e->socket->arrived_len = 0;
-    try_receivers(w, e->socket);
-    try_senders(w, e->socket);
+static void break_socket(struct sim_world *w, struct sim_socket *socket) {
+    if (socket->closed) return;
+    socket->broken = true;
+    socket->arrived_len = 0;
+    try_receivers(w, socket);
+    try_senders(w, socket);
+}
+
+static void arrive_reset(struct sim_world *w, struct sim_socket *socket, struct delivery *d) {
+    (void)d;
+    break_socket(w, socket);
+}
+
+static bool is_cut(const struct sim_world *w, const struct sim_socket *to) {
+    return to->peer && w->links[to->peer->node][to->node].cut;
+}
+
+static void fire_delivery(struct sim_world *w, struct sim_event *e) {
+    struct sim_socket *socket = e->socket;
+    if (is_cut(w, socket)) {
+        socket->owed++;
+        return;
+    }
+    struct delivery *d = LIST_ENTRY(list_pop_front(&socket->inbound), struct delivery, link);
+    d->arrive(w, socket, d);
+    free(d);
 }
 
 /* What arrives at one socket arrives in the order in which it was sent. */
-static struct sim_event *send_event(struct sim_world *w, struct sim_socket *to, size_t len,
-                                    void (*fire)(struct sim_world *w, struct sim_event *e)) {
+static void schedule_delivery(struct sim_world *w, struct sim_socket *to) {
     int64_t delay_ns = sim_net_delay(w); /* drawn once: MAX evaluates twice */
+    if (to->peer) delay_ns += w->links[to->peer->node][to->node].delay_ns;
     int64_t arrival_ns = MAX(w->now_ns + delay_ns, to->last_arrival_ns);
     to->last_arrival_ns = arrival_ns;
-    struct sim_event *e = sim_schedule(w, arrival_ns, len, fire);
-    e->socket = to;
-    return e;
+    sim_schedule(w, arrival_ns, 0, fire_delivery)->socket = to;
+}
+
+static struct delivery *send_delivery(struct sim_world *w, struct sim_socket *to, size_t len,
+                                      void (*arrive)(struct sim_world *w, struct sim_socket *socket, struct delivery *d)) {
+    struct delivery *d = malloc(sizeof *d + len);
+    ASSERT(d);
+    d->arrive = arrive;
+    d->len = len;
+    list_push_back(&to->inbound, &d->link);
+    schedule_delivery(w, to);
+    return d;
 }
 
 static void copy_out(const struct io_op *op, uint64_t offset, uint8_t *to, size_t len) {
@@ -215,12 +260,12 @@ static int64_t try_send(struct sim_world *w, struct sim_socket *socket, struct i
         size_t used = peer->closed ? 0 : peer->arrived_len + peer->under_way;
         size_t part = (size_t)MIN(total - p->bytes, (uint64_t)(WINDOW_BYTES - used));
         if (part == 0) return -EAGAIN;
-        struct sim_event *e = send_event(w, peer, part, fire_arrival);
-        copy_out(op, p->bytes, e->bytes, part);
+        struct delivery *d = send_delivery(w, peer, part, arrive_bytes);
+        copy_out(op, p->bytes, d->bytes, part);
         peer->under_way += part;
         p->bytes += part;
         if (peer->closed || peer->shut) { /* nobody reads there: it answers with a reset */
-            send_event(w, socket, 0, fire_reset);
+            send_delivery(w, socket, 0, arrive_reset);
             return (int64_t)total;
         }
     }
@@ -246,11 +291,25 @@ static void backlog_push(struct sim_socket *listener, struct sim_socket *socket)
     listener->backlog[listener->backlog_len++] = socket;
 }
 
+static void fire_connect(struct sim_world *w, struct sim_event *e);
+
+static void connect_later(struct sim_world *w, struct sim_socket *client, struct io_op *op, struct sim_io *s, int64_t delay_ns) {
+    struct sim_event *e = sim_schedule(w, w->now_ns + delay_ns, 0, fire_connect);
+    e->socket = client;
+    e->op = op;
+    e->s = s;
+    client->connecting = true;
+}
+
 static void fire_connect(struct sim_world *w, struct sim_event *e) {
     struct sim_socket *client = e->socket;
     client->connecting = false;
     if (!e->op) return;
     struct sim_socket *listener = find_listener(w, &e->op->addr);
+    if (listener && (w->links[client->node][listener->node].cut || w->links[listener->node][client->node].cut)) {
+        connect_later(w, client, e->op, e->s, CONNECT_RETRY_NS);
+        return;
+    }
     if (client->closed || !listener) {
         sim_finish(e->op, -ECONNREFUSED);
         return;
@@ -271,10 +330,7 @@ static void fire_connect(struct sim_world *w, struct sim_event *e) {
 void net_submit(struct sim_io *s, struct io_op *op, struct sim_socket *socket) {
     struct sim_world *w = s->world;
     if (op->kind == IO_CONNECT) {
-        struct sim_event *e = send_event(w, socket, 0, fire_connect);
-        e->op = op;
-        e->s = s;
-        socket->connecting = true;
+        connect_later(w, socket, op, s, sim_net_delay(w));
         progress_of(op)->stage = STAGE_EVENT;
         return;
     }
@@ -300,7 +356,7 @@ int net_shutdown(struct sim_world *w, struct sim_socket *socket) {
     if (!socket->connected && !socket->listening) return -ENOTCONN;
     if (socket->shut) return 0;
     socket->shut = true;
-    if (socket->connected) send_event(w, socket->peer, 0, fire_end);
+    if (socket->connected) send_delivery(w, socket->peer, 0, arrive_end);
     try_receivers(w, socket);
     try_senders(w, socket);
     return 0;
@@ -316,10 +372,10 @@ int net_sockname(const struct sim_socket *socket, struct sockaddr_storage *addr)
 void net_close(struct sim_world *w, struct sim_socket *socket) {
     ASSERT(list_empty(&socket->receivers) && list_empty(&socket->senders));
     if (socket->connected && !socket->broken) {
-        if (socket->arrived_len > 0) send_event(w, socket->peer, 0, fire_reset);
-        else if (!socket->shut) send_event(w, socket->peer, 0, fire_end);
+        if (socket->arrived_len > 0) send_delivery(w, socket->peer, 0, arrive_reset);
+        else if (!socket->shut) send_delivery(w, socket->peer, 0, arrive_end);
     }
-    for (size_t i = 0; i < socket->backlog_len; i++) send_event(w, socket->backlog[i]->peer, 0, fire_reset);
+    for (size_t i = 0; i < socket->backlog_len; i++) send_delivery(w, socket->backlog[i]->peer, 0, arrive_reset);
     socket->closed = true;
     socket->backlog_len = 0;
     socket->arrived_len = 0;
@@ -334,7 +390,7 @@ void net_node_down(struct sim_world *w, unsigned node) {
         list_init(&socket->receivers); /* the ops are forgotten, not touched */
         list_init(&socket->senders);
         if (socket->connected && !socket->broken) {
-            send_event(w, socket->peer, 0, fire_reset);
+            send_delivery(w, socket->peer, 0, arrive_reset);
             socket->broken = true;
         }
         net_close(w, socket);
@@ -344,6 +400,35 @@ void net_node_down(struct sim_world *w, unsigned node) {
 void sim_reset_connection(struct sim_world *w, unsigned node, int fd) {
     struct sim_handle *h = sim_handle(&w->nodes[node], fd);
     ASSERT(h && h->socket && h->socket->connected);
-    send_event(w, h->socket, 0, fire_reset);
-    send_event(w, h->socket->peer, 0, fire_reset);
+    send_delivery(w, h->socket, 0, arrive_reset);
+    send_delivery(w, h->socket->peer, 0, arrive_reset);
+}
+
+/* ---- links ------------------------------------------------------------------------------------ */
+
+void sim_link_cut(struct sim_world *w, unsigned from, unsigned to, bool cut) {
+    struct sim_link *link = &w->links[from][to];
+    if (link->cut == cut) return;
+    link->cut = cut;
+    sim_note(w, 'l', from, to, cut);
+    if (cut) return;
+    LIST_FOREACH(it, &w->sockets) {
+        struct sim_socket *socket = LIST_ENTRY(it, struct sim_socket, link);
+        if (socket->node != to || !socket->peer || socket->peer->node != from) continue;
+        for (; socket->owed > 0; socket->owed--) schedule_delivery(w, socket);
+    }
+}
+
+bool sim_link_is_cut(const struct sim_world *w, unsigned from, unsigned to) { return w->links[from][to].cut; }
+
+void sim_link_delay(struct sim_world *w, unsigned from, unsigned to, int64_t delay_ns) { w->links[from][to].delay_ns = delay_ns; }
+
+void sim_link_reset(struct sim_world *w, unsigned a, unsigned b) {
+    sim_note(w, 'L', a, b, 0);
+    LIST_FOREACH(it, &w->sockets) {
+        struct sim_socket *socket = LIST_ENTRY(it, struct sim_socket, link);
+        if (!socket->connected || socket->broken || !socket->peer) continue;
+        bool between = (socket->node == a && socket->peer->node == b) || (socket->node == b && socket->peer->node == a);
+        if (between) break_socket(w, socket);
+    }
 }

@@ -65,6 +65,8 @@ bool sim_fire_due(struct sim_world *w) {
     return fired;
 }
 
+int64_t sim_next_event_ns(const struct sim_world *w) { return w->event_count > 0 ? w->heap[0]->time_ns : INT64_MAX; }
+
 bool sim_advance(struct sim_world *w, int64_t limit_ns) {
     if (w->event_count > 0 && w->heap[0]->time_ns <= limit_ns) {
         w->now_ns = MAX(w->now_ns, w->heap[0]->time_ns);

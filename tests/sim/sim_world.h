@@ -48,7 +48,10 @@ struct sim_node {
     void *watch_ctx;
 };
 
+struct sim_link { bool cut; int64_t delay_ns; };
+
 struct sim_world {
+    struct sim_link links[SIM_NODES_MAX][SIM_NODES_MAX]; /* [from][to] */
     struct prng disk_prng, net_prng, crash_prng, entropy_prng;
     struct sim_tuning tuning;
     struct sim_fatal fatal;

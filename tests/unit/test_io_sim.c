@@ -444,6 +444,61 @@ START_TEST(connection_resets_on_demand) {
     io_destroy(other);
 } END_TEST
 
+/* One way: what goes the other way arrives; then all that stalled comes in order. */
+START_TEST(a_cut_link_stalls_what_goes_over_it) {
+    struct io *other = sim_io_create(world, 1);
+    struct stream st = stream_open(io, other);
+    char buf[8];
+    sim_link_cut(world, 1, 0, true);
+    ck_assert_int_eq(send_on(other, st.client, "ab"), 2);
+    ck_assert_int_eq(send_on(io, st.server, "x"), 1);
+    ck_assert_int_eq(recv_on(other, st.client, buf, 8), 1);
+    struct counted c = {.op = {.kind = IO_RECV, .fd = st.server, .flags = IO_WAITALL, .buf = buf, .len = 4, .done = count_done}};
+    io_submit(io, &c.op);
+    ck_assert_int_eq(io_turn(io, io_mono_ns(io) + 10000000000), 0);
+    ck_assert_int_eq(c.done, 0);
+    ck_assert_int_eq(send_on(other, st.client, "c"), 1);
+    sim_link_cut(world, 1, 0, false);
+    ck_assert_int_eq(send_on(other, st.client, "d"), 1);
+    while (!c.done) ck_assert_int_eq(io_turn(io, INT64_MAX), 0);
+    ck_assert_mem_eq(buf, "abcd", 4);
+    ck_assert_int_eq(io_close(other, st.client), 0);
+    io_destroy(other);
+} END_TEST
+
+START_TEST(connections_of_a_cut_link_may_end_unheard) {
+    struct io *other = sim_io_create(world, 1);
+    struct stream st = stream_open(io, other);
+    char buf[8];
+    sim_link_cut(world, 1, 0, true);
+    sim_link_cut(world, 0, 1, true);
+    ck_assert_int_eq(send_on(other, st.client, "ab"), 2);
+    sim_link_reset(world, 0, 1);
+    ck_assert_int_eq(recv_on(io, st.server, buf, 8), -ECONNRESET);
+    ck_assert_int_eq(recv_on(other, st.client, buf, 8), -ECONNRESET);
+    ck_assert_int_eq(io_close(other, st.client), 0);
+    io_destroy(other);
+} END_TEST
+
+START_TEST(a_connect_waits_for_the_link) {
+    struct io *other = sim_io_create(world, 1);
+    struct stream st = stream_open(io, other);
+    struct sockaddr_storage addr;
+    ck_assert_int_eq(io_sockname(io, st.listener, &addr), 0);
+    sim_link_cut(world, 0, 1, true);
+    int fd = io_socket(other, AF_INET);
+    struct counted c = {.op = {.kind = IO_CONNECT, .fd = fd, .addr = addr, .done = count_done}};
+    io_submit(other, &c.op);
+    ck_assert_int_eq(io_turn(other, io_mono_ns(other) + 10000000000), 0);
+    ck_assert_int_eq(c.done, 0);
+    sim_link_cut(world, 0, 1, false);
+    while (!c.done) ck_assert_int_eq(io_turn(other, INT64_MAX), 0);
+    ck_assert_int_eq(c.op.result, 0);
+    ck_assert_int_eq(io_close(other, fd), 0);
+    ck_assert_int_eq(io_close(other, st.client), 0);
+    io_destroy(other);
+} END_TEST
+
 START_TEST(short_receives_cut_anywhere) {
     struct io *other = sim_io_create(world, 1);
     struct stream st = stream_open(io, other);
@@ -552,6 +607,9 @@ int main(void) {
     tcase_add_test(tc, every_crash_point_of_parallel_writes);
     tcase_add_test(tc, crash_resets_the_connections_of_the_node);
     tcase_add_test(tc, connection_resets_on_demand);
+    tcase_add_test(tc, a_cut_link_stalls_what_goes_over_it);
+    tcase_add_test(tc, connections_of_a_cut_link_may_end_unheard);
+    tcase_add_test(tc, a_connect_waits_for_the_link);
     tcase_add_test(tc, short_receives_cut_anywhere);
     tcase_add_test(tc, fatal_takes_the_node_down);
     tcase_add_test(tc, nothing_to_wait_for_is_said);
