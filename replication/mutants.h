@@ -22,6 +22,7 @@ enum replica_mutant {
 };
 
 #ifdef VARVE_MUTANTS
+extern int replica_mutant_now;           /* what replicas of this process begin with (replica_init) */
 #define MUTANT(owner, name) ((owner)->mutant == REPLICA_MUTANT_##name)
 #define MUTANT_ANY(owner) ((owner)->mutant != REPLICA_MUTANT_NONE)
 #else

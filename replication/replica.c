@@ -275,9 +275,16 @@ static void damaged(struct step *s, bool is) {
     if (is && r->role != REPLICA_LEADER && r->election_ns != INT64_MAX) r->election_ns = s->now_ns + 4 * r->timeout_ns;
 }
 
+#ifdef VARVE_MUTANTS
+int replica_mutant_now = REPLICA_MUTANT_NONE;
+#endif
+
 void replica_init(struct replica *r) {
     *r = (struct replica){.election_ns = INT64_MAX, .heartbeat_ns = INT64_MAX, .verified = POSITION_UNKNOWN};
     walk_init(&r->walk);
+#ifdef VARVE_MUTANTS
+    r->mutant = r->walk.mutant = replica_mutant_now;
+#endif
 }
 
 void replica_free(struct replica *r) {

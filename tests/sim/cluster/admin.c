@@ -1,0 +1,123 @@
+/* admin.c - a program that makes the topics of the others, and topics of its own that it deletes again. */
+#include <stdlib.h>
+#include <string.h>
+#include "base/assert.h"
+#include "proto/kafka_errors.h"
+#include "tests/sim/cluster/cluster.h"
+
+/* A name is given up when an answer is lost: its request may still be carried out late. */
+enum { FLEETING = 4 };
+enum fleeting_state { ABSENT, PRESENT };
+static struct {
+    struct client client;
+    struct cluster *c;
+    bool made[TOPICS], asking;
+    struct { enum fleeting_state state; uint32_t generation; char name[32]; } fleeting[FLEETING];
+    struct timer timer;
+} admin;
+
+static uint64_t draw(uint64_t n) { return prng_below(&admin.c->work_prng, n); }
+static void again(int64_t most_ns) { timer_set(&admin.c->timers, &admin.timer, sim_now_ns(admin.c->world) + 1 + (int64_t)draw((uint64_t)most_ns)); }
+
+static const char *fleeting_name(uint32_t i) {
+    snprintf(admin.fleeting[i].name, sizeof admin.fleeting[i].name, "fleeting-%u-%u", i, admin.fleeting[i].generation);
+    return admin.fleeting[i].name;
+}
+static void give_up(uint32_t i) {
+    admin.fleeting[i].generation++;
+    admin.fleeting[i].state = ABSENT;
+}
+
+static void created(struct call *call, struct wire_reader *r) {
+    struct k_create_topics_response a;
+    admin.asking = false;
+    uint32_t i = (uint32_t)call->tag;
+    bool known = r && k_create_topics_response_decode(&a, r, call->version) == OK && a.topics_n == 1;
+    int16_t error = known ? a.topics[0].error_code : KERR_NETWORK_EXCEPTION;
+    if (error == KERR_NOT_CONTROLLER || !known) client_refresh(&admin.client);
+    bool exists = error == KERR_NONE || error == KERR_TOPIC_ALREADY_EXISTS;
+    if (i < TOPICS) {
+        admin.made[i] |= exists;
+    } else {
+        if (error == KERR_TOPIC_ALREADY_EXISTS)
+            cluster_violated(admin.c, "12 topic %s exists although nobody made it, or its deletion was acknowledged", fleeting_name(i - TOPICS));
+        if (exists) admin.fleeting[i - TOPICS].state = PRESENT;
+        else give_up(i - TOPICS);
+    }
+    if (error == KERR_NONE) covered(admin.c)->topics_made++;
+}
+
+static void create(uint32_t i) {
+    struct k_create_topics_request q;
+    struct k_create_topics_request_topics t;
+    k_create_topics_request_init(&q);
+    k_create_topics_request_topics_init(&t);
+    t.name = str_from(i < TOPICS ? topic_name(i) : fleeting_name(i - TOPICS));
+    t.num_partitions = i < TOPICS ? (int32_t)topic_partitions(admin.c, i) : 1;
+    t.replication_factor = -1;
+    q.topics = &t;
+    q.topics_n = 1;
+    q.timeout_ms = 2000;
+    k_create_topics_request_encode(&q, call_begin(&admin.client, API_CREATE_TOPICS, 7), 7);
+    admin.asking = true;
+    call_send(&admin.client, admin.client.controller, created, &admin, i, 3 * SECOND);
+}
+
+static void deleted(struct call *call, struct wire_reader *r) {
+    struct k_delete_topics_response a;
+    admin.asking = false;
+    uint32_t i = (uint32_t)call->tag;
+    bool known = r && k_delete_topics_response_decode(&a, r, call->version) == OK && a.responses_n == 1;
+    int16_t error = known ? a.responses[0].error_code : KERR_NETWORK_EXCEPTION;
+    if (error == KERR_NOT_CONTROLLER || !known) client_refresh(&admin.client);
+    if (error == KERR_UNKNOWN_TOPIC_OR_PARTITION)
+        cluster_violated(admin.c, "12 topic %s is gone although its creation was acknowledged", fleeting_name(i));
+    if (error == KERR_NONE) covered(admin.c)->topics_deleted++;
+    if (error == KERR_NONE) admin.fleeting[i].state = ABSENT;
+    else give_up(i);
+}
+
+static void delete(uint32_t i) {
+    struct k_delete_topics_request q;
+    struct k_delete_topics_request_topics t;
+    k_delete_topics_request_init(&q);
+    k_delete_topics_request_topics_init(&t);
+    t.name = str_from(fleeting_name(i));
+    q.topics = &t;
+    q.topics_n = 1;
+    q.timeout_ms = 2000;
+    k_delete_topics_request_encode(&q, call_begin(&admin.client, API_DELETE_TOPICS, 6), 6);
+    admin.asking = true;
+    call_send(&admin.client, admin.client.controller, deleted, &admin, i, 3 * SECOND);
+}
+
+static void work(struct timer *timer) {
+    (void)timer;
+    again(200 * MS);
+    if (admin.asking) return;
+    for (uint32_t i = 0; i < TOPICS; i++) {
+        if (admin.made[i]) continue;
+        create(i);
+        return;
+    }
+    again(2 * SECOND);
+    if (admin.c->finishing) return;
+    uint32_t i = (uint32_t)draw(FLEETING);
+    if (admin.fleeting[i].state == ABSENT) create(TOPICS + i);
+    else delete(i);
+}
+
+void admin_start(struct cluster *c) {
+    memset(&admin, 0, sizeof admin);
+    admin.c = c;
+    client_init(&admin.client, c, "admin");
+    timer_init(&admin.timer, work);
+    again(20 * MS);
+}
+
+const char *admin_waiting(struct cluster *c) {
+    (void)c;
+    for (uint32_t i = 0; i < TOPICS; i++)
+        if (!admin.made[i]) return "a topic cannot be made";
+    return NULL;
+}

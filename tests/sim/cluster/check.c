@@ -1,0 +1,276 @@
+/* check.c - the invariants of docs/replication.md 12, by their numbers, as far as the inside of the brokers shows them.
+ *
+ * After each turn of a node its partitions are looked at: role, epoch, high watermark, what is durable. When a high watermark
+ * has moved, the batches that it has passed are read from that replica's log: the first replica to show an offset as committed
+ * says what it holds, for ever, and all others must agree, byte by byte. */
+#include <stdlib.h>
+#include <string.h>
+#include "base/assert.h"
+#include "base/crc32c.h"
+#include "server/partition_impl.h"
+#include "tests/sim/cluster/cluster.h"
+
+enum { GROUPS_MAX = 400, EPOCHS_MAX = 4096 };
+struct batch_seen { int64_t base, last; int32_t epoch; uint32_t bytes, crc; };
+struct group {                           /* one replicated log, over all nodes and lives */
+    uint64_t id;
+    struct batch_seen *batches;          /* what is committed: ascending */
+    uint32_t count, cap;
+    int64_t committed;                   /* the highest high watermark of an established leader */
+    struct { int32_t node; uint32_t life; } leaders[EPOCHS_MAX]; /* node 0: none yet */
+};
+struct sight {                           /* one replica, as it was seen last */
+    uint64_t id;
+    uint32_t life;                       /* of the node; what follows is of this life */
+    bool here, reading, leading, established;
+    int64_t high_watermark, start, end, verified;
+    struct replica_position durable;     /* survives a life: what comes back must contain it */
+    bool durable_known;
+    int32_t epoch;
+};
+struct check {
+    struct cluster *c;
+    struct group *groups[GROUPS_MAX];
+    uint32_t group_count;
+    struct sight sights[BROKERS_MAX + 1][GROUPS_MAX]; /* by node, by index of the group */
+};
+struct reading { struct log_read read; struct check *k; struct node *n; uint32_t life, group; };
+
+struct check *check_new(struct cluster *c) {
+    struct check *k = calloc(1, sizeof *k);
+    ASSERT(k != NULL);
+    k->c = c;
+    return k;
+}
+
+static uint32_t group_index(struct check *k, uint64_t id) {
+    for (uint32_t i = 0; i < k->group_count; i++)
+        if (k->groups[i]->id == id) return i;
+    ASSERT(k->group_count < GROUPS_MAX);
+    struct group *g = calloc(1, sizeof *g);
+    ASSERT(g != NULL);
+    g->id = id;
+    k->groups[k->group_count] = g;
+    return k->group_count++;
+}
+
+static uint64_t group_of(const struct partition *p) { return p->plid; }
+
+/* ---- what is committed ------------------------------------------------------------------------- */
+
+static struct batch_seen *batch_at(struct group *g, int64_t base) {
+    uint32_t low = 0, high = g->count;
+    while (low < high) {
+        uint32_t mid = (low + high) / 2;
+        if (g->batches[mid].base < base) low = mid + 1;
+        else high = mid;
+    }
+    return low < g->count && g->batches[low].base == base ? &g->batches[low] : NULL;
+}
+
+static void batch_committed(struct check *k, const struct node *n, struct group *g, const uint8_t *bytes, const struct batch_header *h) {
+    struct batch_seen b = {h->base_offset, batch_last_offset(h), h->leader_epoch, h->total_bytes, crc32c(0, bytes, h->total_bytes)};
+    covered(k->c)->verified_batches++;
+    if (g->count == 0 || b.base > g->batches[g->count - 1].last) {
+        if (g->count > 0 && b.base != g->batches[g->count - 1].last + 1)
+            cluster_violated(k->c, "19 group %llu: behind offset %lld comes %lld", (unsigned long long)g->id, (long long)g->batches[g->count - 1].last, (long long)b.base);
+        if (g->count == g->cap) {
+            g->cap = g->cap ? g->cap * 2 : 64;
+            g->batches = realloc(g->batches, g->cap * sizeof *g->batches);
+            ASSERT(g->batches != NULL);
+        }
+        g->batches[g->count++] = b;
+        return;
+    }
+    const struct batch_seen *have = batch_at(g, b.base);
+    if (!have || have->last != b.last || have->epoch != b.epoch || have->bytes != b.bytes || have->crc != b.crc)
+        cluster_violated(k->c, "5 group %llu: node %d holds another batch at offset %lld (epoch %d) below its high watermark than what was committed (epoch %d)",
+                         (unsigned long long)g->id, n->id, (long long)b.base, b.epoch, have ? have->epoch : -1);
+}
+
+static void read_done(struct reading *d) {
+    struct check *k = d->k;
+    struct sight *s = &k->sights[d->n->id][d->group];
+    s->reading = false;
+    uint8_t *all = malloc(d->read.bytes + 1);
+    size_t len = 0;
+    struct batch_header h;
+    ASSERT(all != NULL);
+    for (uint32_t i = 0; i < d->read.slice_count; i++) {
+        memcpy(all + len, slice_data(&d->read.slices[i]), d->read.slices[i].len);
+        len += d->read.slices[i].len;
+    }
+    if (d->read.err != OK && d->read.err != ERR_CLOSED && d->read.err != ERR_NOMEM && !sim_crashed(k->c->world, (unsigned)d->n->id) && !d->n->broker.failed)
+        cluster_violated(k->c, "18 group %llu: node %d cannot read its own log at offset %lld: %s", (unsigned long long)k->groups[d->group]->id, d->n->id,
+                         (long long)d->read.offset, err_str(d->read.err));
+    for (size_t at = 0; at < len && batch_parse(all + at, len - at, &h) == OK; at += h.total_bytes) {
+        if (batch_last_offset(&h) >= s->high_watermark) break;
+        if (h.base_offset >= s->verified) batch_committed(k, d->n, k->groups[d->group], all + at, &h);
+        s->verified = batch_last_offset(&h) + 1;
+    }
+    free(all);
+    log_read_release(&d->read);
+}
+
+static void read_later(struct log_read *r) {
+    struct reading *d = r->owner;
+    struct node *n = d->n;
+    if (n->up && n->life == d->life) read_done(d);
+    free(d);
+}
+
+static void verify(struct check *k, struct node *n, uint32_t group, struct partition *p) {
+    struct sight *s = &k->sights[n->id][group];
+    while (!s->reading && s->verified < s->high_watermark && !cluster_failed(k->c)) {
+        int64_t before = s->verified;
+        struct reading *d = calloc(1, sizeof *d);
+        ASSERT(d != NULL);
+        *d = (struct reading){.k = k, .n = n, .life = n->life, .group = group};
+        d->read = (struct log_read){.offset = s->verified, .max_offset = s->high_watermark, .max_bytes = 1 << 18, .min_one = true, .done = read_later, .owner = d};
+        s->reading = true;
+        if (!log_read(p->log, &d->read)) return;
+        read_done(d);
+        free(d);
+        if (s->verified == before) return;
+    }
+}
+
+/* ---- one replica ------------------------------------------------------------------------------- */
+
+static bool contains(const struct replica *r, struct replica_position p) { return walk_contains(&r->walk, p); }
+
+/* 3, 6: what the journal has called durable is there after any crash. */
+static void check_returned(struct check *k, struct node *n, const struct sight *s, const struct partition *p) {
+    if (!s->durable_known || n->lost_disk) return;
+    struct replica_position last = walk_last(&p->replica.walk);
+    bool alone = p->replica.config.count == 1; /* it looks at its last epoch only */
+    if (replica_position_compare(last, s->durable) < 0 || last.offset < s->durable.offset || (!alone && !contains(&p->replica, s->durable)))
+        cluster_violated(k->c, "6 group %llu: node %d had (%d,%lld) durable and comes back with (%d,%lld)", (unsigned long long)s->id, n->id, s->durable.epoch,
+                         (long long)s->durable.offset, last.epoch, (long long)last.offset);
+}
+
+/* 1, 4: one leader for each epoch, and it has everything that is committed. */
+static void check_leader(struct check *k, struct node *n, struct group *g, const struct partition *p) {
+    int32_t epoch = p->replica.epoch;
+    ASSERT(epoch >= 0 && epoch < EPOCHS_MAX);
+    if (g->leaders[epoch].node == n->id && g->leaders[epoch].life == n->life) return;
+    /* A group of one goes on in its epoch after a restart. */
+    if (g->leaders[epoch].node != 0 && (g->leaders[epoch].node != n->id || p->replica.config.count > 1))
+        cluster_violated(k->c, "1 group %llu: nodes %d and %d both lead in epoch %d", (unsigned long long)g->id, g->leaders[epoch].node, n->id, epoch);
+    g->leaders[epoch].node = n->id;
+    g->leaders[epoch].life = n->life;
+    covered(k->c)->leaders++;
+    cluster_trace(k->c, "node %d leads group %llu in epoch %d from offset %lld", n->id, (unsigned long long)g->id, epoch, (long long)p->log->end);
+    if (p->log->end < g->committed)
+        cluster_violated(k->c, "4 group %llu: node %d leads in epoch %d with a log that ends at %lld; committed is %lld", (unsigned long long)g->id, n->id, epoch,
+                         (long long)p->log->end, (long long)g->committed);
+}
+
+/* 6: what a leader shows as committed is durable on a majority. */
+static void check_majority(struct check *k, struct node *n, uint32_t group, const struct partition *p) {
+    const struct replica *r = &p->replica;
+    uint32_t have = 0;
+    for (int i = 0; i < r->config.voters; i++) {
+        const struct sight *s = &k->sights[r->config.members[i].node <= BROKERS_MAX ? r->config.members[i].node : 0][group];
+        have += s->durable_known && s->durable.epoch >= r->epoch && s->durable.offset >= r->high_watermark;
+    }
+    if (have < replica_config_majority(&r->config))
+        cluster_violated(k->c, "6 group %llu: node %d commits (%d,%lld), which %u of %u have durably", (unsigned long long)k->groups[group]->id, n->id, r->epoch,
+                         (long long)r->high_watermark, have, r->config.voters);
+}
+
+static void check_partition(struct check *k, struct node *n, struct partition *p) {
+    struct cluster *c = k->c;
+    uint32_t index = group_index(k, group_of(p));
+    struct group *g = k->groups[index];
+    struct sight *s = &k->sights[n->id][index];
+    const struct replica *r = &p->replica;
+    if (s->life != n->life || !s->here) {
+        if (s->here) check_returned(k, n, s, p);
+        struct sight fresh = {.id = g->id, .life = n->life, .here = true, .verified = p->log->start};
+        *s = fresh;
+    }
+    bool moved = r->high_watermark != s->high_watermark;
+    if (r->high_watermark < s->high_watermark)
+        cluster_violated(c, "7 group %llu: the high watermark of node %d falls from %lld to %lld", (unsigned long long)g->id, n->id, (long long)s->high_watermark,
+                         (long long)r->high_watermark);
+    if (r->epoch < s->epoch) cluster_violated(c, "8 group %llu: the epoch of node %d falls from %d to %d", (unsigned long long)g->id, n->id, s->epoch, r->epoch);
+    if (p->log->start < s->start) cluster_violated(c, "15 group %llu: the log start of node %d falls", (unsigned long long)g->id, n->id);
+    if (p->log->end < r->high_watermark) cluster_violated(c, "7 group %llu: the log of node %d ends below its high watermark", (unsigned long long)g->id, n->id);
+    if (p->log->end < s->end) {
+        covered(c)->truncations++;
+        cluster_trace(c, "node %d cuts group %llu from %lld to %lld", n->id, (unsigned long long)g->id, (long long)s->end, (long long)p->log->end);
+    }
+    s->high_watermark = r->high_watermark;
+    s->start = p->log->start;
+    s->end = p->log->end;
+    s->epoch = r->epoch;
+    s->durable = r->durable;
+    s->durable_known = r->durable.offset >= 0;
+    bool leading = r->role == REPLICA_LEADER && !r->begins_on_write;
+    if (leading) check_leader(k, n, g, p);
+    if (leading && r->established) {
+        if (!s->established) covered(c)->established++;
+        if (r->high_watermark < g->committed && (moved || !s->established))
+            cluster_violated(c, "7 group %llu: node %d is established in epoch %d and shows %lld; %lld was shown before", (unsigned long long)g->id, n->id, r->epoch,
+                             (long long)r->high_watermark, (long long)g->committed);
+        /* A group of one is established as it begins an epoch: what was committed is, whatever comes. */
+        if (moved || (!s->established && r->config.count > 1)) check_majority(k, n, index, p);
+        if (r->high_watermark > g->committed) g->committed = r->high_watermark;
+    }
+    s->leading = leading;
+    s->established = leading && r->established;
+    if (s->verified < p->log->start) s->verified = p->log->start;
+    verify(k, n, index, p);
+}
+
+void check_node(struct node *n) {
+    if (!n->up) return;
+    for (uint32_t i = 0; i < n->c->reactors; i++) {
+        struct partition_map *m = n->broker.reactors[i].partitions;
+        struct partition *p, *next;
+        if (!m) continue;
+        HASH_ITER(hh, m->by_plid, p, next)
+            if (!p->gone && p->log && p->created) check_partition(n->c->check, n, p);
+    }
+}
+
+void check_node_dead(struct node *n) { (void)n; }
+
+/* ---- the end ------------------------------------------------------------------------------------ */
+
+const char *check_converged(struct cluster *c) {
+    struct check *k = c->check;
+    static char what[200];
+    for (uint32_t i = 1; i <= c->node_count; i++)
+        if (!c->nodes[i].up || !c->nodes[i].ready) {
+            snprintf(what, sizeof what, "node %u is not ready", i);
+            return what;
+        }
+    for (uint32_t g = 0; g < k->group_count; g++) {
+        uint32_t leaders = 0, here = 0;
+        int64_t end = -1;
+        for (uint32_t i = 1; i <= c->node_count; i++) {
+            struct sight *s = &k->sights[i][g];
+            struct partition *p = NULL;
+            for (uint32_t q = 0; q < c->reactors && !p; q++) {
+                uint64_t id = k->groups[g]->id;
+                HASH_FIND(hh, c->nodes[i].broker.reactors[q].partitions->by_plid, &id, sizeof id, p);
+            }
+            if (!p || p->gone || s->life != c->nodes[i].life) continue;
+            here++;
+            leaders += p->replica.role == REPLICA_LEADER && p->replica.established;
+            if (p->replica.high_watermark != p->log->end || s->verified != p->log->end || (end >= 0 && end != p->log->end)) {
+                snprintf(what, sizeof what, "group %llu: node %u has high watermark %lld of %lld, verified to %lld", (unsigned long long)k->groups[g]->id, i,
+                         (long long)p->replica.high_watermark, (long long)p->log->end, (long long)s->verified);
+                return what;
+            }
+            end = p->log->end;
+        }
+        if (here > 0 && leaders != 1) {
+            snprintf(what, sizeof what, "group %llu has %u leaders", (unsigned long long)k->groups[g]->id, leaders);
+            return what;
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,153 @@
+/* cluster.h - the state of one simulated cluster; for tests/sim/cluster only. */
+#ifndef SIM_CLUSTER_CLUSTER_H
+#define SIM_CLUSTER_CLUSTER_H
+#include <stdio.h>
+#include "base/timers.h"
+#include "proto/kafka_messages.h"
+#include "server/broker.h"
+#include "tests/sim/cluster/run.h"
+#include "tests/sim/io_sim.h"
+#include "tests/sim/prng.h"
+
+enum { BROKERS_MAX = 5, REACTORS_MAX = 2, CLIENT_NODE = 8, CLIENT_NODES = 6, KAFKA_PORT = 9100, PEER_PORT = 9200 };
+#define MS INT64_C(1000000)
+#define SECOND (1000 * MS)
+
+struct cluster;
+struct check;
+struct history;
+struct client;
+
+/* One broker, by its node id (1..nodes), which is its number in the world too. */
+struct node {
+    struct cluster *c;
+    int32_t id;
+    struct broker broker;
+    struct io *ios[REACTORS_MAX];
+    struct log_recovery recovery;
+    bool up, ready, stopping;
+    bool lost_disk;                      /* this disk is not what it was: nothing is demanded of it */
+    uint32_t life;
+    int64_t paused_until, return_ns;     /* return_ns: down until then */
+    int64_t full_until;
+    enum sim_crash_policy policy;        /* of the crash that may strike at any operation */
+};
+
+struct cluster {
+    struct cluster_options options;
+    struct cluster_result *result;
+    struct sim_world *world;
+    struct prng prng, work_prng;         /* of what befalls the cluster; of what clients do */
+    struct timers timers;                /* of clients and faults */
+    struct node nodes[BROKERS_MAX + 1];  /* by id */
+    uint32_t node_count, reactors;
+    uint32_t faults;                     /* bits that this seed has chosen */
+    int64_t fault_gap_ns;
+    struct timer fault_timer;
+    bool healed;                         /* faults are over */
+    bool finishing;                      /* clients send nothing new */
+    int64_t quiet_ns;                    /* since then nothing is written any more; 0: not yet */
+    struct io *client_ios[CLIENT_NODES];
+    struct check *check;
+    struct history *history;
+    struct list clients;                 /* client.link */
+    uint32_t step;
+    int trace_fd;                        /* what brokers write to their diagnostics */
+};
+
+static inline struct cluster_coverage *covered(struct cluster *c) { return &c->result->coverage; }
+static inline uint64_t below(struct cluster *c, uint64_t n) { return prng_below(&c->prng, n); }
+static inline bool chance(struct cluster *c, uint64_t one_in) { return prng_below(&c->prng, one_in) == 0; }
+/* The first is kept. */
+void cluster_violated(struct cluster *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static inline bool cluster_failed(const struct cluster *c) { return c->result->violation[0] != 0; }
+void cluster_trace(struct cluster *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void cluster_pass(struct cluster *c);    /* one step */
+
+/* ---- node.c ---- */
+void node_start(struct node *n);
+void node_turn(struct node *n);
+int64_t node_wanted_ns(const struct node *n); /* when it wants a turn */
+/* The process dies; what was not synced fares as `policy` says. Comes back by itself. */
+void node_crash(struct node *n, enum sim_crash_policy policy);
+void node_stop(struct node *n);          /* asks for a clean stop */
+
+/* ---- faults.c ---- */
+void faults_choose(struct cluster *c);
+void faults_start(struct cluster *c);
+void faults_end(struct cluster *c);
+void faults_fire_due(struct cluster *c); /* pauses, returns */
+
+/* ---- check.c: what the inside of the brokers shows ---- */
+struct check *check_new(struct cluster *c);
+void check_node(struct node *n);         /* after its turn, also when it has died in it */
+void check_node_dead(struct node *n);
+/* NULL: all replicas agree; else what is missing. */
+const char *check_converged(struct cluster *c);
+
+/* ---- history.c: what clients saw ---- */
+enum { TOPICS = 2, PARTITIONS_MAX = 3, PRODUCERS_MAX = 16 };
+enum sent_state { SENT_UNKNOWN, SENT_ACKED, SENT_REFUSED };
+struct history *history_new(struct cluster *c);
+/* The next record of `producer`: its value (malloc'ed is not needed: 32 bytes). Returns its number. */
+enum { VALUE_BYTES = 32 };
+uint32_t history_sent(struct history *h, uint32_t producer, uint32_t topic, uint32_t partition, bool idempotent, uint8_t value[VALUE_BYTES]);
+/* Acknowledged at `offset` (-1: not known); `sure`: by as many as make it last. */
+void history_acked(struct history *h, uint32_t producer, uint32_t number, int64_t offset, bool sure);
+void history_read(struct history *h, uint32_t topic, uint32_t partition, int64_t offset, const uint8_t *value, size_t len);
+/* Everything up to `end` was there to be read. */
+void history_complete(struct history *h, uint32_t topic, uint32_t partition, int64_t end);
+void history_check_end(struct history *h);
+
+/* ---- wire.c: requests and answers over the simulated network ---- */
+struct call;
+/* `r` NULL: the answer is lost, or never came. The call is freed afterwards. */
+typedef void call_done_fn(struct call *call, struct wire_reader *r);
+struct call {
+    struct list link;
+    int16_t key, version;
+    int32_t correlation;
+    call_done_fn *done;
+    void *owner;
+    uint64_t tag;                        /* the owner's */
+    struct timer timer;
+    struct conn_to *conn;
+};
+struct conn_to;
+struct topic_place { int32_t leader, leader_epoch; };
+/* What a client program knows and its connections, one to each broker. */
+struct client {
+    struct list link;                    /* cluster.clients */
+    struct cluster *c;
+    const char *name;
+    unsigned at;                         /* its node in the world */
+    struct io *io;
+    struct conn_to *conns[BROKERS_MAX + 1];
+    int32_t controller;
+    struct topic_place places[TOPICS][PARTITIONS_MAX];
+    bool asking;                         /* for metadata */
+};
+void client_init(struct client *cl, struct cluster *c, const char *name);
+/* Writes header and frame around the body that the caller encodes in between. */
+struct wire_writer *call_begin(struct client *cl, int16_t key, int16_t version);
+/* To broker `node`, 0: some. */
+void call_send(struct client *cl, int32_t node, call_done_fn *done, void *owner, uint64_t tag, int64_t timeout_ns);
+uint32_t conn_calls(const struct client *cl, int32_t node);
+void conn_break(struct client *cl, int32_t node); /* gives the connection up */
+/* Asks some broker who leads what. */
+void client_refresh(struct client *cl);
+const char *topic_name(uint32_t topic);
+uint32_t topic_partitions(const struct cluster *c, uint32_t topic);
+bool client_busy(const struct client *cl);
+
+/* ---- producer.c, reader.c, group.c, admin.c: programs ---- */
+void producers_start(struct cluster *c);
+void readers_start(struct cluster *c);
+void groups_start(struct cluster *c);
+void admin_start(struct cluster *c);
+/* NULL: nothing is left to do. */
+const char *producers_waiting(struct cluster *c);
+const char *readers_waiting(struct cluster *c);
+const char *groups_waiting(struct cluster *c);
+const char *admin_waiting(struct cluster *c);
+#endif

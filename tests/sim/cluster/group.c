@@ -1,0 +1,159 @@
+/* group.c - programs that commit offsets for a group without members, and look whether what was committed stays. */
+#include <stdlib.h>
+#include "base/assert.h"
+#include "proto/kafka_errors.h"
+#include "tests/sim/cluster/cluster.h"
+
+enum { GROUPS = 3 };
+#define LATE_NS (20 * SECOND)            /* longer than any request waits in a link or a node that stands still */
+struct committer {
+    struct client client;
+    struct cluster *c;
+    char name[16];
+    int32_t coordinator;                 /* 0: not known */
+    int64_t tried, committed;            /* the highest */
+    int64_t asked_at_least;              /* of the fetch under way: what was committed when it left */
+    int64_t late, late_until_ns;         /* the lowest of commits that were lost: it may still be carried out late */
+    bool asking, checked;                /* checked: after the faults ended */
+    struct timer timer;
+};
+static struct committer all[GROUPS];
+
+static uint64_t draw(struct committer *p, uint64_t n) { return prng_below(&p->c->work_prng, n); }
+static void again(struct committer *p, int64_t most_ns) {
+    timer_set(&p->c->timers, &p->timer, sim_now_ns(p->c->world) + 1 + (int64_t)draw(p, (uint64_t)most_ns));
+}
+
+static void judged(struct committer *p, int16_t error) {
+    if (error == KERR_NONE) return;
+    p->coordinator = 0;
+    if (!kafka_error_retriable(error) && error != KERR_UNKNOWN_SERVER_ERROR) cluster_violated(p->c, "13 group %s gets error %d", p->name, error);
+}
+
+static void found(struct call *call, struct wire_reader *r) {
+    struct committer *p = call->owner;
+    struct k_find_coordinator_response a;
+    p->asking = false;
+    if (!r || k_find_coordinator_response_decode(&a, r, call->version) != OK || a.coordinators_n != 1) return;
+    if (a.coordinators[0].error_code == KERR_NONE && a.coordinators[0].node_id <= BROKERS_MAX) p->coordinator = a.coordinators[0].node_id;
+}
+
+static void find(struct committer *p) {
+    struct k_find_coordinator_request q;
+    struct str key = str_from(p->name);
+    k_find_coordinator_request_init(&q);
+    q.coordinator_keys = &key;
+    q.coordinator_keys_n = 1;
+    k_find_coordinator_request_encode(&q, call_begin(&p->client, API_FIND_COORDINATOR, 4), 4);
+    p->asking = true;
+    call_send(&p->client, 0, found, p, 0, 2 * SECOND);
+}
+
+static void committed(struct call *call, struct wire_reader *r) {
+    struct committer *p = call->owner;
+    struct k_offset_commit_response a;
+    p->asking = false;
+    bool known = r && k_offset_commit_response_decode(&a, r, call->version) == OK && a.topics_n == 1 && a.topics[0].partitions_n == 1;
+    int16_t error = known ? a.topics[0].partitions[0].error_code : KERR_NETWORK_EXCEPTION;
+    judged(p, error);
+    if (error != KERR_NONE) {
+        int64_t now = sim_now_ns(p->c->world);
+        if (now >= p->late_until_ns || p->late > (int64_t)call->tag) p->late = (int64_t)call->tag;
+        p->late_until_ns = now + LATE_NS;
+        return;
+    }
+    covered(p->c)->commits++;
+    p->committed = (int64_t)call->tag;
+}
+
+static void commit(struct committer *p) {
+    struct k_offset_commit_request q;
+    struct k_offset_commit_request_topics t;
+    struct k_offset_commit_request_topics_partitions x;
+    k_offset_commit_request_init(&q);
+    k_offset_commit_request_topics_init(&t);
+    k_offset_commit_request_topics_partitions_init(&x);
+    q.group_id = str_from(p->name);
+    q.generation_id_or_member_epoch = -1;
+    x.committed_offset = ++p->tried;
+    t.name = str_from(topic_name(0));
+    t.partitions = &x;
+    t.partitions_n = 1;
+    q.topics = &t;
+    q.topics_n = 1;
+    k_offset_commit_request_encode(&q, call_begin(&p->client, API_OFFSET_COMMIT, 8), 8);
+    p->asking = true;
+    call_send(&p->client, p->coordinator, committed, p, (uint64_t)p->tried, 3 * SECOND);
+}
+
+static void looked(struct call *call, struct wire_reader *r) {
+    struct committer *p = call->owner;
+    struct k_offset_fetch_response a;
+    p->asking = false;
+    if (!r || k_offset_fetch_response_decode(&a, r, call->version) != OK || a.groups_n != 1) {
+        p->coordinator = 0;
+        return;
+    }
+    int16_t error = a.groups[0].error_code;
+    if (error == KERR_NONE && a.groups[0].topics_n == 1 && a.groups[0].topics[0].partitions_n == 1) {
+        const struct k_offset_fetch_response_groups_topics_partitions *x = &a.groups[0].topics[0].partitions[0];
+        error = x->error_code;
+        if (error == KERR_NONE && (x->committed_offset < p->asked_at_least || x->committed_offset > p->tried))
+            cluster_violated(p->c, "12 group %s has committed %lld (%lld tried) and finds %lld", p->name, (long long)p->asked_at_least, (long long)p->tried,
+                             (long long)x->committed_offset);
+        if (error == KERR_NONE) {
+            covered(p->c)->commit_checks++;
+            p->checked |= p->c->finishing;
+        }
+    }
+    judged(p, error);
+}
+
+static void look(struct committer *p) {
+    struct k_offset_fetch_request q;
+    struct k_offset_fetch_request_groups g;
+    struct k_offset_fetch_request_groups_topics t;
+    int32_t zero = 0;
+    k_offset_fetch_request_init(&q);
+    k_offset_fetch_request_groups_init(&g);
+    k_offset_fetch_request_groups_topics_init(&t);
+    t.name = str_from(topic_name(0));
+    t.partition_indexes = &zero;
+    t.partition_indexes_n = 1;
+    g.group_id = str_from(p->name);
+    g.topics = &t;
+    g.topics_n = 1;
+    q.groups = &g;
+    q.groups_n = 1;
+    k_offset_fetch_request_encode(&q, call_begin(&p->client, API_OFFSET_FETCH, 8), 8);
+    p->asking = true;
+    p->asked_at_least = sim_now_ns(p->c->world) < p->late_until_ns ? MIN(p->committed, p->late) : p->committed;
+    call_send(&p->client, p->coordinator, looked, p, 0, 3 * SECOND);
+}
+
+static void work(struct timer *timer) {
+    struct committer *p = CONTAINER_OF(timer, struct committer, timer);
+    again(p, 100 * MS);
+    if (p->asking) return;
+    if (p->coordinator == 0) find(p);
+    else if (p->c->finishing || (p->tried > 0 && draw(p, 3) == 0)) look(p);
+    else commit(p);
+}
+
+void groups_start(struct cluster *c) {
+    for (uint32_t i = 0; i < GROUPS; i++) {
+        struct committer *p = &all[i];
+        *p = (struct committer){.c = c, .committed = -1};
+        client_init(&p->client, c, "group");
+        snprintf(p->name, sizeof p->name, "group-%u", i);
+        timer_init(&p->timer, work);
+        again(p, SECOND);
+    }
+}
+
+const char *groups_waiting(struct cluster *c) {
+    (void)c;
+    for (uint32_t i = 0; i < GROUPS; i++)
+        if (all[i].committed >= 0 && !all[i].checked) return "a group's coordinator does not answer";
+    return NULL;
+}

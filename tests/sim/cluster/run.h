@@ -1,0 +1,51 @@
+/* run.h - a cluster of whole brokers and its clients in the simulated world, from one seed.
+ *
+ * Brokers are the server library as it is (log, journal, replication, metadata, coordinators, request handlers) on simulated
+ * disks, network and clocks, all in one thread and in virtual time. Clients in the same world speak the Kafka protocol to
+ * them. Each seed chooses the size of the cluster, its settings, the load, and a subset of the faults (swarm testing: Groce
+ * et al., ISSTA 2012). One step is: time moves to the next event, and whoever has something to do gets a turn; then what can be
+ * seen of the invariants of docs/replication.md 12 is checked. After the last step the faults end, and everything must
+ * come to agree within bounded virtual time; then all that was acknowledged must be there. */
+#ifndef SIM_CLUSTER_RUN_H
+#define SIM_CLUSTER_RUN_H
+#include <stdbool.h>
+#include <stdint.h>
+
+#define CLUSTER_FAULTS(X)                                                                                              \
+    X(RESET) X(CUT) X(DELAY) X(PAUSE) X(KILL) X(POWER) X(CRASH_POINT) X(BLACKOUT) X(STOP) X(SYNC_ERROR) X(WRITE_ERROR)    \
+    X(FULL_DISK) X(ROT) X(LOST_DISK) X(CLOCK) X(MEMBERS)
+enum cluster_fault {
+#define CLUSTER_FAULT_ENUM(name) FAULT_##name,
+    CLUSTER_FAULTS(CLUSTER_FAULT_ENUM)
+#undef CLUSTER_FAULT_ENUM
+    FAULT_COUNT
+};
+
+struct cluster_options {
+    uint64_t seed;
+    uint32_t steps;
+    uint32_t nodes;                      /* 0: the seed chooses */
+    uint32_t faults;                     /* bits of enum cluster_fault that the seed may choose from */
+    uint32_t faults_max;                 /* so many faults happen at most */
+    const char *mutant;                  /* of replication/mutants.h or log/mutant.h; NULL: none */
+    bool trace;                          /* the story on standard output */
+};
+#define CLUSTER_COVERAGE(X)                                                                                                  \
+    X(steps) X(seconds) X(clusters) X(restarts) X(recoveries_unclean) X(leaders) X(established) X(truncations) X(produced) X(acked) \
+    X(retried) X(duplicates_answered) X(read) X(commits) X(commit_checks) X(resets) X(cuts) X(one_way_cuts) X(delays) X(pauses)  \
+    X(kills) X(power_losses) X(crash_points) X(blackouts) X(stops) X(disk_failures) X(full_disks) X(rotten_bits) X(lost_disks)   \
+    X(clock_jumps) X(member_changes) X(topics_made) X(topics_deleted) X(verified_batches) X(joins) X(refused_starts)
+struct cluster_coverage {
+#define CLUSTER_COVERAGE_FIELD(name) uint64_t name;
+    CLUSTER_COVERAGE(CLUSTER_COVERAGE_FIELD)
+#undef CLUSTER_COVERAGE_FIELD
+};
+struct cluster_result {
+    uint64_t hash;
+    uint32_t steps, faults;              /* done */
+    char violation[240];                 /* begins with the invariant's number; "": none */
+    struct cluster_coverage coverage;
+};
+/* Leaks what crashed brokers held: for a process of its own. */
+void cluster_run(const struct cluster_options *o, struct cluster_result *result);
+#endif
