@@ -77,6 +77,9 @@ struct log_recovery {                    /* what opening found, for the start li
 MUST_CHECK enum err log_store_open(struct io *io, const struct log_store_config *cfg, struct log_store **out,
                                    struct log_recovery *rec, char *why, size_t why_len);
 const struct uuid *log_store_cluster_id(const struct log_store *s);  /* made at first start */
+/* The directory is to belong to another cluster than the one it was made for, as long as it has no logs. Durable on OK. Blocks;
+ * shard 0's thread. */
+MUST_CHECK enum err log_store_set_cluster_id(struct log_store *s, const struct uuid *id);
 const struct uuid *log_store_incarnation(const struct log_store *s);
 
 /* Hands shard `index` to its reactor: call once per shard, before any log of it is used, on the

@@ -178,6 +178,16 @@ enum err log_store_open(struct io *io, const struct log_store_config *cfg, struc
 }
 
 const struct uuid *log_store_cluster_id(const struct log_store *s) { return &s->cluster_id; }
+enum err log_store_set_cluster_id(struct log_store *s, const struct uuid *id) {
+    struct meta m;
+    char why[256];
+    if (uuid_eq(&s->cluster_id, id)) return OK;
+    enum err err = meta_load(s->io, s->dir, &m, why, sizeof why);
+    m.cluster_id = *id;
+    if (err == OK) err = meta_store(s->io, s->dir, &m);
+    if (err == OK) s->cluster_id = *id;
+    return err;
+}
 const struct uuid *log_store_incarnation(const struct log_store *s) { return &s->incarnation; }
 uint32_t log_store_shard_of(const struct log_store *s, uint64_t plid) { return (uint32_t)(log_plid_group(plid) % s->config.shards); }
 uint64_t log_store_new_plid(struct log_store *s) { return journal_new_plid(s->journal); }

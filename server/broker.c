@@ -6,6 +6,7 @@
 #include "base/trace.h"
 #include "server/api_errors.h"
 #include "server/broker_run.h"
+#include "server/cluster.h"
 #include "server/controller.h"
 #include "server/forward.h"
 #include "server/group_coordinator.h"
@@ -145,7 +146,7 @@ enum err broker_open(struct broker *b, struct log_recovery *rec, char *why, size
     }
     forward_open(b);
     b->controller = controller_new(b);
-    return b->controller ? OK : ERR_NOMEM;
+    return b->controller ? cluster_open(b) : ERR_NOMEM;
 }
 
 static void listen_try(struct timer *t) {
@@ -161,6 +162,7 @@ static void listen_try(struct timer *t) {
         return;
     }
     run->ready(run->ready_ctx, err, why);
+    if (err == OK) cluster_listening(b);
 }
 
 static void metadata_ready(void *ctx, enum err err, const char *why) {
@@ -294,6 +296,7 @@ void broker_run_turn(struct reactor *r) {
 /* ---- the end ----------------------------------------------------------------------------- */
 
 void broker_close(struct broker *b) {
+    cluster_close(b);
     if (b->controller) controller_free(b->controller);
     if (b->store) log_store_close(b->store);
     if (b->run) {

@@ -30,6 +30,7 @@ struct broker {
     uint32_t reactor_count;
     struct controller *controller;       /* on reactor 0: the metadata log and its writer */
     _Atomic(struct image *) image;       /* newest published; readers use reactor_image() */
+    struct cluster *cluster;             /* on reactor 0: which one, and how to get in; NULL: alone (server/cluster.h) */
     struct broker_run *run;              /* listeners and the stages of stopping: server/broker.c */
     struct uuid cluster_id;
     struct quota_table *quotas;          /* what clients have used of theirs: atomics, any thread (server/quota_table.h) */

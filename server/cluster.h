@@ -2,24 +2,40 @@
  *
  * A directory with a metadata log knows its cluster: the one that its `varve.meta` names. A blank one (no logs at all) of a
  * broker with a peer listener does not: it has an incarnation and waits. It asks the brokers that it was told of
- * (controller.quorum.voters, else controller.quorum.bootstrap.servers) what they know:
+ * (controller.quorum.voters, controller.quorum.bootstrap.servers) what they know:
  *
- *   FORMING   all listed voters are blank: the one with the lowest id proposes {cluster id, configuration (0,1) of the metadata
- *             log with all incarnations}. It is stored by the proposer first, so that a crash anywhere goes on with it
- *   JOINING   somebody knows a cluster: its id is stored, an empty metadata log is made (a founding voter: one with the
- *             founding configuration), and the broker registers
+ *   FORMING   nobody is known to know a cluster. When all listed voters have said that they are blank, the one with the lowest
+ *             id makes a metadata log whose configuration (0,1) has all of them with their incarnations: the cluster exists.
+ *             The others hear of it the next time they ask
+ *   JOINING   the cluster is known and its metadata log is here (empty for now; who is not in the configuration waits for the
+ *             leader to add it); the broker registers with the controller
  *   MEMBER    registered, and metadata is here up to where it was when that was answered: clients are served
- * A broker without a peer listener is ALONE: a cluster of its own, formed at its first start (docs/replication.md, Forming).
+ * A broker without a peer listener is ALONE: a cluster of its own, formed at its first start. One with a peer listener and without
+ * other voters and bootstrap servers forms one of its own as well; others may join that (docs/replication.md, Forming).
  *
- * Threads: what is declared here may be asked on any. */
+ * Threads: reactor 0's, but for what is said to be asked on any. */
 #ifndef SERVER_CLUSTER_H
 #define SERVER_CLUSTER_H
 #include "base/bytes.h"
 #include "server/broker.h"
 
 enum cluster_stage { CLUSTER_ALONE, CLUSTER_FORMING, CLUSTER_JOINING, CLUSTER_MEMBER };
+/* Any thread. */
 enum cluster_stage cluster_stage(const struct broker *b);
-
-/* False: none yet (FORMING). It never changes once there is one. */
+/* False: none yet (FORMING). It never changes once there is one. Any thread. */
 bool cluster_id(const struct broker *b, struct uuid *out);
+
+/* ---- life (server/broker.c, server/controller*.c) ---- */
+/* Before the threads start, after the controller. ERR_NOMEM. */
+MUST_CHECK enum err cluster_open(struct broker *b);
+/* There is no metadata log: forms or joins, then metadata_log_begin(). */
+void cluster_find(struct broker *b);
+/* The metadata log is here (again): registers, and keeps its record as it should be. */
+void cluster_join(struct broker *b);
+/* The client listeners are open: their ports are known now. */
+void cluster_listening(struct broker *b);
+/* A new image is the newest: where other brokers are, whether this one is still one of them. */
+void cluster_image(struct broker *b);
+void cluster_stop(struct broker *b);
+void cluster_close(struct broker *b);
 #endif

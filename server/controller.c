@@ -42,6 +42,18 @@ static void set_active(struct controller *c, bool active) {
     else trace_info("metadata", "this broker is not the controller any more");
 }
 
+void controller_fail(struct controller *c, enum err err, const char *why) {
+    if (c->stopping) return;
+    metadata_log_stop(c);
+    if (!c->served) {
+        c->served = true;
+        c->ready(c->ready_ctx, err, why);
+        return;
+    }
+    trace_error("metadata", "%s: the broker ends", why);
+    io_fatal(controller_reactor(c)->io, 1, why);
+}
+
 void controller_look_served(struct controller *c) {
     bool alone = cluster_stage(c->broker) == CLUSTER_ALONE;
     if (c->served || !c->published || c->stopping) return;
@@ -196,6 +208,7 @@ void controller_stop(struct controller *c) {
     c->stopping = true;
     timer_cancel(&controller_reactor(c)->timers, &c->repair);
     metadata_log_stop(c);
+    cluster_stop(c->broker);
     refuse_queued(c, ERR_CLOSED);
 }
 
@@ -212,7 +225,7 @@ static void find_metadata_log(struct controller *c) {
         for (struct log *l = log_shard_first(sh); l; l = log_shard_next(sh, l)) {
             if (l->partition != 0 || strcmp(l->topic, METADATA_TOPIC) != 0) continue;
             c->found = true;
-            c->partition.plid = l->plid;
+            c->partition.plid = log_plid_group(l->plid);
             c->partition.owner = i;
         }
     }

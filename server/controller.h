@@ -17,6 +17,7 @@
 #include "server/broker.h"
 
 #define METADATA_TOPIC "__cluster_metadata"
+#define METADATA_GROUP 1 /* what a fresh directory gives out first; the same in the whole cluster */
 
 struct controller;
 struct feature;

@@ -26,7 +26,7 @@ struct producer_ids {
 struct metadata_role {
     int32_t epoch, leader;            /* leader: node, -1 unknown */
     bool leads;                       /* here, and established */
-    uint32_t members;                 /* of its configuration; 0: none yet */
+    struct replica_config config;     /* count 0: none yet */
     int64_t high_watermark, end;
 };
 
@@ -85,6 +85,8 @@ struct controller {
     /* start */
     uint64_t metadata_assigned;
     struct mail start_mail;
+    struct replica_config first_config; /* of a log that is to be made */
+    bool founding;                    /* it has one */
     enum err start_err;
     void (*ready)(void *ctx, enum err err, const char *why);
     void *ready_ctx;
@@ -111,6 +113,9 @@ void controller_review(struct controller *c);
 /* Clients are served from now on, if all that this takes is there: metadata, and a cluster that knows this broker. */
 void controller_look_served(struct controller *c);
 
+/* The broker cannot go on: an error of its start, or else the end of the process. */
+void controller_fail(struct controller *c, enum err err, const char *why);
+
 /* ---- controller_role.c ---- */
 /* Asks the reactor of the metadata log; then controller_review(). */
 void controller_ask_role(struct controller *c);
@@ -128,6 +133,10 @@ void controller_repair(struct timer *t);
 void controller_publishes_free(struct controller *c); /* after the reactors have stopped */
 
 /* ---- metadata_log.c ---- */
+/* Makes the log. `config`: the first one of its group; NULL: a leader will tell. */
+void metadata_log_begin(struct controller *c, const struct replica_config *config);
+/* Clients are served once metadata is here up to `end`. */
+void controller_wants(struct controller *c, uint64_t end);
 /* Reads the log from its start on, which is here now. */
 void metadata_log_run(struct controller *c);
 /* The first image is everywhere. */

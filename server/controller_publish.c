@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include "base/assert.h"
 #include "base/trace.h"
+#include "server/cluster.h"
 #include "server/controller_impl.h"
 #include "server/group_coordinator.h"
 
@@ -227,6 +228,7 @@ void controller_publish(struct controller *c, struct image *image, struct contro
         qsort(image->removed_plids, image->removed_count, sizeof *image->removed_plids, compare_plids);
     atomic_store_explicit(&c->broker->image, image, memory_order_release);
     publish_send(p);
+    cluster_image(c->broker);
 }
 
 void controller_repair(struct timer *t) {

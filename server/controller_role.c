@@ -26,7 +26,7 @@ static void role_arrive(struct mail *m) {
         const struct replica *r = &p->replica;
         bool leads = r->role == REPLICA_LEADER;
         c->role = (struct metadata_role){
-            .epoch = r->epoch, .leads = leads && r->established, .members = r->config.count,
+            .epoch = r->epoch, .leads = leads && r->established, .config = r->config,
             .leader = leads ? r->self.node : r->has_leader ? r->leader.node : -1,
             .high_watermark = r->high_watermark, .end = p->log->end,
         };

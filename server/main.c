@@ -17,6 +17,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 #include "base/trace.h"
+#include "server/cluster.h"
 #include "server/options.h"
 #include "server/reactor.h"
 
@@ -61,8 +62,9 @@ static void uuid_text(const struct uuid *u, char out[23]) {
 static void say_opened(const struct process *p) {
     const struct broker *b = &p->broker;
     const struct log_recovery *rec = &p->recovery;
-    char id[23];
-    uuid_text(&b->cluster_id, id);
+    char id[23] = "(none yet)";
+    struct uuid cluster;
+    if (cluster_id(b, &cluster)) uuid_text(&cluster, id);
     trace_info("broker", "varved " VARVE_VERSION ", node %d of cluster %s, data in %s", b->config.node_id, id, b->config.data_dir);
     trace_info("broker", "I/O: %s, %u reactor%s (%s)", b->reactors[0].io->v->name, b->reactor_count,
                b->reactor_count == 1 ? "" : "s", p->io_why);

@@ -17,10 +17,6 @@
 enum { READ_BYTES = 1 << 20 };
 #define RETRY_NS 50000000
 
-static void fail(struct controller *c, enum err err, const char *why) {
-    metadata_log_stop(c);
-    c->ready(c->ready_ctx, err, why);
-}
 
 /* ---- applying ---------------------------------------------------------------------------------- */
 
@@ -87,8 +83,8 @@ void metadata_log_applied(struct controller *c, struct image *image, struct cont
 void metadata_log_look(struct controller *c) {
     struct metadata_follower *f = &c->follow;
     if (!f->replay || !f->running) return;
-    if (c->role.members > 1 && cluster_stage(c->broker) == CLUSTER_ALONE) {
-        fail(c, ERR_INVALID, "the data directory belongs to a cluster of several brokers, and this one has no listener for the others: "
+    if (c->role.config.count > 1 && cluster_stage(c->broker) == CLUSTER_ALONE) {
+        controller_fail(c, ERR_INVALID, "the data directory belongs to a cluster of several brokers, and this one has no listener for the others: "
              "set peer.listen, and controller.quorum.voters or controller.quorum.bootstrap.servers");
         return;
     }
@@ -97,16 +93,22 @@ void metadata_log_look(struct controller *c) {
     struct image *im = image_edit_finish(f->replay, f->applied);
     f->replay = NULL;
     if (im) controller_publish(c, im, NULL, true);
-    else fail(c, ERR_NOMEM, "not enough memory for the metadata");
+    else controller_fail(c, ERR_NOMEM, "not enough memory for the metadata");
+}
+
+void controller_wants(struct controller *c, uint64_t end) {
+    if (c->follow.replay && c->follow.wanted == UINT64_MAX) c->follow.wanted = end;
+    metadata_log_look(c);
 }
 
 void metadata_log_ready(struct controller *c, enum err err) {
     if (err) {
-        fail(c, err, "logs that metadata asks for could not be made");
+        controller_fail(c, err, "logs that metadata asks for could not be made");
         return;
     }
     c->published = true;
     controller_ask_role(c);
+    cluster_image(c->broker);
 }
 
 /* ---- reading ---------------------------------------------------------------------------------------- */
@@ -137,15 +139,12 @@ static void broken(struct controller *c, enum err err) {
              err == ERR_UNSUPPORTED ? "the metadata log was written by a later version of varved" :
              err == ERR_NOMEM ? "not enough memory for the metadata" : "the metadata log is damaged",
              (unsigned long long)c->follow.applied);
-    if (!c->published) {
-        fail(c, err, why);
-    } else if (err == ERR_NOMEM) {
-        trace_error("metadata", "%s: tried again", why);
-        retry_later(c);
-    } else {
-        trace_error("metadata", "%s: the broker ends", why);
-        io_fatal(controller_reactor(c)->io, 1, why);
+    if (err != ERR_NOMEM || !c->published) {
+        controller_fail(c, err, why);
+        return;
     }
+    trace_error("metadata", "%s: tried again", why);
+    retry_later(c);
 }
 
 static enum err take_bytes(struct metadata_follower *f, const struct log_read *r) {
@@ -229,10 +228,11 @@ void metadata_log_run(struct controller *c) {
     timer_init(&f->timer, retry);
     f->replay = image_edit_begin(c->broker, controller_newest(c));
     if (!f->replay) {
-        fail(c, ERR_NOMEM, "not enough memory for the metadata");
+        controller_fail(c, ERR_NOMEM, "not enough memory for the metadata");
         return;
     }
     controller_ask_role(c);
+    cluster_join(c->broker);
     advance(c);
 }
 
@@ -266,7 +266,7 @@ static void refuse_start(struct controller *c) {
                  "no record could ever be written. Give it more space, or a smaller disk.reserve.bytes", config->data_dir,
                  (unsigned long long)(space.free_bytes >> 20), (unsigned long long)(space.total_bytes >> 20),
                  (long long)(config->disk_reserve_bytes >> 20));
-    fail(c, c->start_err, why);
+    controller_fail(c, c->start_err, why);
 }
 
 static void created_home(struct mail *m) {
@@ -281,10 +281,35 @@ static void created(void *ctx, enum err err) {
     c->start_mail.deliver = created_home;
     mailbox_post(&controller_reactor(c)->mailbox, &c->start_mail);
 }
+/* Until partitions have it (then theirs is taken). */
+__attribute__((weak)) bool partition_create_replica(struct reactor *r, const struct image_topic *t, int32_t partition, const struct partition_spec *spec,
+                                                    void (*done)(void *ctx, enum err err), void *ctx) {
+    ASSERT(spec->config && spec->config->count == 1);
+    return partition_create(r, t, partition, done, ctx);
+}
+
 /* The owner's thread. */
 static void create_arrive(struct mail *m) {
     struct controller *c = CONTAINER_OF(m, struct controller, start_mail);
-    partition_create(metadata_owner(c), &c->topic, 0, created, c);
+    const struct broker *b = c->broker;
+    if (cluster_stage(b) == CLUSTER_ALONE) {
+        partition_create(metadata_owner(c), &c->topic, 0, created, c);
+        return;
+    }
+    struct partition_spec spec = {
+        .group = c->partition.plid, .config = c->founding ? &c->first_config : NULL,
+        .campaign_soon = c->founding && c->first_config.members[0].node == b->config.node_id,
+    };
+    partition_create_replica(metadata_owner(c), &c->topic, 0, &spec, created, c);
+}
+
+void metadata_log_begin(struct controller *c, const struct replica_config *config) {
+    c->founding = config != NULL;
+    if (config) c->first_config = *config;
+    c->partition.plid = log_store_new_plid(c->broker->store);
+    c->partition.owner = log_store_shard_of(c->broker->store, c->partition.plid);
+    c->start_mail.deliver = create_arrive;
+    mailbox_post(&metadata_owner(c)->mailbox, &c->start_mail);
 }
 
 static bool any_log(const struct controller *c) {
@@ -295,24 +320,20 @@ static bool any_log(const struct controller *c) {
 
 void controller_start(struct controller *c, const struct log_recovery *recovery,
                       void (*ready)(void *ctx, enum err err, const char *why), void *ctx) {
+    struct io_space space;
     c->ready = ready;
     c->ready_ctx = ctx;
     c->metadata_assigned = recovery->metadata_assigned;
-    if (c->found) {
+    if (c->found && cluster_stage(c->broker) != CLUSTER_ALONE && c->partition.plid != METADATA_GROUP)
+        controller_fail(c, ERR_UNSUPPORTED, "the metadata log of this data directory cannot be shared with other brokers");
+    else if (c->found)
         metadata_log_run(c);
-        return;
-    }
-    if (any_log(c)) {
-        fail(c, ERR_CORRUPT, "the data directory has logs of topics but no metadata log");
-        return;
-    }
-    struct io_space space;
-    if (disk_is_below_reserve(c, &space)) {
+    else if (any_log(c))
+        controller_fail(c, ERR_CORRUPT, "the data directory has logs of topics but no metadata log");
+    else if (disk_is_below_reserve(c, &space))
         created(c, ERR_NOSPACE);
-        return;
-    }
-    c->partition.plid = log_store_new_plid(c->broker->store);
-    c->partition.owner = log_store_shard_of(c->broker->store, c->partition.plid);
-    c->start_mail.deliver = create_arrive;
-    mailbox_post(&metadata_owner(c)->mailbox, &c->start_mail);
+    else if (cluster_stage(c->broker) != CLUSTER_ALONE)
+        cluster_find(c->broker);
+    else
+        metadata_log_begin(c, NULL);
 }

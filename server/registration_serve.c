@@ -1,0 +1,150 @@
+/* registration_serve.c - the controller's side of registrations: facts are checked, compared, and become a record. */
+#include <stdio.h>
+#include <stdlib.h>
+#include "base/trace.h"
+#include "server/cluster_impl.h"
+#include "server/controller_impl.h"
+
+enum { TEXT_BYTES_MAX = 255, VERSION_BYTES_MAX = 64, ANSWER_ADDRESSES_MAX = IMAGE_REPLICAS_MAX };
+
+struct register_work {
+    struct controller_change change;
+    struct broker *broker;
+    registration_done_fn *done;
+    void *ctx;
+    Varve__Metadata__Broker *facts;
+    const char *refused;                   /* by make(); static */
+};
+
+/* ---- answers ----------------------------------------------------------------------------------------- */
+
+static Varve__Cluster__Address address_of(const struct broker *b, int32_t node) {
+    Varve__Cluster__Address a = VARVE__CLUSTER__ADDRESS__INIT;
+    const struct image_node *n = image_node(controller_newest(b->controller), node);
+    a.node = -1;
+    if (node == b->config.node_id) {
+        const char *host;
+        if (!peer_advertised(b, &host, &a.port)) return a;
+        a.node = node;
+        a.host = (char *)host;
+    } else if (n) {
+        a = (Varve__Cluster__Address){.base = a.base, .node = node, .host = n->peer_host, .port = n->peer_port};
+    }
+    for (uint32_t i = 0; a.node < 0 && i < b->config.voter_count; i++)
+        if (b->config.voters[i].node == node)
+            a = (Varve__Cluster__Address){.base = a.base, .node = node, .host = (char *)b->config.voters[i].at.host, .port = b->config.voters[i].at.port};
+    return a;
+}
+
+static void answer(const struct broker *b, Varve__Cluster__RegisterAnswer__Status status, const char *why, registration_done_fn *done, void *ctx) {
+    Varve__Cluster__RegisterAnswer m = VARVE__CLUSTER__REGISTER_ANSWER__INIT;
+    Varve__Cluster__Address controller = address_of(b, controller_leader_node(b)), brokers[ANSWER_ADDRESSES_MAX], *list[ANSWER_ADDRESSES_MAX];
+    const struct image *im = controller_newest(b->controller);
+    m.status = status;
+    m.why = (char *)(why ? why : "");
+    m.controller = &controller;
+    m.metadata_end = im->metadata_end;
+    m.brokers = list;
+    for (uint32_t i = 0; i < im->node_count && m.n_brokers < ANSWER_ADDRESSES_MAX; i++) {
+        brokers[m.n_brokers] = address_of(b, im->nodes[i].node);
+        list[m.n_brokers] = &brokers[m.n_brokers];
+        m.n_brokers++;
+    }
+    done(ctx, &m);
+}
+
+/* ---- the check ----------------------------------------------------------------------------------------- */
+
+static bool facts_are_sound(const Varve__Metadata__Broker *m) {
+    bool sound = m->node >= 0 && m->incarnation.len == sizeof(struct uuid) && m->n_listeners <= CONFIG_LISTENERS_MAX &&
+                 m->peer_port > 0 && m->peer_port <= 65535 && m->peer_host[0] && strlen(m->peer_host) <= TEXT_BYTES_MAX &&
+                 strlen(m->rack) <= TEXT_BYTES_MAX && strlen(m->version) <= VERSION_BYTES_MAX;
+    for (size_t i = 0; sound && i < m->n_listeners; i++) {
+        const Varve__Metadata__Listener *l = m->listeners[i];
+        sound = strlen(l->name) <= TEXT_BYTES_MAX && strlen(l->host) <= TEXT_BYTES_MAX && l->port >= 0 && l->port <= 65535;
+    }
+    return sound;
+}
+
+static void facts_view(const Varve__Metadata__Broker *m, struct image_node *out, struct image_listener *listeners) {
+    for (size_t i = 0; i < m->n_listeners; i++)
+        listeners[i] = (struct image_listener){m->listeners[i]->name, m->listeners[i]->host, m->listeners[i]->port};
+    *out = (struct image_node){
+        .node = m->node, .listeners = listeners, .listener_count = (uint32_t)m->n_listeners, .peer_host = m->peer_host,
+        .peer_port = m->peer_port, .rack = m->rack, .version = m->version,
+    };
+    memcpy(out->incarnation.b, m->incarnation.data, sizeof out->incarnation.b);
+}
+
+/* Whether the broker that has this id now is there: then another with the same id is a mistake, not a lost disk. */
+static bool is_taken(const struct broker *b, const struct image_node *known, const struct image_node *facts) {
+    struct uuid there;
+    if (!known || uuid_eq(&known->incarnation, &facts->incarnation)) return false;
+    if (known->node == b->config.node_id) return true;
+    return peer_is_up(&b->reactors[0], known->node) && peer_incarnation(&b->reactors[0], known->node, &there) &&
+           uuid_eq(&there, &known->incarnation);
+}
+
+static const char *refusal(const struct broker *b, const struct image *im, const struct image_node *facts) {
+    const struct image_node *known = image_node(im, facts->node);
+    if (is_taken(b, known, facts))
+        return "another broker with the same node.id is running: every broker needs a node.id of its own. (If this one replaces it, stop that one first)";
+    if (!known && im->node_count >= IMAGE_REPLICAS_MAX) return "the cluster has as many brokers as it can have: 9";
+    return NULL;
+}
+
+/* ---- the change ----------------------------------------------------------------------------------------- */
+
+static void make(struct controller_change *ch, struct controller_edit *e) {
+    struct register_work *w = ch->owner;
+    struct image_node facts;
+    struct image_listener listeners[CONFIG_LISTENERS_MAX];
+    facts_view(w->facts, &facts, listeners);
+    const struct image_node *known = image_node(controller_edit_image(e), facts.node);
+    w->refused = refusal(w->broker, controller_edit_image(e), &facts);
+    if (w->refused || (known && registration_same_facts(known, &facts))) return;
+    if (controller_set_broker(e, &facts)) return; /* `e` remembers */
+    if (!known) trace_info("cluster", "broker %d registers (%s:%d)", facts.node, facts.peer_host, facts.peer_port);
+    else if (!uuid_eq(&known->incarnation, &facts.incarnation))
+        trace_warn("cluster", "broker %d registers with an empty disk: its replicas are made anew", facts.node);
+    else trace_info("cluster", "broker %d registers with other facts (%s:%d)", facts.node, facts.peer_host, facts.peer_port);
+}
+
+static void changed(struct controller_change *ch) {
+    struct register_work *w = ch->owner;
+    Varve__Cluster__RegisterAnswer__Status status = VARVE__CLUSTER__REGISTER_ANSWER__STATUS__OK;
+    if (w->refused) status = VARVE__CLUSTER__REGISTER_ANSWER__STATUS__REFUSED;
+    else if (ch->err == ERR_NOT_CONTROLLER) status = VARVE__CLUSTER__REGISTER_ANSWER__STATUS__NOT_CONTROLLER;
+    else if (ch->err) status = VARVE__CLUSTER__REGISTER_ANSWER__STATUS__LATER;
+    answer(w->broker, status, w->refused, w->done, w->ctx);
+    varve__metadata__broker__free_unpacked(w->facts, NULL);
+    free(w);
+}
+
+void registration_handle(struct broker *b, struct bytes request, registration_done_fn *done, void *ctx) {
+    Varve__Metadata__Broker *m = varve__metadata__broker__unpack(NULL, (size_t)MAX(request.len, 0), request.p);
+    struct register_work *w = m && facts_are_sound(m) ? malloc(sizeof *w) : NULL;
+    if (!w) {
+        bool sound = m && facts_are_sound(m);
+        if (m) varve__metadata__broker__free_unpacked(m, NULL);
+        answer(b, sound ? VARVE__CLUSTER__REGISTER_ANSWER__STATUS__LATER : VARVE__CLUSTER__REGISTER_ANSWER__STATUS__REFUSED,
+               "what the broker says of itself is not understood: are the versions too far apart?", done, ctx);
+        return;
+    }
+    *w = (struct register_work){.broker = b, .done = done, .ctx = ctx, .facts = m};
+    w->change = (struct controller_change){.caller = &b->reactors[0], .make = make, .done = changed, .owner = w};
+    controller_submit(b->controller, &w->change);
+}
+
+static void send_answer(void *ctx, const Varve__Cluster__RegisterAnswer *m) {
+    size_t len = varve__cluster__register_answer__get_packed_size(m);
+    uint8_t *packed = malloc(MAX(len, 1u));
+    struct bytes bytes = BYTES_NULL;
+    if (packed) bytes = (struct bytes){packed, (int32_t)varve__cluster__register_answer__pack(m, packed)};
+    peer_answer_send(ctx, bytes); /* nothing: not understood there, and asked again */
+    free(packed);
+}
+
+void registration_serve(struct broker *b, struct peer_answer *a, struct bytes request) {
+    registration_handle(b, request, send_answer, a);
+}
