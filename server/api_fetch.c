@@ -36,26 +36,36 @@ static void all_groups(struct fetch_state *s, void (*go)(struct fetch_group *g),
 
 /* ---- answer ---------------------------------------------------------------------------------------- */
 
-static void name_leader(struct fetch_state *s, fetch_result *r, int32_t leader_epoch) {
-    struct broker *b = request_broker(s->rq);
-    if (request_version(s->rq) < 12 || leader_epoch < 0) return;
-    r->current_leader.leader_id = b->config.node_id;
-    r->current_leader.leader_epoch = leader_epoch;
-    if (request_version(s->rq) < 16 || s->out.node_endpoints_n > 0) return;
-    k_fetch_response_node_endpoints_init(&s->self);
-    s->self.node_id = b->config.node_id;
-    request_advertised(s->rq, &s->self.host, &s->self.port);
-    s->self.rack = str_from(b->config.broker_rack);
-    s->out.node_endpoints = &s->self;
-    s->out.node_endpoints_n = 1;
+/* Where it is reached, once for each broker. No memory: it is left out, the client asks. */
+static void name_endpoint(struct fetch_state *s, int32_t node) {
+    for (int32_t i = 0; i < s->out.node_endpoints_n; i++)
+        if (s->out.node_endpoints[i].node_id == node) return;
+    if (s->nodes.count == 0 && !api_nodes_try(s->rq, &s->nodes)) return;
+    if (!s->out.node_endpoints) s->out.node_endpoints = arena_array(&s->rq->arena, (size_t)s->nodes.count, sizeof *s->out.node_endpoints);
+    const struct api_node *n = api_nodes_find(&s->nodes, node);
+    if (!n || !api_node_is_shown(n) || !s->out.node_endpoints) return;
+    struct k_fetch_response_node_endpoints *out = &s->out.node_endpoints[s->out.node_endpoints_n++];
+    k_fetch_response_node_endpoints_init(out);
+    out->node_id = n->id;
+    out->host = n->host;
+    out->port = n->port;
+    out->rack = n->rack;
 }
 
-static void result_error(struct fetch_state *s, fetch_result *r, int16_t error, int32_t leader_epoch) {
+static void name_leader(struct fetch_state *s, fetch_result *r, const struct fetch_part *part) {
+    if (request_version(s->rq) < 12 || part->leader < 0) return;
+    r->current_leader.leader_id = part->leader;
+    r->current_leader.leader_epoch = part->leader_epoch;
+    if (request_version(s->rq) >= 16) name_endpoint(s, part->leader);
+}
+
+static void result_error(struct fetch_state *s, fetch_result *r, const struct fetch_part *part) {
+    int16_t error = part->error;
     /* Version 6 brought KAFKA_STORAGE_ERROR. */
     if (error == KERR_KAFKA_STORAGE_ERROR && request_version(s->rq) < 6) error = KERR_NOT_LEADER_OR_FOLLOWER;
     r->error_code = error;
     r->high_watermark = r->last_stable_offset = r->log_start_offset = -1;
-    if (error == KERR_NOT_LEADER_OR_FOLLOWER || error == KERR_FENCED_LEADER_EPOCH) name_leader(s, r, leader_epoch);
+    if (error == KERR_NOT_LEADER_OR_FOLLOWER || error == KERR_FENCED_LEADER_EPOCH) name_leader(s, r, part);
 }
 
 static void fill_result(struct fetch_state *s, struct fetch_item *item) {
@@ -67,11 +77,12 @@ static void fill_result(struct fetch_state *s, struct fetch_item *item) {
     r->preferred_read_replica = -1;
     r->records = (struct bytes){(const uint8_t *)"", 0}; /* never null: librdkafka takes that for an error */
     if (part->error) {
-        result_error(s, r, part->error, part->leader_epoch);
+        result_error(s, r, part);
         return;
     }
     r->high_watermark = r->last_stable_offset = part->high_watermark;
     r->log_start_offset = part->log_start;
+    r->preferred_read_replica = part->preferred;
     if (part->diverging_epoch >= 0) {
         r->diverging_epoch.epoch = part->diverging_epoch;
         r->diverging_epoch.end_offset = part->diverging_end;
@@ -219,7 +230,7 @@ static void deal(struct fetch_state *s) {
         struct fetch_part *part = &s->items[i].part;
         part->budget_bytes = 0;
         part->min_one = false;
-        if (!s->items[i].owner || part->error || part->diverging_epoch >= 0 || part->available_bytes == 0) continue;
+        if (!s->items[i].owner || part->error || part->diverging_epoch >= 0 || part->preferred >= 0 || part->available_bytes == 0) continue;
         int64_t grant = MIN(left, (int64_t)MAX(part->max_bytes, 0));
         if (first) {
             part->min_one = true;
@@ -332,7 +343,8 @@ static void add_item(struct fetch_state *s, const struct k_fetch_request_topics 
     item->part = (struct fetch_part){
         .plid = where.plid, .offset = p->fetch_offset, .max_bytes = p->partition_max_bytes,
         .current_leader_epoch = p->current_leader_epoch, .last_fetched_epoch = p->last_fetched_epoch,
-        .diverging_epoch = -1, .leader_epoch = -1, .error = where.error,
+        .diverging_epoch = -1, .leader_epoch = -1, .leader = -1, .preferred = -1, .error = where.error,
+        .from_follower = request_version(s->rq) >= 11,
     };
     if (where.error) s->refused = true;
 }
@@ -348,6 +360,13 @@ static bool add_items(struct fetch_state *s) {
     return true;
 }
 
+/* Empty: it reads from the leader. */
+static struct str reader_rack(const struct fetch_state *s) {
+    const char *selector = request_broker(s->rq)->config.replica_selector;
+    bool by_rack = selector && strstr(selector, "RackAware") && request_version(s->rq) >= 11;
+    return by_rack ? s->in.rack_id : STR_NULL;
+}
+
 static bool make_groups(struct fetch_state *s) {
     struct broker *b = request_broker(s->rq);
     uint32_t *counts = request_alloc(s->rq, b->reactor_count, sizeof *counts);
@@ -359,7 +378,8 @@ static bool make_groups(struct fetch_state *s) {
     for (uint32_t i = 0; i < b->reactor_count; i++) {
         if (counts[i] == 0) continue;
         struct fetch_group *g = of[i] = &s->groups[s->group_count++];
-        *g = (struct fetch_group){.caller = s->rq->reactor, .owner = &b->reactors[i], .home = group_home, .request = s};
+        *g = (struct fetch_group){.caller = s->rq->reactor, .owner = &b->reactors[i], .home = group_home, .request = s,
+                                  .rack = reader_rack(s)};
         g->parts = request_alloc(s->rq, counts[i], sizeof(struct fetch_part *));
         if (!g->parts) return false;
     }

@@ -2,7 +2,7 @@
 #ifndef SERVER_API_FETCH_IMPL_H
 #define SERVER_API_FETCH_IMPL_H
 #include "proto/kafka_messages.h"
-#include "server/api.h"
+#include "server/api_nodes.h"
 #include "server/fetch_session.h"
 #include "server/partition.h"
 
@@ -35,7 +35,7 @@ struct fetch_state {
     struct timer timer;
     int64_t deadline_ns;
     uint32_t granted_bytes;          /* of the memory for responses */
-    struct k_fetch_response_node_endpoints self;
+    struct api_nodes nodes;          /* if leaders are named */
     /* the session: what its reactor is asked, and says */
     enum fetch_kind kind;
     struct reactor *session_owner;

@@ -80,7 +80,8 @@ static void list_items(struct fetch_state *s, struct fetch_session *session) {
         item->part = (struct fetch_part){
             .plid = p->plid, .offset = p->want.offset, .max_bytes = p->want.max_bytes,
             .current_leader_epoch = p->want.current_leader_epoch, .last_fetched_epoch = p->want.last_fetched_epoch,
-            .diverging_epoch = -1, .leader_epoch = -1, .error = p->error,
+            .diverging_epoch = -1, .leader_epoch = -1, .leader = -1, .preferred = -1, .error = p->error,
+            .from_follower = request_version(s->rq) >= 11,
         };
         if (p->error) s->refused = true;
         else item->owner = &b->reactors[p->owner];
@@ -111,7 +112,7 @@ static struct fetch_told told_of(const struct fetch_item *item) {
     if (part->error) return (struct fetch_told){.high_watermark = -1, .log_start = -1, .error = part->error};
     return (struct fetch_told){
         .high_watermark = part->high_watermark, .log_start = part->log_start,
-        .diverging = part->diverging_epoch >= 0, .records = part->read && part->read->bytes > 0,
+        .diverging = part->diverging_epoch >= 0 || part->preferred >= 0, .records = part->read && part->read->bytes > 0,
     };
 }
 

@@ -25,12 +25,12 @@ static void fill_self(struct request *rq, struct api_node *out) {
     out->rack = str_from(b->config.broker_rack);
 }
 
-bool api_nodes_get(struct request *rq, struct api_nodes *out) {
+bool api_nodes_try(struct request *rq, struct api_nodes *out) {
     const struct image *im = request_image(rq);
     int32_t self = request_broker(rq)->config.node_id;
     bool done = false;
     out->count = 0;
-    out->list = request_alloc(rq, (size_t)im->node_count + 1, sizeof *out->list);
+    out->list = arena_array(&rq->arena, (size_t)im->node_count + 1, sizeof *out->list);
     if (!out->list) return false;
     for (uint32_t i = 0; i < im->node_count; i++) {
         if (!done && im->nodes[i].node >= self) {
@@ -41,6 +41,12 @@ bool api_nodes_get(struct request *rq, struct api_nodes *out) {
     }
     if (!done) fill_self(rq, &out->list[out->count++]);
     return true;
+}
+
+bool api_nodes_get(struct request *rq, struct api_nodes *out) {
+    if (api_nodes_try(rq, out)) return true;
+    request_close(rq, "the request needs more memory than request.arena.max.bytes");
+    return false;
 }
 
 const struct api_node *api_nodes_find(const struct api_nodes *n, int32_t id) {

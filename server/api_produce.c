@@ -3,7 +3,7 @@
  * acks=0 has no answer at all; if anything went wrong the connection is closed instead, for that
  * is the only way in which such a client learns of it. */
 #include "proto/kafka_messages.h"
-#include "server/api.h"
+#include "server/api_nodes.h"
 #include "server/partition.h"
 #include "server/quotas.h"
 
@@ -22,6 +22,7 @@ struct produce_state {
     struct produce_item *items;
     uint32_t item_count, waiting;
     bool failed;
+    struct api_nodes nodes;              /* if leaders are named */
 };
 
 static void finish(struct produce_state *s) {
@@ -41,6 +42,26 @@ static void set_error(struct produce_state *s, produce_result *r, int16_t error)
     r->error_code = error;
     r->base_offset = r->log_append_time_ms = r->log_start_offset = -1;
     s->failed = true;
+}
+
+/* KIP-951: who leads now. No memory: the client asks. */
+static void name_leader(struct produce_state *s, produce_result *r, const struct partition_op *op) {
+    struct request *rq = s->rq;
+    if (op->leader < 0 || request_version(rq) < 10) return;
+    r->current_leader.leader_id = op->leader;
+    r->current_leader.leader_epoch = op->leader_epoch;
+    for (int32_t i = 0; i < s->out.node_endpoints_n; i++)
+        if (s->out.node_endpoints[i].node_id == op->leader) return;
+    if (s->nodes.count == 0 && !api_nodes_try(rq, &s->nodes)) return;
+    if (!s->out.node_endpoints) s->out.node_endpoints = arena_array(&rq->arena, (size_t)s->nodes.count, sizeof *s->out.node_endpoints);
+    const struct api_node *n = api_nodes_find(&s->nodes, op->leader);
+    if (!n || !api_node_is_shown(n) || !s->out.node_endpoints) return;
+    struct k_produce_response_node_endpoints *out = &s->out.node_endpoints[s->out.node_endpoints_n++];
+    k_produce_response_node_endpoints_init(out);
+    out->node_id = n->id;
+    out->host = n->host;
+    out->port = n->port;
+    out->rack = n->rack;
 }
 
 /* KIP-467: which records of the batch are to blame. */
@@ -63,6 +84,7 @@ static void item_done(struct partition_op *base) {
     if (base->error) {
         set_error(s, r, base->error);
         r->error_message = str_from(op->message);
+        name_leader(s, r, base);
         if (op->bad_record_count > 0) list_bad_records(s->rq, op, r);
     } else {
         r->base_offset = op->base_offset;

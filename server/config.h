@@ -67,6 +67,7 @@ struct config {
     /* identity and addresses */
     int32_t node_id;
     const char *broker_rack;      /* NULL: none */
+    const char *replica_selector; /* NULL, or a class name of Kafka's */
     struct config_listener listeners[CONFIG_LISTENERS_MAX];
     uint32_t listener_count;
     bool allow_insecure;

@@ -42,7 +42,7 @@ struct fetch_want fetch_want_of(const struct k_fetch_request_topics_partitions *
 struct fetch_told {
     int64_t high_watermark, log_start;  /* -1 with an error */
     int16_t error;
-    bool records, diverging;
+    bool records, diverging;            /* diverging: or it is to read elsewhere */
 };
 
 struct fetch_session_topic {            /* shared by the partitions that one request named together */

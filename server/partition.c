@@ -38,6 +38,7 @@ void partition_op_send(struct partition_op *op, void (*start)(struct partition_o
 
 void partition_op_finish(struct partition_op *op, int16_t error) {
     op->error = error;
+    op->leader = partition_leader_hint(op->owner, op->plid, error, &op->leader_epoch);
     if (op->caller == op->owner && op->from_loop) {
         op->done(op);
         return;

@@ -98,6 +98,7 @@ struct partition_op {
     void (*done)(struct partition_op *op);
     int16_t error;                       /* out: Kafka error code, 0 none */
     int32_t leader_epoch;                /* out: of the partition; -1 unknown */
+    int32_t leader;                      /* out, with NOT_LEADER_OR_FOLLOWER and FENCED_LEADER_EPOCH: who leads, in leader_epoch; -1 unknown */
     /* private */
     void (*start)(struct partition_op *op);
     struct mail mail;
@@ -236,6 +237,8 @@ struct fetch_part {
     /* out of a plan */
     int16_t error;                       /* Kafka error code */
     int32_t leader_epoch;
+    int32_t leader;                      /* with NOT_LEADER_OR_FOLLOWER and FENCED_LEADER_EPOCH: who leads, in leader_epoch; -1 unknown */
+    int32_t preferred;                   /* an in-sync replica in the reader's rack, which it should read from; -1: none */
     int64_t high_watermark, log_start;
     uint64_t available_bytes;            /* at most max_bytes, but at least 1 when there is anything */
     int32_t diverging_epoch;             /* -1: none */
@@ -252,6 +255,7 @@ struct fetch_group {
     struct reactor *caller, *owner;
     struct fetch_part **parts;
     uint32_t part_count;
+    struct str rack;                     /* of the reader; empty: not said, or it does not matter */
     void (*home)(struct fetch_group *g); /* the caller's thread, from its loop or directly from the call when local */
     void *request;
     uint64_t planned_bytes;              /* out of a plan: sum of available_bytes */

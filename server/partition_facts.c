@@ -3,7 +3,7 @@
 #include "server/partition_impl.h"
 
 /* A replica that leads alone and has not changed since the start has nothing to report. */
-static struct leader_info leader_of(const struct reactor *r, const struct partition *p, uint64_t group) {
+struct leader_info partition_leader(struct reactor *r, const struct partition *p, uint64_t group) {
     const struct leader_info *known = leaders_get(r, group);
     int32_t epoch = known ? known->epoch : -1;
     if (p && p->replica.role == REPLICA_LEADER && p->replica.epoch > epoch) {
@@ -19,7 +19,7 @@ static void facts_start(struct partition_op *base) {
     for (uint32_t i = 0; i < op->count; i++) {
         const struct partition *p = partition_find(base->owner, op->plids[i]);
         struct partition_fact *fact = &op->facts[i];
-        *fact = (struct partition_fact){.leader = leader_of(base->owner, p, op->plids[i]), .here = p != NULL};
+        *fact = (struct partition_fact){.leader = partition_leader(base->owner, p, op->plids[i]), .here = p != NULL};
         if (!p) continue;
         fact->start = p->log->start;
         fact->end = p->log->end;

@@ -74,18 +74,28 @@ static void plan_part(struct fetch_group *g, struct fetch_part *part) {
     part->available_bytes = MAX(log_bytes_between(p->log, part->offset, part->high_watermark, cap), (uint64_t)1);
 }
 
+/* Who should rather be asked. */
+static void look_elsewhere(const struct fetch_group *g, struct fetch_part *part) {
+    part->leader = partition_leader_hint(g->owner, part->plid, part->error, &part->leader_epoch);
+    part->preferred = part->error ? -1 : partition_preferred_replica(g->owner, part->plid, g->rack);
+    if (part->preferred >= 0) part->available_bytes = 0;
+}
+
 static void sum_up(struct fetch_group *g) {
     g->planned_bytes = 0;
     g->planned_error = false;
     for (uint32_t i = 0; i < g->part_count; i++) {
         const struct fetch_part *part = g->parts[i];
         g->planned_bytes += part->available_bytes;
-        if (part->error || part->diverging_epoch >= 0) g->planned_error = true;
+        if (part->error || part->diverging_epoch >= 0 || part->preferred >= 0) g->planned_error = true;
     }
 }
 
 static void plan(struct fetch_group *g) {
-    for (uint32_t i = 0; i < g->part_count; i++) plan_part(g, g->parts[i]);
+    for (uint32_t i = 0; i < g->part_count; i++) {
+        plan_part(g, g->parts[i]);
+        look_elsewhere(g, g->parts[i]);
+    }
     sum_up(g);
     g->planned_moves = g->owner->partitions->moves;
     g->planned = true;

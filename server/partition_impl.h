@@ -51,6 +51,14 @@ int16_t partition_check_epoch(const struct partition *p, int32_t current_leader_
 void partition_op_send(struct partition_op *op, void (*start)(struct partition_op *op));
 void partition_op_finish(struct partition_op *op, int16_t error);
 
+/* server/partition_facts.c: as far as is known here; `p` may be NULL. Leader -1: nobody. */
+struct leader_info partition_leader(struct reactor *r, const struct partition *p, uint64_t group);
+/* server/partition_preferred.c */
+/* Who leads, if `error` sends the client there, and its epoch; -1, and the epoch as it was: unknown. */
+int32_t partition_leader_hint(struct reactor *r, uint64_t group, int16_t error, int32_t *epoch);
+/* An in-sync replica of a group that is led here which is in `rack`, on a broker that is up; -1: none, or this one is. */
+int32_t partition_preferred_replica(const struct reactor *r, uint64_t group, struct str rack);
+
 /* server/partition_fetch.c: the high watermark moved, or the partition is going. */
 void partition_wake_watchers(struct partition *p);
 #endif
