@@ -61,21 +61,30 @@ void retention_of_first(const struct log *pub, int64_t now_ms, int64_t bound, bo
     for (uint32_t i = 0; i < n && i < l->segment_count; i++) out[i] = (struct retention_fate){next(&w, i), due(l, &l->segments[i])};
 }
 
-enum err log_retain(struct log *pub, int64_t now_ms, int64_t bound, bool hold_time, uint32_t *removed) {
+enum err log_retain_start(struct log *pub, int64_t now_ms, int64_t bound, bool hold_time, uint32_t *removed, int64_t *start) {
     struct log_impl *l = impl_of(pub);
     uint64_t bytes = bytes_of(l);
     uint32_t n = 0;
     *removed = 0;
+    *start = pub->start;
     while (n < l->segment_count && goes(by_itself(l, n, bytes, now_ms, bound, hold_time))) bytes -= l->segments[n++].size_bytes;
     if (n == 0) return OK;
     /* Not below where DeleteRecords has put it. */
-    int64_t start = MAX(n < l->segment_count ? l->segments[n].base : pub->end, pub->start);
-    if (start > pub->durable_end) return OK;
+    int64_t to = MAX(n < l->segment_count ? l->segments[n].base : pub->end, pub->start);
+    if (to > pub->durable_end) return OK;
     if (n == l->segment_count) {
         enum err err = log_roll(pub, now_ms);
         if (err != OK) return err;
     }
-    enum err err = log_set_start(pub, start, NULL, NULL);
-    if (err == OK) *removed = n;
+    *start = to;
+    *removed = n;
+    return OK;
+}
+
+enum err log_retain(struct log *pub, int64_t now_ms, int64_t bound, bool hold_time, uint32_t *removed) {
+    int64_t start;
+    enum err err = log_retain_start(pub, now_ms, bound, hold_time, removed, &start);
+    if (err == OK && *removed > 0) err = log_set_start(pub, start, NULL, NULL);
+    if (err != OK) *removed = 0;
     return err;
 }

@@ -26,7 +26,9 @@ enum retention_reason retention_of(const struct log *l, uint32_t index, int64_t 
 struct retention_fate { enum retention_reason reason; int64_t due_ms; };
 void retention_of_first(const struct log *l, int64_t now_ms, int64_t bound, bool hold_time, uint32_t n, struct retention_fate *out);
 
-/* Moves the log start over the segments that may go, if any; rolls the active one when it may go, too. Returns how many went.
+/* How many segments may go, and where the log would start then; rolls the active one when it may go, too. `removed` 0: none.
  * ERR_IO, ERR_NOMEM, ERR_CLOSED, ERR_AGAIN: nothing changed, try again later. Needs no room for records in the journal. */
+MUST_CHECK enum err log_retain_start(struct log *l, int64_t now_ms, int64_t bound, bool hold_time, uint32_t *removed, int64_t *start);
+/* Moves the start there. Same errors. */
 MUST_CHECK enum err log_retain(struct log *l, int64_t now_ms, int64_t bound, bool hold_time, uint32_t *removed);
 #endif

@@ -4,7 +4,7 @@
 #include "base/assert.h"
 #include "replication/replica_impl.h"
 
-enum { IN_FLIGHT_MAX = 4 };
+enum { IN_FLIGHT_MAX = 4, LAG_TIMEOUTS = 4 };
 
 static int64_t heartbeat_interval(const struct replica *r) { return r->timeout_ns / 5; }
 
@@ -35,7 +35,7 @@ enum err leader_peers(struct step *s) {
         if (known) peers[n] = *known;
         else peers[n] = (struct replica_peer){
             .member = *m, .session = ++r->next_session, .next = walk_last(&r->walk), .match = POSITION_UNKNOWN, .probing = true,
-            .acked_ns = s->now_ns, .sent_ns = s->now_ns,
+            .acked_ns = s->now_ns, .sent_ns = s->now_ns, .caught_ns = INT64_MIN, .mark = INT64_MAX,
         };
         peers[n++].voter = i < r->config.voters;
     }
@@ -61,23 +61,37 @@ static void fill(const struct walk *w, struct replica_position prev, struct repl
     }
 }
 
-static void send_append(struct step *s, struct replica_peer *p) {
-    struct replica *r = s->r;
-    struct replica_message *m = step_send(s, p->below ? REPLICA_INSTALL_START : REPLICA_APPEND, &p->member);
-    s->out->list[s->out->count - 1].peer = (uint32_t)(p - r->peers);
+/* What is behind p->next. */
+static void compose(const struct replica *r, const struct replica_peer *p, struct replica_message *m) {
     m->session = p->session;
     m->round = r->round;
     m->high_watermark = r->high_watermark;
     m->established = r->established;
     m->start = r->walk.start;
-    p->sent_ns = s->now_ns;
-    if (p->below) {
-        m->prev = walk_base(&r->walk);
-        m->end_offset = r->walk.start;
-    } else {
+    if (!p->below) {
         fill(&r->walk, p->next, m);
-        p->sending = true;
+        return;
     }
+    m->prev = walk_base(&r->walk);
+    m->end_offset = r->walk.start;
+}
+
+static void send_append(struct step *s, struct replica_peer *p) {
+    struct replica *r = s->r;
+    struct replica_message *m = step_send(s, p->below ? REPLICA_INSTALL_START : REPLICA_APPEND, &p->member);
+    s->out->list[s->out->count - 1].peer = (uint32_t)(p - r->peers);
+    compose(r, p, m);
+    p->sent_ns = s->now_ns;
+    p->sending = !p->below;
+}
+
+bool replica_compose(const struct replica *r, uint32_t peer, struct replica_message *out) {
+    if (r->role != REPLICA_LEADER || peer >= r->peer_count || !r->peers[peer].sending || r->peers[peer].below) return false;
+    const struct replica_peer *p = &r->peers[peer];
+    if (p->next.offset < r->walk.start) return false; /* the log start has moved beyond it */
+    *out = (struct replica_message){.kind = REPLICA_APPEND, .from = r->self, .to = p->member, .epoch = r->epoch, .config = r->config};
+    compose(r, p, out);
+    return true;
 }
 
 /* Where `p` is to go on, if the log still has it. */
@@ -175,6 +189,17 @@ void leader_tick(struct step *s) {
 
 /* ---- what was answered ---------------------------------------------------------------------------- */
 
+/* Kafka's rule for replicas that keep up: who has by now what was committed when it answered last was not behind then. */
+static void keep_up(struct step *s, struct replica_peer *p) {
+    const struct replica *r = s->r;
+    if (p->match.epoch != r->epoch) return;
+    if (p->match.offset >= r->high_watermark) p->caught_ns = s->now_ns;
+    else if (p->match.offset >= p->mark && p->mark_ns > p->caught_ns) p->caught_ns = p->mark_ns;
+    else if (p->match.offset < p->mark && p->mark != INT64_MAX) return; /* the mark stands until it is reached */
+    p->mark = r->high_watermark;
+    p->mark_ns = s->now_ns;
+}
+
 static void accepted(struct step *s, struct replica_peer *p, const struct replica_message *m) {
     struct replica *r = s->r;
     struct replica_position match = m->match;
@@ -188,6 +213,7 @@ static void accepted(struct step *s, struct replica_peer *p, const struct replic
     if (replica_position_compare(p->match, p->next) >= 0) p->in_flight = 0;
     else if (p->in_flight > 0) p->in_flight--;
     leader_commit(s);
+    keep_up(s, p);
     membership_progress(s, p);
 }
 
@@ -265,6 +291,16 @@ bool replica_in_sync(const struct replica *r, const struct replica_member *m, in
         const struct replica_peer *p = &r->peers[i];
         if (!replica_member_eq(&p->member, m)) continue;
         return now_ns - p->acked_ns < r->timeout_ns && position_known(p->match) && replica_position_compare(p->match, committed) >= 0;
+    }
+    return false;
+}
+
+bool replica_keeps_up(const struct replica *r, const struct replica_member *m, int64_t now_ns) {
+    if (replica_in_sync(r, m, now_ns)) return true;
+    for (uint32_t i = 0; i < r->peer_count && r->role == REPLICA_LEADER; i++) {
+        const struct replica_peer *p = &r->peers[i];
+        if (replica_member_eq(&p->member, m))
+            return now_ns - p->acked_ns < r->timeout_ns && p->caught_ns != INT64_MIN && now_ns - p->caught_ns < LAG_TIMEOUTS * r->timeout_ns;
     }
     return false;
 }

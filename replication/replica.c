@@ -265,6 +265,7 @@ static enum err move_start(struct step *s, int64_t offset) {
     if (r->role != REPLICA_LEADER || !r->established) return ERR_CLOSED;
     if (offset > r->high_watermark) return ERR_RANGE;
     if (offset > r->walk.start) step_set_start(s, offset);
+    r->heartbeat_ns = s->now_ns; /* others hear of it soon: somebody waits until a majority has it */
     return OK;
 }
 

@@ -75,7 +75,7 @@ enum replica_action_kind {
     REPLICA_SET_START,       /* the log starts at position.offset; position.epoch: of the record before it */
     REPLICA_RESET,           /* discard the log; it is empty and begins at position */
     /* to the world */
-    REPLICA_SEND,            /* message; REPLICA_APPEND: attach records, then report REPLICA_SENT for `peer` */
+    REPLICA_SEND,            /* message; REPLICA_APPEND: attach records, then report REPLICA_SENT for `peer`, at once or later */
     REPLICA_HIGH_WATERMARK,  /* it is position.offset now */
     REPLICA_ROLE             /* leader, established or neither: whoever waits for the old role is to be told */
 };
@@ -104,6 +104,8 @@ struct replica_peer {                    /* of a leader */
     struct replica_position next;        /* the position behind what was sent */
     struct replica_position match;       /* durable there; {0, -1}: nothing known */
     int64_t acked_ns, sent_ns;
+    int64_t caught_ns;                   /* when it had everything that was committed, as its answers tell; INT64_MIN: never */
+    int64_t mark, mark_ns;               /* the high watermark when it answered last: who gets there keeps up */
     uint32_t acked_round;
     struct replica_config_id acked_config; /* durable there, said in this epoch */
     uint32_t in_flight;
@@ -170,6 +172,12 @@ enum err replica_step(struct replica *r, const struct replica_event *event, stru
 int64_t replica_deadline(const struct replica *r);
 /* Whether `m`, voter or learner, answered within the timeout and has everything that is committed (leader). */
 bool replica_in_sync(const struct replica *r, const struct replica_member *m, int64_t now_ns);
+/* The same for those who look at a group under load, where whoever is a message behind lacks something: it answered within the timeout,
+ * and had everything not long ago. */
+bool replica_keeps_up(const struct replica *r, const struct replica_member *m, int64_t now_ns);
+/* The append that peers[peer] waits for (REPLICA_SEND asked for it, REPLICA_SENT was not reported) as it would be now: more may have been
+ * appended since. So a shell can send once for many writes. False: it waits for none any more. */
+bool replica_compose(const struct replica *r, uint32_t peer, struct replica_message *out);
 /* How many voters have everything up to `position` durably (leader; itself included). */
 uint32_t replica_copies(const struct replica *r, struct replica_position position);
 #endif

@@ -1,13 +1,13 @@
-/* partition.c - life of a partition, and the order in which the core's actions are performed. */
+/* partition.c - life of a partition: how it comes, is found, is asked from other reactors, and goes. */
 #include "server/partition.h"
 #include <stdlib.h>
 #include "base/assert.h"
 #include "base/trace.h"
 #include "server/api_errors.h"
 #include "server/controller.h"
-#include "server/group_coordinator.h"
 #include "server/image.h"
 #include "log/retention.h"
+#include "server/partition_config.h"
 #include "server/partition_impl.h"
 #include "server/partition_produce.h"
 
@@ -49,11 +49,13 @@ void partition_op_finish(struct partition_op *op, int16_t error) {
 
 /* ---- lookup ---------------------------------------------------------------------------------- */
 
-struct partition *partition_find(struct reactor *r, uint64_t plid) {
+static struct partition *partition_find_in(const struct partition_map *m, uint64_t plid) {
     struct partition *p = NULL;
-    HASH_FIND(hh, r->partitions->by_plid, &plid, sizeof plid, p);
+    HASH_FIND(hh, m->by_plid, &plid, sizeof plid, p);
     return p;
 }
+
+struct partition *partition_find(struct reactor *r, uint64_t plid) { return partition_find_in(r->partitions, plid); }
 
 bool partition_exists(const struct reactor *r, uint64_t plid) {
     struct partition *p = NULL;
@@ -88,118 +90,6 @@ int16_t partition_check_epoch(const struct partition *p, int32_t current_leader_
     return current_leader_epoch < p->replica.epoch ? KERR_FENCED_LEADER_EPOCH : KERR_UNKNOWN_LEADER_EPOCH;
 }
 
-/* ---- the core and the log --------------------------------------------------------------------- */
-
-static enum err step(struct partition *p, enum replica_event_kind kind, struct replica_position at);
-
-/* What is durable, as a position. The marker of the last epoch counts once something behind it is
- * durable, or with the creation of the log. */
-static struct replica_position durable_position(const struct partition *p) {
-    const struct log *l = p->log;
-    if (l->durable_end > l->epoch_start) return (struct replica_position){l->epoch, l->durable_end};
-    if (p->created && l->epochs.count == 1) return (struct replica_position){l->epoch, l->durable_end};
-    int32_t below = l->durable_end > 0 ? epochs_at(&l->epochs, l->durable_end - 1) : 0;
-    return (struct replica_position){MAX(below, p->replica.durable.epoch), l->durable_end};
-}
-
-static void begin_epoch(struct partition *p) {
-    if (p->log->epoch != p->epoch_due && log_begin_epoch(p->log, p->epoch_due) != OK) return; /* tried again before the next append */
-    p->epoch_due = 0;
-}
-
-/* What the core's timers count in; a group of one has none. */
-#define REPLICA_TIMEOUT_NS INT64_C(500000000)
-
-/* The order matters: markers go into the log before anything is appended behind them, and the high watermark is published only
- * from the core's action (partition_moved() follows every event that can cause it). A group of one sends nothing, cuts nothing
- * and needs no vote beside its marker. */
-static void perform(struct partition *p, const struct replica_action *a) {
-    switch (a->kind) {
-    case REPLICA_BEGIN_EPOCH:
-        p->epoch_due = a->position.epoch;
-        begin_epoch(p); /* or it was made with the log */
-        break;
-    case REPLICA_ROLE:
-        controller_quorum_changed(p->map->reactor, p->plid);
-        if (p->map->reactor->groups) group_set_leadership(p->map->reactor->groups, p->plid);
-        break;
-    case REPLICA_HIGH_WATERMARK:
-    case REPLICA_PERSIST_VOTE:
-        break;
-    case REPLICA_PERSIST_CONFIG:
-    case REPLICA_SET_START:
-    case REPLICA_APPEND_RECORDS:
-    case REPLICA_TRUNCATE:
-    case REPLICA_RESET:
-    case REPLICA_SEND:
-        ASSERT(!"an action that a group of one never asks for");
-        break;
-    }
-}
-
-static enum err perform_step(struct partition *p, const struct replica_event *event) {
-    struct replica_actions *actions = &p->map->actions;
-    enum err err = replica_step(&p->replica, event, actions);
-    for (uint32_t i = 0; i < actions->count; i++) perform(p, &actions->list[i]);
-    return err;
-}
-
-static enum err step(struct partition *p, enum replica_event_kind kind, struct replica_position at) {
-    struct replica_event event = {.kind = kind, .now_ns = p->map->reactor->now_ns, .u.position = at};
-    return perform_step(p, &event);
-}
-
-/* What the log holds, all of it durable, and that there is nobody else. ERR_NOMEM. */
-static enum err start(struct partition *p) {
-    const struct log *l = p->log;
-    struct replica_start from = {
-        .self = {p->map->reactor->broker->config.node_id, *log_store_incarnation(p->map->reactor->broker->store)},
-        .base = {0, l->start}, .end = l->end, .timeout_ns = REPLICA_TIMEOUT_NS, .seed = p->plid,
-    };
-    from.config = (struct replica_config){.id = {0, 1}, .voters = 1, .count = 1, .members = {from.self}};
-    struct replica_marker last = {l->epoch, l->epoch_start}; /* of the epochs before it nothing is asked in a group of one */
-    if (p->created && l->epoch > 0) {
-        from.base.offset = MIN(l->start, last.start);
-        from.markers = &last;
-        from.marker_count = 1;
-    } else {
-        from.end = l->start;
-    }
-    struct replica_event event = {.kind = REPLICA_START, .now_ns = p->map->reactor->now_ns, .u.start = &from};
-    return perform_step(p, &event);
-}
-
-enum err partition_before_append(struct partition *p) {
-    if (p->epoch_due == 0) {
-        enum err err = step(p, REPLICA_WRITE, (struct replica_position){0, 0});
-        if (err != OK) return err;
-    }
-    if (p->epoch_due != 0) begin_epoch(p);
-    return p->epoch_due == 0 ? OK : ERR_AGAIN;
-}
-
-void partition_after_append(struct partition *p) {
-    (void)step(p, REPLICA_APPENDED, (struct replica_position){p->log->epoch, p->log->end});
-}
-
-/* Everybody whose wait is over, once for each move. */
-static void partition_moved(struct partition *p) {
-    partition_complete_produces(p);
-    partition_wake_watchers(p);
-}
-
-static void on_durable(struct log *l, void *owner) {
-    (void)l;
-    struct partition *p = owner;
-    if (p->gone) return;
-    if (atomic_load_explicit(&p->map->reactor->broker->failed, memory_order_acquire)) {
-        partition_fail_produces(p, KERR_KAFKA_STORAGE_ERROR);
-        return;
-    }
-    (void)step(p, REPLICA_DURABLE_AT, durable_position(p));
-    partition_moved(p);
-}
-
 /* ---- coming and going ---------------------------------------------------------------------------- */
 
 static struct partition *partition_new(struct partition_map *m, uint64_t plid) {
@@ -212,12 +102,22 @@ static struct partition *partition_new(struct partition_map *m, uint64_t plid) {
     list_init(&p->committed);
     list_init(&p->durable);
     list_init(&p->watchers);
+    list_init(&p->deletions);
+    list_init(&p->handovers);
+    list_init(&p->reads);
+    list_init(&p->to_send);
+    list_init(&p->to_settle);
     list_init(&p->blocked);
+    timer_init(&p->timer, partition_timer);
+    p->start_due = -1;
+    p->followed_epoch = -1;
     topic_config_resolve(&p->config, &m->reactor->broker->config, NULL, 0);
     return p;
 }
 
 static void partition_free(struct partition *p) {
+    if (timer_armed(&p->timer)) timer_cancel(&p->map->reactor->timers, &p->timer);
+    partition_drop_reads(p);
     replica_free(&p->replica);
     free(p);
 }
@@ -225,7 +125,7 @@ static void partition_free(struct partition *p) {
 static void attach(struct partition *p, struct log *l) {
     p->log = l;
     l->owner = p;
-    l->on_durable = on_durable;
+    l->on_durable = partition_on_durable;
     HASH_ADD(hh, p->map->by_plid, plid, sizeof p->plid, p);
 }
 
@@ -245,15 +145,23 @@ struct partition_map *partition_map_new(struct reactor *r) {
     if (!m) return NULL;
     m->reactor = r;
     list_init(&m->blocked);
+    list_init(&m->to_send);
+    list_init(&m->to_settle);
     for (struct log *l = log_shard_first(r->shard); l; l = log_shard_next(r->shard, l)) {
-        struct partition *p = partition_new(m, l->plid);
+        struct partition *p = partition_find_in(m, log_plid_group(l->plid));
+        if (p) { /* never: the older log is deleted before a newer one is made */
+            trace_error("metadata", "%s-%d has two logs; the older one is kept and not served", l->topic, l->partition);
+            HASH_DEL(m->by_plid, p);
+            partition_free(p);
+        }
+        p = partition_new(m, log_plid_group(l->plid));
         if (!p) {
             partition_map_free(m);
             return NULL;
         }
         attach(p, l);
         p->created = true;
-        if (start(p) != OK) {
+        if (partition_start_replica(p, false) != OK) {
             partition_map_free(m);
             return NULL;
         }
@@ -278,7 +186,10 @@ void partition_map_stop(struct partition_map *m, int16_t error) {
     m->stop_error = error;
     struct partition *p, *next;
     HASH_ITER(hh, m->by_plid, p, next) {
+        timer_cancel(&m->reactor->timers, &p->timer);
         partition_fail_produces(p, error);
+        partition_fail_deletions(p, error);
+        partition_end_handovers(p, error);
         partition_wake_watchers(p);
     }
 }
@@ -297,6 +208,15 @@ void partition_map_turn(struct partition_map *m) {
     while ((node = list_pop_front(&waiting))) partition_pump(LIST_ENTRY(node, struct partition, blocked));
 }
 
+bool partition_map_flush(struct partition_map *m) {
+    struct list senders;
+    list_init(&senders);
+    struct list *node;
+    while ((node = list_pop_front(&m->to_send))) list_push_back(&senders, node);
+    while ((node = list_pop_front(&senders))) partition_send_appends(LIST_ENTRY(node, struct partition, to_send));
+    return partition_settle(m) || !list_empty(&m->to_send);
+}
+
 static void on_created(struct log *l, void *ctx, enum err err) {
     (void)l;
     struct partition *p = ctx;
@@ -304,8 +224,8 @@ static void on_created(struct log *l, void *ctx, enum err err) {
     p->create_done = NULL;
     if (!err && !p->gone) {
         p->created = true;
-        (void)step(p, REPLICA_DURABLE_AT, durable_position(p));
-        partition_moved(p);
+        if (p->started) partition_on_durable(l, p);
+        else err = partition_start_replica(p, p->campaign_soon);
     }
     if (done) done(p->create_ctx, err);
 }
@@ -327,37 +247,68 @@ static void tell_later(struct reactor *r, void (*done)(void *ctx, enum err err),
     mailbox_post(&r->mailbox, &l->mail);
 }
 
-static enum err create(struct reactor *r, const struct image_topic *t, int32_t partition,
-                       void (*done)(void *ctx, enum err err), void *ctx) {
-    struct partition *p = partition_new(r->partitions, t->partitions[partition].plid);
-    if (!p) return ERR_NOMEM;
-    p->config = t->config;
-    p->known = true;
-    p->create_done = done;
-    p->create_ctx = ctx;
-    struct log_spec spec = {
-        .plid = p->plid, .topic = t->name, .partition = partition, .topic_id = t->id,
-        .config = t->config.log, .first_epoch = 1, /* the first election writes marker (1, 0) */
+/* A group of one takes records before its log is durable; of several, nobody hears of it before. */
+static enum err create(struct partition *p, const struct image_topic *t, int32_t partition, const struct partition_spec *spec) {
+    struct reactor *r = p->map->reactor;
+    struct replica_member self = {r->broker->config.node_id, *log_store_incarnation(r->broker->store)};
+    struct replica_config config = {0};
+    if (spec->config) config = *spec->config;
+    bool alone = config.count == 1 && replica_config_is_voter(&config, &self);
+    uint8_t bytes[PARTITION_CONFIG_BYTES_MAX];
+    struct log_spec log = {
+        .plid = log_plid(spec->group, spec->life), .topic = t->name, .partition = partition, .topic_id = t->id,
+        .config = t->config.log, .first_epoch = alone, /* then the first election writes marker (1, 0) */
+        .replica_config = bytes, .replica_config_len = partition_config_encode(&config, bytes),
     };
     struct log *l = NULL;
-    enum err err = log_create(r->shard, &spec, &l, on_created, p);
-    if (err) {
-        partition_free(p);
-        return err;
-    }
+    enum err err = log_create(r->shard, &log, &l, on_created, p);
+    if (err) return err;
     attach(p, l);
-    err = start(p);
-    ASSERT(err == OK); /* a few bytes; the log is there already */
-    return OK;
+    p->campaign_soon = spec->campaign_soon;
+    return alone ? partition_start_replica(p, false) : OK;
+}
+
+bool partition_create_replica(struct reactor *r, const struct image_topic *t, int32_t partition, const struct partition_spec *spec,
+                              void (*done)(void *ctx, enum err err), void *ctx) {
+    struct partition *p = r->partitions->stop_error ? NULL : partition_new(r->partitions, spec->group);
+    enum err err = r->partitions->stop_error ? ERR_CLOSED : ERR_NOMEM;
+    if (p) {
+        p->config = t->config;
+        p->known = true;
+        p->create_done = done;
+        p->create_ctx = ctx;
+        err = create(p, t, partition, spec);
+    }
+    if (!err) return true;
+    if (p && !p->log) partition_free(p);
+    trace_error("partition", "creating %s-%d failed: %s", t->name, partition, err_str(err));
+    tell_later(r, done, ctx, err);
+    return false;
+}
+
+static struct replica_config first_config(const struct image_replica *list, int32_t count) {
+    struct replica_config c = {.id = {0, 1}, .voters = (uint8_t)count, .count = (uint8_t)count};
+    for (int32_t i = 0; i < count; i++) c.members[i] = (struct replica_member){list[i].node, list[i].incarnation};
+    return c;
 }
 
 bool partition_create(struct reactor *r, const struct image_topic *t, int32_t partition,
                       void (*done)(void *ctx, enum err err), void *ctx) {
-    enum err err = r->partitions->stop_error ? ERR_CLOSED : create(r, t, partition, done, ctx);
-    if (!err) return true;
-    trace_error("partition", "creating %s-%d failed: %s", t->name, partition, err_str(err));
-    tell_later(r, done, ctx, err);
-    return false;
+    const struct image_partition *p = &t->partitions[partition];
+    struct replica_member self = {r->broker->config.node_id, *log_store_incarnation(r->broker->store)};
+    const struct image_replica *first = p->first ? p->first : p->at;
+    int32_t count = p->first ? p->first_count : p->replica_count;
+    struct replica_config config = {.id = {0, 1}, .voters = 1, .count = 1, .members = {self}};
+    struct partition_spec spec = {.group = p->plid, .config = &config};
+    bool known = first && count > 0 && count <= REPLICA_MEMBERS_MAX && !uuid_is_zero(&first[0].incarnation);
+    for (int32_t i = 0; i < p->replica_count && p->at; i++)
+        if (p->at[i].node == self.node) spec.life = p->at[i].life;
+    if (known) {
+        config = first_config(first, count);
+        spec.campaign_soon = first[0].node == self.node;
+        if (spec.life != 0 || !replica_config_is_voter(&config, &self)) spec.config = NULL; /* it came later, or its disk did */
+    }
+    return partition_create_replica(r, t, partition, &spec, done, ctx);
 }
 
 void partition_unref_work(struct partition *p) {
@@ -386,7 +337,14 @@ void partition_delete(struct reactor *r, uint64_t plid, void (*done)(void *ctx, 
     p->delete_done = done;
     p->delete_ctx = ctx;
     list_remove(&p->blocked);
+    list_remove(&p->to_send);
+    list_remove(&p->to_settle);
+    timer_cancel(&r->timers, &p->timer);
+    partition_drop_reads(p);
+    leaders_forget(r, plid);
     partition_fail_produces(p, KERR_UNKNOWN_TOPIC_OR_PARTITION);
+    partition_fail_deletions(p, KERR_UNKNOWN_TOPIC_OR_PARTITION);
+    partition_end_handovers(p, KERR_UNKNOWN_TOPIC_OR_PARTITION);
     partition_wake_watchers(p);
     log_delete(p->log, on_deleted, p);
 }
@@ -397,166 +355,5 @@ void partition_configure(struct reactor *r, const struct image_topic *t, int32_t
     p->config = t->config;
     p->known = true;
     log_configure(p->log, &p->config.log);
+    if (partition_is_led(p)) partition_settle_soon(p);
 }
-
-/* ---- small questions ------------------------------------------------------------------------- */
-
-static void find_done(struct log_find *f) {
-    struct partition_offset *op = f->owner;
-    int16_t error = KERR_NONE;
-    switch (f->err) {
-    case OK:
-        op->offset = f->found_offset;
-        op->found_timestamp = f->found_timestamp;
-        op->found_epoch = f->found_epoch;
-        break;
-    case ERR_NOT_FOUND: break;
-    case ERR_CORRUPT: error = KERR_KAFKA_STORAGE_ERROR; break; /* a range that is kept but not served */
-    default: error = api_error(f->err);
-    }
-    partition_op_finish(&op->op, error);
-}
-
-static void find(struct partition_offset *op, struct partition *p, bool max_timestamp) {
-    op->find = (struct log_find){
-        .timestamp = op->timestamp, .max_timestamp = max_timestamp, .max_offset = partition_bound(p),
-        .max_decompressed_bytes = (size_t)p->map->reactor->broker->config.max_decompressed_batch_bytes,
-        .done = find_done, .owner = op,
-    };
-    if (log_find(p->log, &op->find)) find_done(&op->find);
-}
-
-/* The epoch in force at `offset`, which may be the end. */
-static int32_t epoch_at(const struct log *l, int64_t offset) {
-    return epochs_at(&l->epochs, offset);
-}
-
-enum { LATEST = -1, EARLIEST = -2, MAX_TIMESTAMP = -3, EARLIEST_LOCAL = -4 };
-
-static void offset_start(struct partition_op *base) {
-    struct partition_offset *op = CONTAINER_OF(base, struct partition_offset, op);
-    struct partition *p = partition_find(base->owner, base->plid);
-    op->offset = op->found_timestamp = -1;
-    op->found_epoch = -1;
-    if (!p) {
-        partition_op_finish(base, KERR_NOT_LEADER_OR_FOLLOWER);
-        return;
-    }
-    base->leader_epoch = p->replica.epoch;
-    int16_t error = partition_check_epoch(p, op->current_leader_epoch);
-    if (!error && !p->replica.established) error = KERR_OFFSET_NOT_AVAILABLE;
-    if (error) {
-        partition_op_finish(base, error);
-        return;
-    }
-    switch (op->timestamp) {
-    case LATEST:
-        op->offset = partition_bound(p);
-        op->found_epoch = p->replica.epoch;
-        break;
-    case EARLIEST:
-    case EARLIEST_LOCAL:
-        op->offset = p->log->start;
-        op->found_epoch = epoch_at(p->log, p->log->start);
-        break;
-    case MAX_TIMESTAMP: find(op, p, true); return;
-    default:
-        if (op->timestamp >= 0) {
-            find(op, p, false);
-            return;
-        }
-        break; /* nothing is tiered: no offset */
-    }
-    partition_op_finish(base, KERR_NONE);
-}
-void partition_offset(struct partition_offset *op) { partition_op_send(&op->op, offset_start); }
-
-static void epoch_end_start(struct partition_op *base) {
-    struct partition_epoch_end *op = CONTAINER_OF(base, struct partition_epoch_end, op);
-    struct partition *p = partition_find(base->owner, base->plid);
-    op->found_epoch = -1;
-    op->end_offset = -1;
-    if (!p) {
-        partition_op_finish(base, KERR_NOT_LEADER_OR_FOLLOWER);
-        return;
-    }
-    base->leader_epoch = p->replica.epoch;
-    int16_t error = partition_check_epoch(p, op->current_leader_epoch);
-    /* An epoch that never was has no end. */
-    if (!error && op->epoch <= p->log->epoch)
-        epochs_end_of(&p->log->epochs, op->epoch, p->log->start, p->log->end, &op->found_epoch, &op->end_offset);
-    partition_op_finish(base, error);
-}
-void partition_epoch_end(struct partition_epoch_end *op) { partition_op_send(&op->op, epoch_end_start); }
-
-/* ---- records that go ------------------------------------------------------------------------------ */
-
-static void records_deleted(struct log *l, void *ctx, enum err err) {
-    struct partition_delete_records *op = ctx;
-    op->low_watermark = l->start;
-    partition_op_finish(&op->op, api_error(err));
-}
-
-static int16_t delete_records_error(const struct partition *p, int64_t offset) {
-    if (!p->replica.established) return KERR_NOT_LEADER_OR_FOLLOWER;
-    if (p->config.log.cleanup_compact && !p->config.log.cleanup_delete) return KERR_POLICY_VIOLATION;
-    return offset < 0 || offset > partition_bound(p) ? KERR_OFFSET_OUT_OF_RANGE : KERR_NONE;
-}
-
-static void delete_records_start(struct partition_op *base) {
-    struct partition_delete_records *op = CONTAINER_OF(base, struct partition_delete_records, op);
-    struct partition *p = partition_find(base->owner, base->plid);
-    op->low_watermark = -1;
-    if (!p) {
-        partition_op_finish(base, KERR_NOT_LEADER_OR_FOLLOWER);
-        return;
-    }
-    int64_t offset = op->offset == -1 ? partition_bound(p) : op->offset;
-    int16_t error = delete_records_error(p, offset);
-    if (error) {
-        partition_op_finish(base, error);
-        return;
-    }
-    /* Also when nothing goes: the start that is told must be durable. */
-    enum err err = log_set_start(p->log, MAX(offset, p->log->start), records_deleted, op);
-    if (err) partition_op_finish(base, api_error(err));
-}
-void partition_delete_records(struct partition_delete_records *op) { partition_op_send(&op->op, delete_records_start); }
-
-bool partition_retain(struct reactor *r, uint64_t plid, bool hold_time) {
-    struct partition *p = partition_find(r, plid);
-    if (!p) return false;
-    if (!p->known || !p->created || p->gone || !p->replica.established) return true;
-    uint32_t removed;
-    enum err err = log_retain(p->log, r->now_ms, partition_bound(p), hold_time, &removed);
-    if (err != OK && err != ERR_CLOSED) trace_warn("log", "%s-%d: retention has to wait: %s", p->log->topic, p->log->partition, err_str(err));
-    if (removed > 0)
-        trace_info("log", "%s-%d: %u old segments go; the log starts at offset %lld now", p->log->topic, p->log->partition, removed,
-                   (long long)p->log->start);
-    return true;
-}
-
-static void producers_start(struct partition_op *base) {
-    struct partition_producers *op = CONTAINER_OF(base, struct partition_producers, op);
-    const struct partition *p = partition_find(base->owner, base->plid);
-    op->list = NULL;
-    op->count = 0;
-    if (!p || p->log->producers.count == 0) {
-        partition_op_finish(base, p ? KERR_NONE : KERR_NOT_LEADER_OR_FOLLOWER);
-        return;
-    }
-    op->list = malloc(p->log->producers.count * sizeof *op->list);
-    if (!op->list) {
-        partition_op_finish(base, KERR_KAFKA_STORAGE_ERROR);
-        return;
-    }
-    uint32_t at = 0;
-    const struct producer *e;
-    while ((e = producers_next(&p->log->producers, &at)))
-        op->list[op->count++] = (struct partition_producer){
-            e->id, e->last_timestamp_ms, e->txn_first_offset, e->epoch,
-            e->count > 0 ? e->window[e->count - 1].last_sequence : -1, e->coordinator_epoch,
-        };
-    partition_op_finish(base, KERR_NONE);
-}
-void partition_producers(struct partition_producers *op) { partition_op_send(&op->op, producers_start); }

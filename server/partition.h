@@ -39,6 +39,9 @@ void partition_map_stop(struct partition_map *m, int16_t error);
 void partition_map_free(struct partition_map *m);
 /* End of a reactor's turn, before log_shard_turn(): retries writes that the journal had no room for. */
 void partition_map_turn(struct partition_map *m);
+/* After log_shard_turn(): what the turn brought goes to the peers, and groups are looked at that are not as metadata wants them. True:
+ * there is more to do in the next turn. */
+bool partition_map_flush(struct partition_map *m);
 uint32_t partition_map_count(const struct partition_map *m);
 /* plids of logs found in the directory that metadata has not claimed yet (partition_create, partition_configure);
  * malloc'ed, NULL when there are none. */
@@ -153,11 +156,15 @@ struct partition_epoch_end {
 };
 void partition_epoch_end(struct partition_epoch_end *op);
 
-/* Deletes records below `offset` (-1: below the high watermark); done when that is durable (DeleteRecords, KIP-107). */
+/* Deletes records below `offset` (-1: below the high watermark); done when that is durable on a majority (DeleteRecords, KIP-107). */
 struct partition_delete_records {
     struct partition_op op;
     int64_t offset;                      /* in */
     int64_t low_watermark;               /* out: the log start offset */
+    /* private */
+    struct list link;
+    uint64_t seq;
+    uint32_t round;
 };
 void partition_delete_records(struct partition_delete_records *op);
 

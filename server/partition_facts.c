@@ -1,4 +1,5 @@
 /* partition_facts.c - what is known of many partitions of one reactor, whether their replicas are here or not. */
+#include <stdlib.h>
 #include "server/api_errors.h"
 #include "server/partition_impl.h"
 
@@ -34,3 +35,28 @@ bool partition_leads(struct reactor *r, uint64_t plid) {
     const struct partition *p = partition_find(r, plid);
     return p && !p->gone && p->replica.role == REPLICA_LEADER && p->replica.established;
 }
+
+static void producers_start(struct partition_op *base) {
+    struct partition_producers *op = CONTAINER_OF(base, struct partition_producers, op);
+    const struct partition *p = partition_find(base->owner, base->plid);
+    op->list = NULL;
+    op->count = 0;
+    if (!p || p->log->producers.count == 0) {
+        partition_op_finish(base, p ? KERR_NONE : KERR_NOT_LEADER_OR_FOLLOWER);
+        return;
+    }
+    op->list = malloc(p->log->producers.count * sizeof *op->list);
+    if (!op->list) {
+        partition_op_finish(base, KERR_KAFKA_STORAGE_ERROR);
+        return;
+    }
+    uint32_t at = 0;
+    const struct producer *e;
+    while ((e = producers_next(&p->log->producers, &at)))
+        op->list[op->count++] = (struct partition_producer){
+            e->id, e->last_timestamp_ms, e->txn_first_offset, e->epoch,
+            e->count > 0 ? e->window[e->count - 1].last_sequence : -1, e->coordinator_epoch,
+        };
+    partition_op_finish(base, KERR_NONE);
+}
+void partition_producers(struct partition_producers *op) { partition_op_send(&op->op, producers_start); }

@@ -30,12 +30,26 @@ static void send_home(struct fetch_group *g) {
 
 /* ---- plan --------------------------------------------------------------------------------------- */
 
+/* A follower answers who asks for that, with what it knows to be committed: it has heard from this epoch's leader (KIP-392). */
+static int16_t replica_error(const struct partition *p, const struct fetch_part *part) {
+    if (!partition_is_led(p) && !(part->from_follower && p->started && p->replica.has_leader)) return KERR_NOT_LEADER_OR_FOLLOWER;
+    int16_t error = partition_check_epoch(p, part->current_leader_epoch);
+    /* A new leader learns within a moment what of its log is committed. */
+    return !error && partition_is_led(p) && !p->replica.established ? KERR_NOT_LEADER_OR_FOLLOWER : error;
+}
+
 static int16_t find_readable(struct fetch_group *g, const struct fetch_part *part, struct partition **out) {
     if (g->owner->partitions->stop_error) return g->owner->partitions->stop_error;
     struct partition *p = partition_find(g->owner, part->plid);
     if (!p) return KERR_NOT_LEADER_OR_FOLLOWER;
     *out = p;
-    return partition_check_epoch(p, part->current_leader_epoch);
+    return replica_error(p, part);
+}
+
+/* A follower may not know yet of what its leader has told the reader (KIP-392). */
+static int16_t offset_error(const struct partition *p, int64_t offset) {
+    if (offset < partition_begin(p) || (offset > p->log->end && partition_is_led(p))) return KERR_OFFSET_OUT_OF_RANGE;
+    return offset > partition_bound(p) && !partition_is_led(p) ? KERR_OFFSET_NOT_AVAILABLE : KERR_NONE;
 }
 
 /* KIP-320: what the reader last saw must be in this log, else it learns where they part. */
@@ -45,7 +59,7 @@ static int16_t check_divergence(const struct partition *p, struct fetch_part *pa
     if (part->last_fetched_epoch < 0) return KERR_NONE;
     int32_t epoch;
     int64_t end;
-    epochs_end_of(&p->log->epochs, part->last_fetched_epoch, p->log->start, p->log->end, &epoch, &end);
+    epochs_end_of(&p->log->epochs, part->last_fetched_epoch, partition_begin(p), p->log->end, &epoch, &end);
     if (epoch < 0 || end < 0) return KERR_OFFSET_OUT_OF_RANGE;
     if (epoch < part->last_fetched_epoch || end < part->offset) {
         part->diverging_epoch = epoch;
@@ -64,11 +78,10 @@ static void plan_part(struct fetch_group *g, struct fetch_part *part) {
     if (p) part->leader_epoch = p->replica.epoch;
     if (part->error) return;
     part->error = check_divergence(p, part);
-    if (!part->error && (part->offset < p->log->start || part->offset > p->log->end))
-        part->error = KERR_OFFSET_OUT_OF_RANGE;
+    if (!part->error) part->error = offset_error(p, part->offset);
     if (part->error) return;
     part->high_watermark = partition_bound(p);
-    part->log_start = p->log->start;
+    part->log_start = partition_begin(p);
     if (part->diverging_epoch >= 0 || part->offset >= part->high_watermark) return;
     uint64_t cap = (uint64_t)MAX(part->max_bytes, 0);
     part->available_bytes = MAX(log_bytes_between(p->log, part->offset, part->high_watermark, cap), (uint64_t)1);
@@ -208,7 +221,7 @@ static void start_read(struct fetch_group *g, struct fetch_part *part) {
     }
     g->loan->count++;
     part->high_watermark = partition_bound(p);
-    part->log_start = p->log->start;
+    part->log_start = partition_begin(p);
     *r = (struct log_read){
         .offset = part->offset, .max_offset = part->high_watermark, .max_bytes = part->budget_bytes,
         .min_one = part->min_one, .done = read_done, .owner = part,

@@ -12,9 +12,18 @@ struct partition {
     struct partition_map *map;
     struct log *log;
     struct replica replica;
+    struct timer timer;           /* at or before replica_deadline() */
     struct topic_config config;
-    int32_t epoch_due;            /* marker that the journal had no room for; 0: none */
+    int32_t epoch_due;            /* group of one: marker that could not be entered; 0: none */
+    bool campaign_soon;           /* partition_spec, until it starts */
     bool created;                 /* the log, with its first marker, is durable */
+    bool started;                 /* the core is */
+    bool led;                     /* as reported last */
+    bool unsettled;               /* partition_reconcile() is due, now or with the next heartbeat */
+    uint16_t in_sync;             /* as reported last */
+    int32_t followed_epoch;       /* of the leader that was told to the table of leaders */
+    int64_t start_due;            /* where the log is to start as soon as it is durable up to there; -1: no such */
+    uint64_t start_seq;           /* its change */
     bool known;                   /* metadata has claimed it */
     bool gone;                    /* deleted: nobody new may come */
     uint32_t works;               /* helper work in flight that points here */
@@ -22,6 +31,11 @@ struct partition {
     struct list committed;        /* wait for the high watermark, ascending by last offset */
     struct list durable;          /* wait for the durable end, ascending by last offset */
     struct list watchers;         /* fetch_part.watch */
+    struct list deletions;        /* partition_delete_records.link: durable here, not known to be on a majority */
+    struct list handovers;        /* partition_handover.link */
+    struct list reads;            /* appends whose records are being read from files (server/partition_send.c) */
+    struct list to_send;          /* in map->to_send: peers wait for appends */
+    struct list to_settle;        /* in map->to_settle */
     struct list blocked;          /* in map->blocked: the head of the queue waits for room */
     void (*create_done)(void *ctx, enum err err);
     void *create_ctx;
@@ -32,18 +46,52 @@ struct partition_map {
     struct reactor *reactor;
     struct partition *by_plid;
     struct replica_actions actions; /* of the step that is being made */
-    struct list blocked;
+    struct list blocked, to_send, to_settle;
     int16_t stop_error;           /* not 0: stopping */
     bool writable;                /* the journal has room again */
     bool wake_posted;
     struct mail wake_mail;
     bool failed_seen;
+    int64_t next_error_ns;        /* until then a complaint that repeats is not repeated */
     uint64_t moves;               /* counts what watchers are woken for, whether there are any or not */
 };
 
 struct partition *partition_find(struct reactor *r, uint64_t plid);
+/* One step of the core and everything that it asks for, in its order; then those who waited are told. `in_hand`: the message that is
+ * the event, with its records. */
+struct partition_incoming { const struct replica_message *m; struct bytes records; };
+enum err partition_step(struct partition *p, const struct replica_event *event, const struct partition_incoming *in_hand);
+/* Where the log begins and what is durable: from the log. */
+MUST_CHECK enum err partition_start_replica(struct partition *p, bool campaign_soon);
+void partition_on_durable(struct log *l, void *owner);
+/* The position up to which the log of a group that was always of one is durable. */
+struct replica_position partition_durable_position(const struct partition *p);
+void partition_timer(struct timer *t);                 /* p->timer */
+/* Whether changes are numbered: it is, or was, a group of several. */
+static inline bool partition_is_replicated(const struct partition *p) { return p->replica.marks != NULL; }
+static inline bool partition_is_led(const struct partition *p) { return p->replica.role == REPLICA_LEADER; }
+/* Voters that have everything committed, itself included. */
+uint32_t partition_in_sync_voters(const struct partition *p);
+
+void partition_settle_soon(struct partition *p);       /* partition_reconcile() from the end of this turn */
+bool partition_settle(struct partition_map *m);        /* the end of a turn; true: more wait for the next one */
+
+/* server/partition_send.c: the appends that peers wait for, at the end of a turn. */
+void partition_send_appends(struct partition *p);
+/* The producers that an InstallStart brings along go with it. */
+void partition_send_now(struct partition *p, const struct replica_action *a);
+/* Reads that are under way serve nobody any more. */
+void partition_drop_reads(struct partition *p);
+
+/* server/partition_offsets.c */
+void partition_end_handovers(struct partition *p, int16_t error);
+void partition_check_deletions(struct partition *p);   /* acknowledgements came */
+void partition_fail_deletions(struct partition *p, int16_t error);
+
 /* Where the log ends for readers of committed data; both isolation levels, as long as there are no transactions. */
 static inline int64_t partition_bound(const struct partition *p) { return p->replica.high_watermark; }
+/* Where it begins for readers: the log's own start may follow a little later. */
+static inline int64_t partition_begin(const struct partition *p) { return p->replica.walk.start; }
 /* 0, or Kafka's error for a client that knows another leader epoch (KIP-320). */
 int16_t partition_check_epoch(const struct partition *p, int32_t current_leader_epoch);
 

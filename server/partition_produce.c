@@ -25,19 +25,44 @@ static void finish(struct partition_produce *op, int16_t error) {
     partition_op_finish(&op->op, error);
 }
 
+/* ---- how many replicas -------------------------------------------------------------------------- */
+
+/* So many voters must have it. The high watermark stands for a majority; only min.insync.replicas above that adds anything. What
+ * the broker writes itself asks for a majority. */
+static uint32_t copies_wanted(const struct partition *p, const struct partition_produce *op) {
+    return op->trusted || p->config.min_insync_replicas <= 1 ? 0 : (uint32_t)p->config.min_insync_replicas;
+}
+
+static bool is_committed(const struct partition *p, const struct partition_produce *op) {
+    if (p->replica.high_watermark <= op->last_offset) return false;
+    uint32_t wanted = copies_wanted(p, op);
+    if (wanted <= replica_config_majority(&p->replica.config)) return true;
+    return replica_copies(&p->replica, (struct replica_position){p->replica.epoch, op->last_offset + 1}) >= wanted;
+}
+
+static bool has_enough_replicas(const struct partition *p, const struct partition_produce *op) {
+    uint32_t wanted = op->acks == -1 ? copies_wanted(p, op) : 0;
+    return wanted <= 1 || partition_in_sync_voters(p) >= wanted;
+}
+
+/* ---- time ----------------------------------------------------------------------------------------- */
+
 static void on_timeout(struct timer *t) {
     struct partition_produce *op = CONTAINER_OF(t, struct partition_produce, timer);
-    finish(op, KERR_REQUEST_TIMED_OUT);
+    bool few = op->stage == STAGE_WAITING && !has_enough_replicas(op->partition, op);
+    finish(op, few ? KERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND : KERR_REQUEST_TIMED_OUT);
 }
 
 /* A request's timeout is meant for other replicas: Kafka never counts the leader's own append, and clients that
  * ask for 0 ms get their answer. The own device gets this much time at least. */
 enum { LOCAL_WAIT_MS_MIN = 10000 };
 
-static void arm_timeout(struct partition_produce *op) {
+static void arm_timeout(struct partition *p, struct partition_produce *op) {
     if (op->trusted || timer_armed(&op->timer)) return;
     struct reactor *r = op->op.owner;
-    timer_set(&r->timers, &op->timer, r->now_ns + MAX(op->timeout_ms, LOCAL_WAIT_MS_MIN) * 1000000LL);
+    bool others = op->stage == STAGE_WAITING && op->acks == -1 && p->replica.config.voters > 1;
+    op->partition = p;
+    timer_set(&r->timers, &op->timer, r->now_ns + (others ? MAX(op->timeout_ms, 0) : MAX(op->timeout_ms, LOCAL_WAIT_MS_MIN)) * 1000000LL);
 }
 
 /* Ascending by last offset; only a duplicate of an earlier batch is not the last. */
@@ -60,14 +85,14 @@ static void appended(struct partition *p, struct partition_produce *op, const st
     op->base_offset = a->base_offset;
     op->last_offset = a->last_offset;
     op->log_append_time_ms = a->timestamp_ms;
-    op->log_start_offset = p->log->start;
+    op->log_start_offset = partition_begin(p);
     bool relaxed = op->acks == 1 && p->map->reactor->broker->config.relaxed;
     if (op->acks == 0 || relaxed) {
         finish(op, KERR_NONE);
         return;
     }
     bool all = op->acks == -1;
-    if ((all ? p->replica.high_watermark : p->log->durable_end) > op->last_offset) {
+    if (all ? is_committed(p, op) : p->log->durable_end > op->last_offset) {
         finish(op, KERR_NONE); /* a duplicate of what is safe already */
         return;
     }
@@ -76,13 +101,17 @@ static void appended(struct partition *p, struct partition_produce *op, const st
     op->rewritten = NULL;
     op->stage = STAGE_WAITING;
     insert_waiter(all ? &p->committed : &p->durable, op);
-    arm_timeout(op);
+    arm_timeout(p, op);
 }
 
 /* False: no room now; the write stays where it is. */
 static bool append(struct partition *p, struct partition_produce *op) {
     if (op->conditional && p->log->end != op->expected_end) {
         finish(op, KERR_NOT_LEADER_OR_FOLLOWER);
+        return true;
+    }
+    if (!has_enough_replicas(p, op)) {
+        finish(op, KERR_NOT_ENOUGH_REPLICAS);
         return true;
     }
     struct log_append a = {
@@ -102,31 +131,47 @@ static bool append(struct partition *p, struct partition_produce *op) {
     return true;
 }
 
+static void wait_in_queue(struct partition *p) {
+    LIST_FOREACH(node, &p->queue) {
+        struct partition_produce *waiting = LIST_ENTRY(node, struct partition_produce, link);
+        if (waiting->stage == STAGE_READY) arm_timeout(p, waiting);
+    }
+}
+
+/* What may be appended now. A new leader waits for its own marker, which tells who is there; one that hands over waits for the other one
+ * to lead, or for the time when it gives up. */
+static bool takes_records(const struct partition *p) { return p->replica.established && !p->replica.transferring; }
+
 void partition_pump(struct partition *p) {
+    if (!takes_records(p)) {
+        wait_in_queue(p);
+        return;
+    }
     while (!list_empty(&p->queue)) {
         struct partition_produce *op = LIST_ENTRY(p->queue.next, struct partition_produce, link);
         if (op->stage == STAGE_WORKING) return;
         if (append(p, op)) continue;
         if (list_empty(&p->blocked)) list_push_back(&p->map->blocked, &p->blocked);
-        LIST_FOREACH(node, &p->queue) {
-            struct partition_produce *waiting = LIST_ENTRY(node, struct partition_produce, link);
-            if (waiting->stage == STAGE_READY) arm_timeout(waiting);
-        }
+        wait_in_queue(p);
         return;
     }
 }
 
-static void complete_below(struct list *waiters, int64_t bound) {
-    while (!list_empty(waiters)) {
-        struct partition_produce *op = LIST_ENTRY(waiters->next, struct partition_produce, link);
-        if (op->last_offset >= bound) return;
+void partition_complete_durable(struct partition *p) {
+    while (!list_empty(&p->durable)) {
+        struct partition_produce *op = LIST_ENTRY(p->durable.next, struct partition_produce, link);
+        if (op->last_offset >= p->log->durable_end) return;
         finish(op, KERR_NONE);
     }
 }
 
+/* Whoever comes later needs no fewer. */
 void partition_complete_produces(struct partition *p) {
-    complete_below(&p->durable, p->log->durable_end);
-    complete_below(&p->committed, p->replica.high_watermark);
+    while (!list_empty(&p->committed)) {
+        struct partition_produce *op = LIST_ENTRY(p->committed.next, struct partition_produce, link);
+        if (!is_committed(p, op)) return;
+        finish(op, KERR_NONE);
+    }
 }
 
 void partition_fail_produces(struct partition *p, int16_t error) {
@@ -217,6 +262,7 @@ static void rewrite_done(struct io_op *io) {
     free(w);
     if (p->gone) error = KERR_UNKNOWN_TOPIC_OR_PARTITION;
     else if (p->map->stop_error) error = p->map->stop_error;
+    else if (!partition_is_led(p)) error = KERR_NOT_LEADER_OR_FOLLOWER;
     if (error) finish(op, error);
     if (!p->gone) partition_pump(p);
     partition_unref_work(p);
@@ -266,8 +312,7 @@ static int16_t check(struct partition *p, struct partition_produce *op) {
     int16_t error = produce_check(&c);
     op->header = c.header;
     op->message = c.message;
-    /* Values up to the majority are accepted and add nothing; there is one replica. */
-    if (!error && op->acks == -1 && p->config.min_insync_replicas > 1) error = KERR_NOT_ENOUGH_REPLICAS;
+    if (!error && takes_records(p) && !has_enough_replicas(p, op)) error = KERR_NOT_ENOUGH_REPLICAS; /* before any work is done */
     if (!error && (produce_needs_keys(&p->config) || produce_needs_recompression(&p->config, &op->header)))
         error = rewrite_start(p, op);
     return error;
@@ -284,6 +329,7 @@ static void produce_start(struct partition_op *base) {
     op->message = NULL;
     op->rewritten = NULL;
     int16_t error = p ? p->map->stop_error : KERR_NOT_LEADER_OR_FOLLOWER;
+    if (!error && !partition_is_led(p)) error = KERR_NOT_LEADER_OR_FOLLOWER;
     if (!error) error = check(p, op);
     if (error) {
         finish(op, error);
@@ -292,7 +338,7 @@ static void produce_start(struct partition_op *base) {
     base->leader_epoch = p->replica.epoch;
     list_push_back(&p->queue, &op->link);
     if (list_empty(&p->blocked)) partition_pump(p);
-    else if (op->stage == STAGE_READY) arm_timeout(op);
+    else if (op->stage == STAGE_READY) arm_timeout(p, op);
 }
 
 void partition_produce(struct partition_produce *op) { partition_op_send(&op->op, produce_start); }

@@ -35,7 +35,8 @@ void reactor_turn(struct reactor *r, int64_t deadline_ns) {
     if (r->partitions) partition_map_turn(r->partitions);
     r->busy = conn_set_turn(r->conns);
     if (r->shard) log_shard_turn(r->shard);
-    if (conn_set_turn(r->conns)) r->busy = true;
+    bool unfinished = r->partitions && partition_map_flush(r->partitions);
+    if (conn_set_turn(r->conns) || unfinished) r->busy = true;
     broker_run_turn(r);
 }
 

@@ -1,0 +1,464 @@
+/* partition_replica.c - the quorum core of a partition and its log: the order in which the core's actions are performed.
+ *
+ * One step:
+ *   1. the core decides (replica_step())
+ *   2. its actions are performed, in their order: changes go into the log, that is into the journal's open slice; answers leave for the
+ *      peers; appends for peers wait until the end of the turn (partition_send.c), so that one carries what many writes brought
+ *   3. what was entered gets the core's number (log_set_seq()); when the journal says that it is durable, the core hears so
+ *   4. the table of leaders is told, then everybody whose wait is over
+ *
+ * Nothing that depends on a change leaves before the core has heard that it is durable: it holds that back by itself. The core and the
+ * log never part: when a change cannot be entered, for want of memory or because the directory is latched, the replica is silent from
+ * then on and the process ends. Records are checked, and room for them is made sure of, before a message is shown to the core.
+ *
+ * A group that was always of one needs no numbers, no votes and no time: partition_durable_position() says it all. */
+#include <stdlib.h>
+#include "base/assert.h"
+#include "base/trace.h"
+#include "server/api_errors.h"
+#include "server/controller.h"
+#include "server/leaders.h"
+#include "server/partition_config.h"
+#include "server/partition_produce.h"
+#include "server/peer.h"
+
+/* D: a leader that is silent for so long may be replaced. */
+#define REPLICA_TIMEOUT_NS INT64_C(500000000)
+
+/* ---- what the core wants of the log -------------------------------------------------------------- */
+
+/* The marker that p->epoch_due names. In a group of one it may have to wait: it is tried again before the next append. */
+static enum err begin_epoch(struct partition *p) {
+    enum err err = p->log->epoch == p->epoch_due ? OK : log_begin_epoch(p->log, p->epoch_due); /* or it was made with the log */
+    if (err == OK) p->epoch_due = 0;
+    return partition_is_replicated(p) ? err : OK;
+}
+
+static enum err persist_vote(struct partition *p) {
+    if (!partition_is_replicated(p)) return OK; /* nobody else votes */
+    const struct replica *r = &p->replica;
+    struct log_vote vote = {.epoch = r->epoch, .has_voted = r->has_voted};
+    if (r->has_voted) {
+        vote.node = r->voted.node;
+        vote.incarnation = r->voted.incarnation;
+    }
+    return log_set_vote(p->log, &vote);
+}
+
+static enum err persist_config(struct partition *p) {
+    uint8_t bytes[PARTITION_CONFIG_BYTES_MAX];
+    uint32_t len = partition_config_encode(&p->replica.config, bytes);
+    p->unsettled = true;
+    return log_set_replica_config(p->log, bytes, len);
+}
+
+/* The start of a log is never beyond what is durable of it: perhaps it moves a little later, and what the core takes as durable with it. */
+static enum err set_start(struct partition *p, int64_t start, uint64_t seq) {
+    p->start_due = -1;
+    if (start <= p->log->durable_end) return log_set_start(p->log, MAX(start, p->log->start), NULL, NULL);
+    p->start_due = start;
+    p->start_seq = seq;
+    return OK;
+}
+
+/* The batches of `in` that hold the offsets [from, to). */
+static struct bytes batches_between(const struct partition_incoming *in, int64_t from, int64_t to) {
+    const uint8_t *p = in->records.p, *end = p + in->records.len, *first = NULL, *last = NULL;
+    struct batch_header h;
+    while (p < end && batch_parse(p, (size_t)(end - p), &h) == OK && h.base_offset < to) {
+        if (batch_last_offset(&h) >= from && !first) first = p;
+        p += h.total_bytes;
+        last = p;
+    }
+    return (struct bytes){first, first ? (int32_t)(last - first) : 0};
+}
+
+static enum err append_copies(struct partition *p, const struct replica_action *a, const struct partition_incoming *in) {
+    ASSERT(in != NULL);
+    struct bytes batches = batches_between(in, a->from, a->to);
+    ASSERT(batches.len > 0); /* partition_receive() has looked */
+    return log_append_copies(p->log, a->position.epoch, batches.p, (size_t)batches.len, p->map->reactor->now_ms);
+}
+
+static enum err reset(struct partition *p, const struct replica_action *a, const struct partition_incoming *in) {
+    ASSERT(in && in->m->kind == REPLICA_INSTALL_START);
+    p->start_due = -1;
+    enum err err = log_reset(p->log, a->position.epoch, a->position.offset, in->records.p, (size_t)MAX(in->records.len, 0));
+    if (err != ERR_CORRUPT) return err;
+    trace_warn("replica", "%s-%d: the producers that came with a log start cannot be read", p->log->topic, p->log->partition);
+    return log_reset(p->log, a->position.epoch, a->position.offset, NULL, 0);
+}
+
+/* ---- one step ------------------------------------------------------------------------------------ */
+
+static enum err perform(struct partition *p, const struct replica_action *a, const struct partition_incoming *in) {
+    switch (a->kind) {
+    case REPLICA_PERSIST_VOTE: return persist_vote(p);
+    case REPLICA_PERSIST_CONFIG: return persist_config(p);
+    case REPLICA_BEGIN_EPOCH:
+        p->epoch_due = a->position.epoch;
+        return begin_epoch(p);
+    case REPLICA_APPEND_RECORDS: return append_copies(p, a, in);
+    case REPLICA_TRUNCATE:
+        trace_info("replica", "%s-%d: offsets from %lld on were never committed and go", p->log->topic, p->log->partition,
+                   (long long)a->position.offset);
+        return log_truncate(p->log, a->position.epoch, a->position.offset);
+    case REPLICA_SET_START: return set_start(p, a->position.offset, a->seq);
+    case REPLICA_RESET: return reset(p, a, in);
+    case REPLICA_SEND: partition_send_now(p, a); return OK;
+    case REPLICA_HIGH_WATERMARK:
+    case REPLICA_ROLE: return OK; /* looked at when all are done */
+    }
+    return OK;
+}
+
+/* The replica and its log have parted. */
+static void give_up(struct partition *p, enum err err) {
+    struct reactor *r = p->map->reactor;
+    p->started = false;
+    timer_cancel(&r->timers, &p->timer);
+    if (err == ERR_CLOSED || err == ERR_IO) return; /* the store stops, or has failed and told so */
+    trace_error("replica", "%s-%d: a change cannot be written: %s", p->log->topic, p->log->partition, err_str(err));
+    io_fatal(r->io, 1, "a partition's log cannot follow what its replica group has decided");
+}
+
+static void number_changes(struct partition *p) {
+    uint64_t seq = p->replica.seq;
+    if (p->start_due >= 0 && seq >= p->start_seq) seq = p->start_seq - 1;
+    if (seq > p->log->seq) log_set_seq(p->log, seq);
+}
+
+static enum err perform_all(struct partition *p, const struct partition_incoming *in) {
+    const struct replica_actions *actions = &p->map->actions;
+    enum err err = OK;
+    for (uint32_t i = 0; i < actions->count && err == OK; i++) err = perform(p, &actions->list[i], in);
+    if (err != OK || !partition_is_replicated(p)) return err;
+    number_changes(p);
+    ASSERT(p->log->end == p->replica.walk.end && p->log->epoch == walk_last(&p->replica.walk).epoch);
+    return OK;
+}
+
+/* As it was before a step, for those who are to hear of changes. */
+struct before { bool led, established; int32_t epoch; int64_t high_watermark; struct replica_config_id config; };
+
+static struct before note(const struct partition *p) {
+    const struct replica *r = &p->replica;
+    return (struct before){partition_is_led(p), r->established, r->epoch, r->high_watermark, r->config.id};
+}
+
+static void arm(struct partition *p) {
+    int64_t at = replica_deadline(&p->replica);
+    if (at == INT64_MAX || (timer_armed(&p->timer) && p->timer.deadline_ns <= at)) return;
+    timer_set(&p->map->reactor->timers, &p->timer, at);
+}
+
+/* ---- who is told ----------------------------------------------------------------------------------- */
+
+static uint16_t in_sync(const struct partition *p) {
+    const struct replica *r = &p->replica;
+    uint16_t bits = 0;
+    for (uint32_t i = 0; i < r->config.count; i++)
+        if (replica_keeps_up(r, &r->config.members[i], p->map->reactor->now_ns)) bits |= (uint16_t)(1u << i);
+    return bits;
+}
+
+uint32_t partition_in_sync_voters(const struct partition *p) {
+    return (uint32_t)__builtin_popcount(in_sync(p) & ((1u << p->replica.config.voters) - 1));
+}
+
+static void report(struct partition *p, int32_t epoch) {
+    const struct replica *r = &p->replica;
+    struct leader_info info = {
+        .epoch = epoch, .leader = partition_is_led(p) ? r->self.node : -1, .established = r->established && partition_is_led(p),
+        .voters = r->config.voters, .count = r->config.count, .in_sync = p->in_sync,
+    };
+    for (uint32_t i = 0; i < info.count; i++) info.members[i] = r->config.members[i].node;
+    leaders_report(p->map->reactor, p->plid, &info);
+}
+
+/* The end of leading: whoever waits for this leader asks another one. */
+static void tell_lost(struct partition *p) {
+    partition_drop_reads(p);
+    partition_fail_produces(p, KERR_NOT_LEADER_OR_FOLLOWER);
+    partition_fail_deletions(p, KERR_NOT_LEADER_OR_FOLLOWER);
+    partition_end_handovers(p, KERR_NONE);
+}
+
+/* Writes and what became durable change nothing of who is in sync: `look` spares them the question. */
+static void tell_leaders(struct partition *p, const struct before *was, bool look) {
+    const struct replica *r = &p->replica;
+    struct reactor *reactor = p->map->reactor;
+    bool led = partition_is_led(p), changed = led != was->led || r->established != was->established || r->epoch != was->epoch ||
+                                              replica_config_compare(r->config.id, was->config) != 0;
+    bool follows = !led && r->has_leader && r->epoch != p->followed_epoch;
+    if (changed || follows) controller_quorum_changed(reactor, p->plid);
+    if (follows) {
+        p->followed_epoch = r->epoch;
+        leaders_follow(reactor, p->plid, r->epoch, r->leader.node);
+    }
+    if (!led && was->led) {
+        p->in_sync = 0;
+        report(p, was->epoch);
+    }
+    if (!led) return;
+    uint16_t now = changed || (look && r->peer_count > 0) ? in_sync(p) : p->in_sync;
+    if (!changed && now == p->in_sync) return;
+    p->in_sync = now;
+    report(p, r->epoch);
+    partition_settle_soon(p);
+}
+
+static void tell_waiters(struct partition *p, const struct before *was, bool message) {
+    const struct replica *r = &p->replica;
+    bool moved = r->high_watermark != was->high_watermark, established = partition_is_led(p) && r->established;
+    if (was->led && !partition_is_led(p)) tell_lost(p);
+    if (established && (!was->established || !was->led)) partition_pump(p);
+    if (moved || (message && !list_empty(&p->committed))) partition_complete_produces(p);
+    if (message && !list_empty(&p->deletions)) partition_check_deletions(p);
+    if (moved || was->established != r->established || was->led != partition_is_led(p)) partition_wake_watchers(p);
+}
+
+enum err partition_step(struct partition *p, const struct replica_event *event, const struct partition_incoming *in) {
+    struct before was = note(p);
+    if (!p->started || p->gone) return ERR_CLOSED;
+    enum err err = replica_step(&p->replica, event, &p->map->actions);
+    enum err entered = perform_all(p, in);
+    if (entered != OK) {
+        give_up(p, entered);
+        return entered;
+    }
+    arm(p);
+    tell_leaders(p, &was, event->kind == REPLICA_MESSAGE || event->kind == REPLICA_TICK);
+    tell_waiters(p, &was, event->kind == REPLICA_MESSAGE);
+    return err;
+}
+
+static enum err step_at(struct partition *p, enum replica_event_kind kind, struct replica_position at) {
+    struct replica_event event = {.kind = kind, .now_ns = p->map->reactor->now_ns, .u.position = at};
+    return partition_step(p, &event, NULL);
+}
+
+/* ---- the start ------------------------------------------------------------------------------------- */
+
+/* A log of times when there were only groups of one has no configuration. */
+static enum err first_config(const struct partition *p, struct replica_start *from) {
+    const struct log *l = p->log;
+    if (l->replica_config) return partition_config_decode(&from->config, l->replica_config, l->replica_config_len);
+    from->config = (struct replica_config){.id = {0, 1}, .voters = 1, .count = 1, .members = {from->self}};
+    return OK;
+}
+
+static enum err first_markers(const struct log *l, struct replica_start *from, struct replica_marker **markers) {
+    *markers = malloc((l->epochs.count + 1) * sizeof **markers);
+    if (!*markers) return ERR_NOMEM;
+    for (uint32_t i = 0; i < l->epochs.count; i++)
+        if (l->epochs.entries[i].start >= l->start)
+            (*markers)[from->marker_count++] = (struct replica_marker){l->epochs.entries[i].epoch, l->epochs.entries[i].start};
+    from->markers = *markers;
+    return OK;
+}
+
+enum err partition_start_replica(struct partition *p, bool campaign_soon) {
+    const struct log *l = p->log;
+    const struct broker *b = p->map->reactor->broker;
+    struct replica_start from = {
+        .self = {b->config.node_id, *log_store_incarnation(b->store)}, .epoch = l->vote.epoch, .has_voted = l->vote.has_voted,
+        .voted = {l->vote.node, l->vote.incarnation}, .base = {l->base_epoch, l->start}, .end = l->end,
+        .timeout_ns = REPLICA_TIMEOUT_NS, .campaign_soon = campaign_soon,
+    };
+    struct replica_marker *markers = NULL;
+    from.seed = p->plid ^ load_le64(from.self.incarnation.b) ^ (uint64_t)p->map->reactor->now_ns; /* others must draw other times */
+    enum err err = first_config(p, &from);
+    if (err == OK && p->created) err = first_markers(l, &from, &markers);
+    if (err != OK) return err;
+    struct replica_event event = {.kind = REPLICA_START, .now_ns = p->map->reactor->now_ns, .u.start = &from};
+    p->started = true;
+    err = partition_step(p, &event, NULL);
+    free(markers);
+    return err;
+}
+
+/* ---- what becomes durable ---------------------------------------------------------------------------- */
+
+/* The marker of the last epoch counts once something behind it is durable, or with the creation of the log. */
+struct replica_position partition_durable_position(const struct partition *p) {
+    const struct log *l = p->log;
+    if (l->durable_end > l->epoch_start) return (struct replica_position){l->epoch, l->durable_end};
+    if (p->created && l->epochs.count == 1) return (struct replica_position){l->epoch, l->durable_end};
+    int32_t below = l->durable_end > l->start ? epochs_at(&l->epochs, l->durable_end - 1) : l->base_epoch;
+    return (struct replica_position){MAX(below, p->replica.durable.epoch), l->durable_end};
+}
+
+/* See set_start(). */
+static void start_that_was_due(struct partition *p) {
+    if (p->start_due < 0 || p->start_due > p->log->durable_end) return;
+    enum err err = set_start(p, p->start_due, p->start_seq);
+    if (err != OK) give_up(p, err);
+    else number_changes(p);
+}
+
+void partition_on_durable(struct log *l, void *owner) {
+    struct partition *p = owner;
+    if (p->gone || !p->started) return;
+    if (atomic_load_explicit(&p->map->reactor->broker->failed, memory_order_acquire)) {
+        partition_fail_produces(p, KERR_KAFKA_STORAGE_ERROR);
+        return;
+    }
+    if (partition_is_replicated(p)) {
+        struct replica_event event = {.kind = REPLICA_DURABLE, .now_ns = p->map->reactor->now_ns, .u.seq = l->durable_seq};
+        start_that_was_due(p);
+        (void)partition_step(p, &event, NULL);
+    } else {
+        (void)step_at(p, REPLICA_DURABLE_AT, partition_durable_position(p));
+    }
+    partition_complete_durable(p);
+}
+
+/* ---- writes of a leader -------------------------------------------------------------------------------- */
+
+enum err partition_before_append(struct partition *p) {
+    if (p->epoch_due == 0) {
+        enum err err = step_at(p, REPLICA_WRITE, (struct replica_position){0, 0});
+        if (err != OK) return err;
+    }
+    if (p->epoch_due != 0 && begin_epoch(p) != OK) return ERR_AGAIN;
+    return p->epoch_due == 0 ? OK : ERR_AGAIN;
+}
+
+void partition_after_append(struct partition *p) {
+    (void)step_at(p, REPLICA_APPENDED, (struct replica_position){p->log->epoch, p->log->end});
+}
+
+/* ---- time and peers -------------------------------------------------------------------------------------- */
+
+void partition_timer(struct timer *t) {
+    struct partition *p = CONTAINER_OF(t, struct partition, timer);
+    struct reactor *r = p->map->reactor;
+    if (r->now_ns < replica_deadline(&p->replica)) { /* it was put off meanwhile */
+        arm(p);
+    } else {
+        struct replica_event event = {.kind = REPLICA_TICK, .now_ns = r->now_ns};
+        (void)partition_step(p, &event, NULL);
+    }
+    if (!partition_is_led(p)) return;
+    if (!list_empty(&p->queue) && list_empty(&p->blocked)) partition_pump(p); /* a transfer may have been given up */
+    if (p->unsettled) partition_settle_soon(p);
+}
+
+/* Batches behind each other from m->prev to m->end_offset, each in one epoch. What lies between two is gone by compaction. */
+static bool records_fit(const struct replica_message *m, struct bytes records) {
+    const uint8_t *p = records.p, *end = p + records.len;
+    int64_t at = m->prev.offset;
+    int32_t epoch = m->prev.epoch;
+    uint32_t marker = 0;
+    while (p < end) {
+        struct batch_header h;
+        if (batch_parse(p, (size_t)(end - p), &h) != OK || batch_check(&h) != OK || !batch_crc_ok(p, &h)) return false;
+        int64_t last = batch_last_offset(&h);
+        for (; marker < m->marker_count && m->markers[marker].start <= MAX(h.base_offset, at); marker++) {
+            if (m->markers[marker].start > at) return false;
+            epoch = m->markers[marker].epoch;
+        }
+        bool first_holds_prev = p == records.p && h.base_offset < at && last >= at;
+        if ((h.base_offset < at && !first_holds_prev) || h.leader_epoch != epoch || last >= m->end_offset) return false;
+        if (marker < m->marker_count && last >= m->markers[marker].start) return false;
+        at = last + 1;
+        p += h.total_bytes;
+    }
+    return at == m->end_offset;
+}
+
+/* Whether what it brings can be entered now; else it is as if it was lost, and comes again. */
+static bool can_take(struct partition *p, const struct replica_message *m, struct bytes records) {
+    if (m->kind != REPLICA_APPEND) return true;
+    if (!records_fit(m, records)) {
+        trace_error("replica", "%s-%d: broker %d sends records that are not those it names (from offset %lld to %lld)", p->log->topic,
+                    p->log->partition, m->from.node, (long long)m->prev.offset, (long long)m->end_offset);
+        return false;
+    }
+    return records.len <= 0 || log_room(p->log, (uint32_t)records.len) == OK;
+}
+
+void partition_receive(struct reactor *r, uint64_t group, const struct replica_message *m, struct bytes records) {
+    struct partition *p = r->partitions ? partition_find(r, group) : NULL;
+    if (!p || !p->started || r->partitions->stop_error || !can_take(p, m, records)) return;
+    struct partition_incoming in = {m, records};
+    struct replica_event event = {.kind = REPLICA_MESSAGE, .now_ns = r->now_ns, .u.message = m};
+    (void)partition_step(p, &event, &in);
+}
+
+static void lost(struct partition *p, const struct replica_member *m) {
+    struct replica_event event = {.kind = REPLICA_PEER_LOST, .now_ns = p->map->reactor->now_ns, .u.member = *m};
+    (void)partition_step(p, &event, NULL);
+}
+
+void partition_peer_lost(struct reactor *r, int32_t node) {
+    if (!r->partitions || r->partitions->stop_error) return;
+    struct partition *p, *next;
+    HASH_ITER(hh, r->partitions->by_plid, p, next) {
+        const struct replica *core = &p->replica;
+        if (!p->started) continue;
+        if (!partition_is_led(p)) {
+            struct replica_member leader = core->leader;
+            if (core->has_leader && leader.node == node) lost(p, &leader);
+            continue;
+        }
+        for (uint32_t i = 0; i < core->peer_count; i++) {
+            struct replica_member m = core->peers[i].member;
+            if (m.node == node) lost(p, &m);
+        }
+    }
+}
+
+/* ---- members ------------------------------------------------------------------------------------------- */
+
+const struct replica *partition_replica(struct reactor *r, uint64_t group) {
+    const struct partition *p = partition_find(r, group);
+    return p && p->started ? &p->replica : NULL;
+}
+
+enum err partition_reconfigure(struct reactor *r, uint64_t group, const struct replica_config *to) {
+    struct partition *p = partition_find(r, group);
+    if (!p || !p->started) return ERR_CLOSED;
+    if (p->epoch_due != 0) return ERR_AGAIN;
+    struct replica_event event = {.kind = REPLICA_RECONFIGURE, .now_ns = r->now_ns, .u.config = to};
+    return partition_step(p, &event, NULL);
+}
+
+enum err partition_transfer(struct reactor *r, uint64_t group, const struct replica_member *to) {
+    struct partition *p = partition_find(r, group);
+    if (!p || !p->started) return ERR_CLOSED;
+    struct replica_event event = {.kind = REPLICA_TRANSFER, .now_ns = r->now_ns, .u.member = *to};
+    return partition_step(p, &event, NULL);
+}
+
+void partition_settle_soon(struct partition *p) {
+    p->unsettled = true;
+    if (list_empty(&p->to_settle)) list_push_back(&p->map->to_settle, &p->to_settle);
+}
+
+void partition_unsettle(struct reactor *r, uint64_t group) {
+    struct partition *p = partition_find(r, group);
+    if (p && partition_is_led(p)) partition_settle_soon(p);
+}
+
+void partition_unsettle_all(struct reactor *r) {
+    struct partition *p, *next;
+    HASH_ITER(hh, r->partitions->by_plid, p, next) if (partition_is_led(p)) partition_settle_soon(p);
+}
+
+/* As many as a turn has time for: each may end in a change of its group. A group of one has no heartbeat that would bring it here again. */
+enum { SETTLES_A_TURN = 64 };
+#define SETTLE_RETRY_NS (REPLICA_TIMEOUT_NS / 5)
+bool partition_settle(struct partition_map *m) {
+    struct list *node;
+    for (int n = 0; n < SETTLES_A_TURN && (node = list_pop_front(&m->to_settle)); n++) {
+        struct partition *p = LIST_ENTRY(node, struct partition, to_settle);
+        if (!p->started || p->gone || !partition_is_led(p) || !p->replica.established) continue;
+        p->unsettled = false;
+        if (partition_reconcile(m->reactor, p->plid)) continue;
+        p->unsettled = true;
+        if (!timer_armed(&p->timer)) timer_set(&m->reactor->timers, &p->timer, m->reactor->now_ns + SETTLE_RETRY_NS);
+    }
+    return !list_empty(&m->to_settle);
+}
