@@ -206,18 +206,21 @@ void client_remove_conn(struct client *c, struct conn *conn) {
     conn_free(conn);
 }
 
-/* Any that is ready; else one that is on its way; else the next in turn that may be tried. */
+/* Any that is ready; else one that is on its way; else the next in turn that may be tried. Silent ones only when there is no other. */
 struct conn *client_any(struct client *c, int64_t now_ns) {
     bool coming = false;
+    struct conn *silent = NULL;
     for (int32_t i = 0; i < c->conn_count; i++) {
-        if (c->conns[i]->dedicated) continue;
-        if (c->conns[i]->state == CONN_READY) return c->conns[i];
-        coming |= c->conns[i]->state != CONN_IDLE;
+        struct conn *conn = c->conns[i];
+        if (conn->dedicated) continue;
+        if (conn->state == CONN_READY && !conn->silent) return conn;
+        if (conn->state == CONN_READY) silent = conn;
+        coming |= conn->state != CONN_IDLE && !conn->silent;
     }
     for (int32_t i = 0; i < c->conn_count && !coming; i++) {
         struct conn *conn = c->conns[c->any_next++ % c->conn_count];
         if (c->any_next == INT32_MAX) c->any_next = 0;
-        if (conn->dedicated) continue;
+        if (conn->dedicated || conn->state != CONN_IDLE) continue;
         if (now_ns < conn->retry_at_ns) {
             conn->wanted = true;
             continue;
@@ -225,7 +228,7 @@ struct conn *client_any(struct client *c, int64_t now_ns) {
         conn_want(conn, now_ns);
         coming = conn->state != CONN_IDLE;
     }
-    return NULL;
+    return coming ? NULL : silent;
 }
 
 const char *client_unreachable(const struct client *c) {

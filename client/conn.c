@@ -95,6 +95,7 @@ void conn_close(struct conn *conn, int64_t now_ns, enum err err, const char *fmt
         conn->asking_version = conn->asking_version == 0 ? INT16_MAX : 0;
     }
     conn->state = CONN_IDLE;
+    conn->silent = conn->gone = false;
     if (connecting && conn->address) {
         conn->retry_at_ns = now_ns; /* the name has another address */
     } else {
@@ -154,7 +155,7 @@ static enum err submit(struct conn *conn, const struct conn_message *m) {
     r->done = m->done;
     r->owner = m->owner;
     list_push_back(&conn->unsent, &r->link);
-    conn->in_flight++;
+    if (conn->in_flight++ == 0) conn->heard_ns = client_now_ns();
     return OK;
 }
 
@@ -255,7 +256,8 @@ static void begin(struct conn *conn, int64_t now_ns) {
     const struct addrinfo *a = conn->address;
     conn->address = a->ai_next;
     conn->state = CONN_CONNECTING;
-    conn->wanted = false; /* until somebody asks again */
+    conn->wanted = conn->silent = conn->gone = false; /* `wanted`: until somebody asks again */
+    conn->heard_ns = now_ns;
     conn->connect_deadline_ns = now_ns + (int64_t)conn->client->config.connect_timeout_ms * 1000000;
     conn->fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int one = 1;
@@ -366,6 +368,8 @@ static void read_some(struct conn *conn, int64_t now_ns) {
             hung_up(conn, now_ns, n, "receive");
             return;
         }
+        conn->heard_ns = now_ns;
+        conn->silent = conn->gone = false;
         if (head) {
             conn->head_bytes += (size_t)n;
             if (conn->head_bytes == sizeof conn->head && !head_complete(conn, now_ns)) return;
@@ -398,19 +402,34 @@ static int64_t earliest(const struct list *requests, int64_t best) {
     return best;
 }
 
-int64_t conn_deadline(const struct conn *conn) {
-    switch (conn->state) {
-    case CONN_IDLE: return conn->wanted ? conn->retry_at_ns : INT64_MAX;
-    case CONN_CONNECTING: return conn->connect_deadline_ns;
-    case CONN_ASKING_VERSIONS:
-    case CONN_READY: break;
-    }
+/* When silence begins to be worth a question. */
+static int64_t silent_at(const struct conn *conn) {
+    bool waits = conn->state == CONN_CONNECTING || conn->in_flight > 0;
+    return waits && !conn->silent ? conn->heard_ns + CONN_SILENT_NS : INT64_MAX;
+}
+
+/* When what it waits for is given up. */
+static int64_t given_up_at(const struct conn *conn) {
+    if (conn->state == CONN_CONNECTING) return conn->connect_deadline_ns;
     return earliest(&conn->unsent, earliest(&conn->unanswered, INT64_MAX));
+}
+
+int64_t conn_deadline(const struct conn *conn) {
+    if (conn->state == CONN_IDLE) return conn->wanted ? conn->retry_at_ns : INT64_MAX;
+    return conn->gone ? 0 : MIN(silent_at(conn), given_up_at(conn));
 }
 
 void conn_expire(struct conn *conn, int64_t now_ns) {
     if (conn_deadline(conn) > now_ns) return;
-    if (conn->state == CONN_IDLE) begin(conn, now_ns);
-    else conn_close(conn, now_ns, ERR_TIMEOUT, "%s:%d: %s", conn->host, conn->port,
-                    conn->state == CONN_CONNECTING ? "connecting took too long" : "no answer in time");
+    if (conn->state == CONN_IDLE) {
+        begin(conn, now_ns);
+    } else if (conn->gone) {
+        conn_close(conn, now_ns, ERR_CLOSED, "%s:%d: no answer, and the other brokers say that it is down", conn->host, conn->port);
+    } else if (given_up_at(conn) <= now_ns) {
+        conn_close(conn, now_ns, ERR_TIMEOUT, "%s:%d: %s", conn->host, conn->port,
+                   conn->state == CONN_CONNECTING ? "connecting took too long" : "no answer in time");
+    } else {
+        conn->silent = true;
+        metadata_want(conn->client);
+    }
 }

@@ -5,7 +5,10 @@
  * Sockets do not block; everything happens in conn_ready() and conn_expire(), called by
  * client_turn(). Answers come in the order of the requests (the protocol promises it), so a wrong
  * correlation id closes the connection. When it closes, every request on it is done with an error;
- * a request with an error may or may not have reached the broker. */
+ * a request with an error may or may not have reached the broker.
+ *
+ * A broker that hangs, or is cut off, closes nothing. A connection that is silent for a while makes the client ask the others
+ * (metadata.h); when they say that the broker is down, it is closed long before its requests' deadlines. */
 #ifndef CLIENT_CONN_H
 #define CLIENT_CONN_H
 #include <poll.h>
@@ -13,6 +16,7 @@
 #include "client/client.h"
 
 enum { CONN_API_KEYS = 128 };     /* of the client protocol; larger ones are not remembered */
+#define CONN_SILENT_NS 1500000000 /* longer than a healthy broker takes for anything but a JoinGroup */
 enum conn_state { CONN_IDLE, CONN_CONNECTING, CONN_ASKING_VERSIONS, CONN_READY };
 
 /* `reply` and `body` on OK only. `body` stands behind the response header, its arena is the
@@ -49,6 +53,9 @@ struct conn {
     struct list unsent, unanswered; /* requests, oldest first */
     int32_t in_flight;            /* requests in both lists */
     int32_t next_correlation_id;
+    int64_t heard_ns;             /* when bytes came, the first of the requests in flight was submitted, or connecting began */
+    bool silent;                  /* nothing came for CONN_SILENT_NS although requests wait, or connecting took that long */
+    bool gone;                    /* silent, and the other brokers say that it is down: to be closed */
     uint8_t head[4];              /* of the frame that is arriving */
     uint8_t *frame;
     size_t head_bytes, frame_bytes, frame_size;

@@ -80,8 +80,25 @@ static enum err learn_topic(struct topic_meta *t, const struct k_metadata_respon
     return OK;
 }
 
+static bool lists(const struct k_metadata_response *m, const struct conn *conn) {
+    for (int32_t i = 0; i < m->brokers_n; i++) {
+        if (conn->broker_id >= 0 && m->brokers[i].node_id == conn->broker_id) return true;
+        if (conn->broker_id < 0 && m->brokers[i].port == conn->port && str_is(m->brokers[i].host, conn->host)) return true;
+    }
+    return false;
+}
+
+/* Brokers that do not answer, and that this one counts among those that are down. A bootstrap address may be under another name. */
+static void bury(struct client *c, const struct k_metadata_response *m) {
+    for (int32_t i = 0; i < c->conn_count && m->brokers_n > 0; i++) {
+        struct conn *conn = c->conns[i];
+        if (conn->silent && (conn->broker_id >= 0 || conn->dedicated) && !lists(m, conn)) conn->gone = true;
+    }
+}
+
 static enum err learn(struct client *c, const struct k_metadata_response *m, int16_t version) {
     int64_t now_ns = client_now_ns();
+    bury(c, m);
     enum err err = OK;
     for (int32_t i = 0; i < m->brokers_n && !err; i++) {
         err = client_know_broker(c, m->brokers[i].node_id, m->brokers[i].host, m->brokers[i].port, now_ns);
@@ -135,10 +152,19 @@ static bool incomplete(const struct client *c) {
     return false;
 }
 
+/* While a broker is silent the others are asked about it again and again. */
+static bool all_answer(const struct client *c) {
+    for (int32_t i = 0; i < c->conn_count; i++) {
+        if (c->conns[i]->silent) return false;
+    }
+    return true;
+}
+
 static void refresh_over(struct client *c, bool complete, const char *why) {
     struct metadata *md = &c->metadata;
     int64_t now_ns = client_now_ns();
     md->in_flight = false;
+    complete = complete && all_answer(c);
     md->answers++;
     snprintf(md->why, sizeof md->why, "%s", why);
     if (complete) md->failures = 0;
@@ -187,13 +213,18 @@ static void refresh(struct client *c, struct conn *conn, int64_t now_ns) {
         .api_key = API_METADATA, .version = version, .message = &ask, .encode = encode_metadata,
         .deadline_ns = now_ns + (int64_t)c->config.request_timeout_ms * 1000000, .done = metadata_done, .owner = c});
     free(names);
-    if (err) refresh_over(c, false, err_str(err));
-    else md->in_flight = true;
+    if (err) {
+        refresh_over(c, false, err_str(err));
+        return;
+    }
+    md->in_flight = true;
+    md->asked = conn;
 }
 
+/* A question to a broker that is silent is asked of another one, too: whichever answers. */
 static int64_t due_ns(const struct client *c) {
     const struct metadata *md = &c->metadata;
-    if (md->in_flight) return INT64_MAX;
+    if (md->in_flight && !md->asked->silent) return INT64_MAX;
     if (md->wanted) return md->retry_at_ns;
     return md->topics ? md->refreshed_ns + (int64_t)c->config.metadata_max_age_ms * 1000000 : INT64_MAX;
 }
@@ -201,7 +232,7 @@ static int64_t due_ns(const struct client *c) {
 /* Without a connection it is the connections' own deadlines that matter. */
 int64_t metadata_deadline(const struct client *c) {
     for (int32_t i = 0; i < c->conn_count; i++) {
-        if (c->conns[i]->state == CONN_READY) return due_ns(c);
+        if (c->conns[i]->state == CONN_READY && !c->conns[i]->silent) return due_ns(c);
     }
     return INT64_MAX;
 }
@@ -209,7 +240,7 @@ int64_t metadata_deadline(const struct client *c) {
 void metadata_pump(struct client *c, int64_t now_ns) {
     if (due_ns(c) > now_ns) return;
     struct conn *conn = client_any(c, now_ns);
-    if (conn) refresh(c, conn, now_ns);
+    if (conn && !(c->metadata.in_flight && conn == c->metadata.asked)) refresh(c, conn, now_ns);
 }
 
 enum err metadata_wait(struct client *c, struct topic_meta *t, int64_t deadline_ns) {

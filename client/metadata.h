@@ -10,6 +10,7 @@
 #include "base/err.h"
 
 struct client;
+struct conn;
 struct k_metadata_response;
 
 struct partition_meta {
@@ -31,6 +32,7 @@ struct metadata {
     int32_t controller;           /* -1 */
     uint64_t answers;             /* refreshes that came back, well or not */
     bool wanted, in_flight;
+    struct conn *asked;           /* whom, while in flight */
     int64_t refreshed_ns, retry_at_ns;
     int32_t failures;
     char why[160];                /* of the latest failed refresh; "" when it went well */
