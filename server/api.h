@@ -16,7 +16,7 @@ api_handler api_alter_client_quotas, api_alter_configs, api_alter_partition_reas
     api_describe_quorum, api_describe_storage, api_describe_topic_partitions, api_describe_user_scram_credentials, api_elect_leaders,
     api_fetch, api_find_coordinator, api_incremental_alter_configs, api_init_producer_id, api_list_config_resources,
     api_list_offsets, api_list_partition_reassignments, api_metadata, api_offset_commit, api_offset_fetch,
-    api_offset_for_leader_epoch, api_produce, api_unregister_broker, api_update_features;
+    api_offset_for_leader_epoch, api_produce, api_add_raft_voter, api_remove_raft_voter, api_unregister_broker, api_update_features;
 
 static inline struct broker *request_broker(const struct request *rq) { return rq->reactor->broker; }
 static inline int16_t request_version(const struct request *rq) { return rq->header.api_version; }

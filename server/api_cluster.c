@@ -1,5 +1,4 @@
-/* api_cluster.c - the cluster seen by its administrator: DescribeQuorum (KIP-595), UnregisterBroker (KIP-500),
- * ListConfigResources (KIP-1142). */
+/* api_cluster.c - the cluster seen by its administrator: DescribeQuorum (KIP-595), ListConfigResources (KIP-1142). */
 #include "proto/kafka_messages.h"
 #include "server/api_nodes.h"
 #include "server/controller.h"
@@ -150,22 +149,6 @@ void api_describe_quorum(struct request *rq) {
         .facts = &s->fact, .progress = &s->progress,
     };
     partition_facts(&s->ask);
-}
-
-/* ---- UnregisterBroker -------------------------------------------------------------------------------------- */
-
-void api_unregister_broker(struct request *rq) {
-    struct k_unregister_broker_request m;
-    struct k_unregister_broker_response out;
-    if (!request_decoded(rq, k_unregister_broker_request_decode(&m, &rq->body, request_version(rq)))) return;
-    k_unregister_broker_response_init(&out);
-    bool self = m.broker_id == request_broker(rq)->config.node_id;
-    out.error_code = self ? KERR_INVALID_REQUEST : KERR_BROKER_ID_NOT_REGISTERED;
-    out.error_message = self ? request_printf(rq, "Broker ID %d is this broker, the only one of its cluster", m.broker_id)
-                             : request_printf(rq, "Broker ID %d is not currently registered", m.broker_id);
-    struct wire_writer *w = request_reply_begin(rq);
-    k_unregister_broker_response_encode(&out, w, request_version(rq));
-    request_reply(rq);
 }
 
 /* ---- ListConfigResources ------------------------------------------------------------------------------------ */

@@ -51,6 +51,8 @@ static const struct api table[] = {
     {69, 0, 1, 0, api_consumer_group_describe, false},
     {74, 0, 1, 0, api_list_config_resources, false},
     {75, 0, 0, 0, api_describe_topic_partitions, false},
+    {80, 0, 1, 0, api_add_raft_voter, true},
+    {81, 0, 0, 0, api_remove_raft_voter, true},
     {32000, 0, 0, 0, api_describe_storage, false},
     {32001, 0, 0, 0, api_describe_group_history, false},
 };

@@ -255,13 +255,12 @@ struct controller *controller_new(struct broker *b) {
         controller_free(c);
         return NULL;
     }
-    struct image *empty = image_new_empty(); /* until something is known */
+    struct image *empty = image_new_empty(); /* until something is known; reactors have none then */
     if (!empty) {
         controller_free(c);
         return NULL;
     }
     atomic_store_explicit(&b->image, empty, memory_order_relaxed);
-    for (uint32_t i = 0; i < b->reactor_count; i++) b->reactors[i].image = empty;
     for (uint32_t i = 0; i < b->reactor_count; i++) producer_ids_init(c, &c->producer_ids[i], &b->reactors[i]);
     find_metadata_log(c);
     return c;
