@@ -10,6 +10,7 @@
 #include "server/partition_config.h"
 #include "server/partition_impl.h"
 #include "server/partition_produce.h"
+#include "server/peer.h"
 
 /* ---- operations: there and back ----------------------------------------------------------- */
 
@@ -144,6 +145,7 @@ struct partition_map *partition_map_new(struct reactor *r) {
     struct partition_map *m = calloc(1, sizeof *m);
     if (!m) return NULL;
     m->reactor = r;
+    m->send = peer_send;
     list_init(&m->blocked);
     list_init(&m->to_send);
     list_init(&m->to_settle);

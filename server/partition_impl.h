@@ -52,6 +52,7 @@ struct partition_map {
     bool wake_posted;
     struct mail wake_mail;
     bool failed_seen;
+    bool (*send)(struct reactor *r, uint64_t group, const struct replica_message *m, struct slice *slices, uint32_t count); /* peer_send(); tests: theirs */
     int64_t next_error_ns;        /* until then a complaint that repeats is not repeated */
     uint64_t moves;               /* counts what watchers are woken for, whether there are any or not */
 };

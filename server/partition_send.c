@@ -37,7 +37,7 @@ static void report_sent(struct partition *p, uint64_t session, struct replica_po
 }
 
 static void send_slices(struct partition *p, struct replica_message *m, struct slice *slices, uint32_t count) {
-    bool sent = peer_send(p->map->reactor, p->plid, m, slices, count);
+    bool sent = p->map->send(p->map->reactor, p->plid, m, slices, count);
     report_sent(p, m->session, sent ? replica_message_end(m) : m->prev); /* from there it is tried again */
 }
 
@@ -187,7 +187,7 @@ static void send_start(struct partition *p, const struct replica_message *m) {
     free(producers);
     if (len > 0 && !s.buf) return;
     s.len = (uint32_t)len;
-    (void)peer_send(p->map->reactor, p->plid, m, &s, len > 0);
+    (void)p->map->send(p->map->reactor, p->plid, m, &s, len > 0);
 }
 
 void partition_send_now(struct partition *p, const struct replica_action *a) {
@@ -196,6 +196,6 @@ void partition_send_now(struct partition *p, const struct replica_action *a) {
     } else if (a->message.kind == REPLICA_INSTALL_START) {
         send_start(p, &a->message);
     } else {
-        (void)peer_send(p->map->reactor, p->plid, &a->message, NULL, 0);
+        (void)p->map->send(p->map->reactor, p->plid, &a->message, NULL, 0);
     }
 }

@@ -1,0 +1,701 @@
+/* Three brokers in one process share a partition: real logs over the simulated disks, real cores, and messages that the test carries,
+ * loses, doubles and delays. Nothing listens and no metadata is there: a partition is made by hand on each. */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/trace.h"
+#include "proto/kafka_errors.h"
+#include "proto/record_batch.h"
+#include "server/image.h"
+#include "server/partition_impl.h"
+#include "server/reactor.h"
+#include "tests/sim/io_sim.h"
+#include "tests/sim/prng.h"
+
+enum { NODES = 3, GROUP = 77, MESSAGES_MAX = 4096, MS = 1000000 };
+
+/* ---- the world --------------------------------------------------------------------------------- */
+
+struct message { int64_t due_ns; int to; uint64_t group; struct replica_message m; uint8_t *records; uint32_t len; };
+struct node { struct broker b; struct io *io; bool up; };
+
+static struct sim_world *w;
+static struct node nodes[NODES];
+static struct message queue[MESSAGES_MAX];
+static uint32_t queued, sent_appends, sent_bytes;
+static bool cut[NODES][NODES];           /* from, to */
+static uint32_t lose_ppm, double_ppm;
+static int64_t delay_ns_max;
+static struct prng dice;
+static struct image_topic topic;
+static struct image_partition topic_partition;
+
+static struct reactor *reactor(int i) { return &nodes[i].b.reactors[0]; }
+static struct partition *part(int i) { return nodes[i].up ? partition_find(reactor(i), GROUP) : NULL; }
+static int index_of(int32_t node) { return node - 1; }
+
+static void enqueue(int to, uint64_t group, const struct replica_message *m, const struct slice *slices, uint32_t count) {
+    ck_assert_uint_lt(queued, MESSAGES_MAX);
+    struct message *q = &queue[queued++];
+    *q = (struct message){.due_ns = sim_now_ns(w) + 50000 + (int64_t)(delay_ns_max ? prng_next(&dice) % (uint64_t)delay_ns_max : 0),
+                          .to = to, .group = group, .m = *m};
+    for (uint32_t i = 0; i < count; i++) q->len += slices[i].len;
+    q->records = q->len ? malloc(q->len) : NULL;
+    for (uint32_t i = 0, at = 0; i < count; at += slices[i++].len) memcpy(q->records + at, slice_data(&slices[i]), slices[i].len);
+}
+
+static bool send_fake(struct reactor *r, uint64_t group, const struct replica_message *m, struct slice *slices, uint32_t count) {
+    int from = index_of(r->broker->config.node_id), to = index_of(m->to.node);
+    ck_assert(replica_message_is_valid(m));
+    sent_appends += m->kind == REPLICA_APPEND;
+    for (uint32_t i = 0; i < count; i++) sent_bytes += slices[i].len;
+    bool lost = cut[from][to] || !nodes[to].up || prng_next(&dice) % 1000000 < lose_ppm;
+    if (!lost) enqueue(to, group, m, slices, count);
+    if (!lost && prng_next(&dice) % 1000000 < double_ppm) enqueue(to, group, m, slices, count);
+    for (uint32_t i = 0; i < count; i++) buf_unref(slices[i].buf);
+    return true;
+}
+
+static void open_node(int i) {
+    struct config config;
+    struct log_recovery recovery;
+    char text[256], why[512];
+    snprintf(text, sizeof text, "log.dirs=/data\nnode.id=%d\nreactors=1\njournal.bytes=16777216\ntail.bytes=2097152\n"
+             "disk.reserve.bytes=0\nlog.level=error\n", i + 1);
+    struct config_builder *b = config_builder_new();
+    ck_assert_int_eq(config_add_properties(b, "test", text, strlen(text), why, sizeof why), OK);
+    ck_assert_msg(config_finish(b, &config, why, sizeof why) == OK, "%s", why);
+    config_builder_free(b);
+    struct node *n = &nodes[i];
+    n->io = sim_io_create(w, (unsigned)i);
+    ck_assert_int_eq(broker_init(&n->b, &config), OK);
+    ck_assert_int_eq(reactor_init(&n->b.reactors[0], n->io), OK);
+    ck_assert_msg(broker_open(&n->b, &recovery, why, sizeof why) == OK, "%s", why);
+    n->b.reactors[0].partitions->send = send_fake;
+    n->up = true;
+}
+
+static void close_node(int i) {
+    nodes[i].up = false;
+    reactor_close(reactor(i));
+    broker_close(&nodes[i].b);
+    io_destroy(nodes[i].io);
+    for (uint32_t k = 0; k < queued;) {
+        if (queue[k].to != i) {
+            k++;
+            continue;
+        }
+        free(queue[k].records);
+        queue[k] = queue[--queued];
+    }
+    for (int k = 0; k < NODES; k++)
+        if (nodes[k].up) partition_peer_lost(reactor(k), i + 1);
+}
+
+static void kill_node(int i, enum sim_crash_policy policy) {
+    sim_crash(w, (unsigned)i, policy);
+    close_node(i);
+}
+
+static void deliver_due(void) {
+    for (uint32_t k = 0; k < queued;) {
+        if (queue[k].due_ns > sim_now_ns(w)) {
+            k++;
+            continue;
+        }
+        struct message q = queue[k];
+        queue[k] = queue[--queued];
+        struct bytes records = {q.records, (int32_t)q.len};
+        if (nodes[q.to].up) partition_receive(reactor(q.to), q.group, &q.m, records);
+        free(q.records);
+        k = 0;
+    }
+}
+
+static void check_agreement(void);
+
+static void turn(void) {
+    int64_t next = sim_now_ns(w) + 20 * MS;
+    for (int i = 0; i < NODES; i++)
+        if (nodes[i].up) reactor_turn(reactor(i), 0);
+    for (int i = 0; i < NODES; i++)
+        if (nodes[i].up) next = MIN(next, reactor(i)->busy ? sim_now_ns(w) : timers_next(&reactor(i)->timers));
+    for (uint32_t k = 0; k < queued; k++) next = MIN(next, queue[k].due_ns);
+    sim_advance(w, MAX(next, sim_now_ns(w) + 1000));
+    for (int i = 0; i < NODES; i++)
+        if (nodes[i].up) reactor(i)->now_ns = sim_now_ns(w);
+    deliver_due();
+    check_agreement();
+}
+
+static void run_ms(int64_t ms) {
+    int64_t end = sim_now_ns(w) + ms * MS;
+    while (sim_now_ns(w) < end) turn();
+}
+
+/* ---- a partition on all ----------------------------------------------------------------------------- */
+
+static void created(void *ctx, enum err err) {
+    ck_assert_int_eq(err, OK);
+    *(bool *)ctx = true;
+}
+
+static struct replica_member member(int i) { return (struct replica_member){i + 1, *log_store_incarnation(nodes[i].b.store)}; }
+
+static void create_on(int i, const struct replica_config *config, uint32_t life) {
+    bool done = false;
+    struct partition_spec spec = {.group = GROUP, .life = life, .config = config, .campaign_soon = i == 0};
+    ck_assert(partition_create_replica(reactor(i), &topic, 0, &spec, created, &done));
+    for (int n = 0; n < 1000 && !done; n++) turn();
+    ck_assert(done);
+}
+
+static struct replica_config all_voters(int count) {
+    struct replica_config c = {.id = {0, 1}, .voters = (uint8_t)count, .count = (uint8_t)count};
+    for (int i = 0; i < count; i++) c.members[i] = member(i);
+    return c;
+}
+
+static int leader(void) {
+    int found = -1;
+    for (int i = 0; i < NODES; i++) {
+        const struct partition *p = part(i);
+        if (p && p->started && partition_is_led(p) && p->replica.established &&
+            (found < 0 || p->replica.epoch > part(found)->replica.epoch)) found = i;
+    }
+    return found;
+}
+
+static int await_leader(int64_t ms) {
+    int64_t end = sim_now_ns(w) + ms * MS;
+    while (leader() < 0 && sim_now_ns(w) < end) turn();
+    ck_assert_msg(leader() >= 0, "no leader within %lld ms", (long long)ms);
+    return leader();
+}
+
+/* Whatever two replicas both take for committed is the same; logs as a whole are compared at rest. */
+static void check_agreement(void) {
+    for (int i = 0; i < NODES; i++) {
+        const struct partition *p = part(i);
+        if (!p || !p->started) continue;
+        ck_assert_int_le(p->replica.high_watermark, p->log->end);
+        ck_assert_int_le(p->log->start, p->replica.high_watermark);
+    }
+}
+
+static void start(int count) {
+    memset(nodes, 0, sizeof nodes);
+    memset(cut, 0, sizeof cut);
+    queued = sent_appends = sent_bytes = lose_ppm = double_ppm = 0;
+    delay_ns_max = 200000;
+    trace_set_level(TRACE_ERROR);
+    dice = (struct prng){4711};
+    w = sim_world_new(99);
+    sim_tuning(w)->disk_ns_max = 300000;
+    topic = (struct image_topic){.name = "t", .name_len = 1, .partitions = &topic_partition, .partition_count = 1};
+    topic.id.b[0] = 9;
+    for (int i = 0; i < NODES; i++) open_node(i);
+    topic_config_resolve(&topic.config, &nodes[0].b.config, NULL, 0);
+    topic_partition.plid = GROUP;
+    struct replica_config c = all_voters(count);
+    for (int i = 0; i < count; i++) create_on(i, &c, 0);
+}
+
+static void stop(void) {
+    for (int i = 0; i < NODES; i++)
+        if (nodes[i].up) kill_node(i, SIM_LOSE_NONE);
+    for (uint32_t k = 0; k < queued; k++) free(queue[k].records);
+    sim_world_free(w);
+}
+
+/* ---- clients ------------------------------------------------------------------------------------------ */
+
+struct write { struct partition_produce op; bool done; uint8_t *batch; int node; };
+static int64_t next_sequence;
+
+static void written(struct partition_op *op) { CONTAINER_OF(op, struct write, op.op)->done = true; }
+
+static uint8_t *make_records(int32_t count, int32_t bytes, int64_t producer, int32_t sequence, size_t *len) {
+    struct batch_builder b;
+    uint8_t *out, *value = malloc((size_t)bytes + 8);
+    batch_builder_init(&b, CODEC_NONE, 8 << 20);
+    b.producer_id = producer;
+    b.producer_epoch = producer < 0 ? -1 : 0;
+    b.base_sequence = producer < 0 ? -1 : sequence;
+    for (int32_t i = 0; i < count; i++) {
+        memset(value, 'a' + i % 26, (size_t)bytes + 8);
+        snprintf((char *)value, 8, "%07lld", (long long)next_sequence++);
+        ck_assert_int_eq(batch_builder_add(&b, 1700000000000, BYTES_NULL, (struct bytes){value, bytes + 8}, NULL, 0), OK);
+    }
+    ck_assert_int_eq(batch_builder_finish(&b, &out, len), OK);
+    batch_builder_free(&b);
+    free(value);
+    return out;
+}
+
+static void write_from(struct write *x, int node, int16_t acks, int32_t timeout_ms, uint8_t *batch, size_t len) {
+    *x = (struct write){.batch = batch, .node = node, .op = {
+        .op = {.caller = reactor(node), .owner = reactor(node), .plid = GROUP, .done = written},
+        .records = {batch, (int32_t)len}, .api_version = 9, .acks = acks, .timeout_ms = timeout_ms,
+    }};
+    partition_produce(&x->op);
+}
+
+static void write_start(struct write *x, int node, int16_t acks, int32_t count, int32_t bytes) {
+    size_t len;
+    uint8_t *batch = make_records(count, bytes, -1, -1, &len);
+    write_from(x, node, acks, 30000, batch, len);
+}
+
+static int16_t write_end(struct write *x, int64_t ms) {
+    int64_t end = sim_now_ns(w) + ms * MS;
+    while (!x->done && sim_now_ns(w) < end) turn();
+    ck_assert_msg(x->done, "no answer");
+    free(x->batch);
+    return x->op.op.error;
+}
+
+static int16_t write_to(int node, int16_t acks, int32_t count) {
+    struct write x;
+    write_start(&x, node, acks, count, 100);
+    return write_end(&x, 60000);
+}
+
+/* The bytes of a replica's log, from its start. */
+static void read_is_done(struct log_read *r) { *(bool *)r->owner = true; }
+
+static uint8_t *read_all(int i, size_t *len) {
+    struct partition *p = part(i);
+    uint8_t *out = NULL;
+    *len = 0;
+    for (int64_t at = partition_begin(p), end = p->log->end; at < end;) {
+        bool done = false;
+        struct log_read r = {.offset = at, .max_offset = end, .max_bytes = 1 << 20, .min_one = true, .done = read_is_done, .owner = &done};
+        if (log_read(p->log, &r)) done = true;
+        while (!done) turn();
+        ck_assert_int_eq(r.err, OK);
+        out = realloc(out, *len + r.bytes);
+        for (uint32_t k = 0; k < r.slice_count; k++) {
+            memcpy(out + *len, slice_data(&r.slices[k]), r.slices[k].len);
+            *len += r.slices[k].len;
+        }
+        at = r.next_offset;
+        log_read_release(&r);
+    }
+    return out;
+}
+
+static void logs_are_equal(int a, int b) {
+    size_t x_len, y_len;
+    ck_assert_int_eq(part(a)->log->end, part(b)->log->end);
+    ck_assert_int_eq(partition_begin(part(a)), partition_begin(part(b)));
+    ck_assert_uint_eq(part(a)->log->epochs.count, part(b)->log->epochs.count);
+    uint8_t *x = read_all(a, &x_len), *y = read_all(b, &y_len);
+    ck_assert_uint_eq(x_len, y_len);
+    ck_assert_int_eq(x_len ? memcmp(x, y, x_len) : 0, 0);
+    free(x);
+    free(y);
+}
+
+static void all_equal(void) {
+    run_ms(1500);
+    int l = await_leader(3000);
+    for (int i = 0; i < NODES; i++)
+        if (i != l && part(i)) {
+            logs_are_equal(l, i);
+            ck_assert_int_eq(part(i)->replica.high_watermark, part(l)->replica.high_watermark);
+        }
+}
+
+static void isolate(int i, bool is) {
+    for (int k = 0; k < NODES; k++) cut[i][k] = cut[k][i] = is && k != i;
+}
+
+/* ---- tests --------------------------------------------------------------------------------------------- */
+
+START_TEST(the_first_choice_leads_and_all_follow) {
+    start(3);
+    ck_assert_int_eq(await_leader(300), 0); /* campaign_soon */
+    ck_assert_int_eq(write_to(0, -1, 10), KERR_NONE);
+    ck_assert_int_eq(write_to(0, 1, 5), KERR_NONE);
+    ck_assert_int_eq(write_to(1, -1, 1), KERR_NOT_LEADER_OR_FOLLOWER);
+    all_equal();
+    ck_assert_int_eq(part(0)->replica.high_watermark, 15);
+    ck_assert_uint_eq(partition_in_sync_voters(part(0)), 3);
+    const struct leader_info *known = leaders_get(reactor(0), GROUP);
+    ck_assert(known && known->leader == 1 && known->established && known->in_sync == 7 && known->count == 3);
+    known = leaders_get(reactor(2), GROUP);
+    ck_assert(known && known->leader == 1);
+    stop();
+}
+END_TEST
+
+START_TEST(many_writes_of_a_turn_are_few_messages) {
+    start(3);
+    await_leader(300);
+    run_ms(50);
+    static struct write x[200];
+    uint32_t before = sent_appends;
+    for (int i = 0; i < 200; i++) write_start(&x[i], 0, -1, 1, 50);
+    for (int i = 0; i < 200; i++) ck_assert_int_eq(write_end(&x[i], 1000), KERR_NONE);
+    ck_assert_uint_lt(sent_appends - before, 40);
+    all_equal();
+    stop();
+}
+END_TEST
+
+START_TEST(a_leader_that_dies_is_replaced_and_loses_nothing) {
+    start(3);
+    int first = await_leader(300);
+    for (int i = 0; i < 20; i++) ck_assert_int_eq(write_to(first, -1, 3), KERR_NONE);
+    kill_node(first, SIM_LOSE_ALL);
+    int second = await_leader(3000);
+    ck_assert_int_ne(first, second);
+    ck_assert_int_ge(part(second)->replica.high_watermark, 60);
+    for (int i = 0; i < 20; i++) ck_assert_int_eq(write_to(second, -1, 3), KERR_NONE);
+    open_node(first);
+    all_equal();
+    ck_assert_int_eq(part(first)->log->end, 120);
+    stop();
+}
+END_TEST
+
+START_TEST(a_divergent_tail_is_cut_to_the_byte) {
+    start(3);
+    int old = await_leader(300);
+    ck_assert_int_eq(write_to(old, -1, 10), KERR_NONE);
+    run_ms(300);
+    isolate(old, true);
+    static struct write lost[30];
+    for (int i = 0; i < 30; i++) write_start(&lost[i], old, i % 2 ? -1 : 1, 1 + i % 3, 200);
+    run_ms(2500);
+    for (int i = 0; i < 30; i++) {
+        ck_assert(lost[i].done);
+        int16_t error = lost[i].op.op.error;
+        ck_assert(i % 2 ? error == KERR_NOT_LEADER_OR_FOLLOWER : error == KERR_NONE); /* acks=1: lost, as it may be */
+        free(lost[i].batch);
+    }
+    ck_assert(!partition_is_led(part(old)));
+    int now = leader();
+    ck_assert(now >= 0 && now != old);
+    for (int i = 0; i < 10; i++) ck_assert_int_eq(write_to(now, -1, 2), KERR_NONE);
+    ck_assert_int_gt(part(old)->log->end, part(now)->log->end);
+    isolate(old, false);
+    all_equal();
+    ck_assert_int_eq(part(old)->log->end, 30);
+    stop();
+}
+END_TEST
+
+START_TEST(what_is_durable_survives_the_death_of_all) {
+    start(3);
+    int l = await_leader(300);
+    for (int i = 0; i < 30; i++) ck_assert_int_eq(write_to(l, -1, 2), KERR_NONE);
+    int32_t epoch = part(l)->replica.epoch;
+    for (int i = 0; i < NODES; i++) kill_node(i, SIM_LOSE_ALL);
+    for (int i = 0; i < NODES; i++) open_node(i);
+    l = await_leader(5000);
+    ck_assert_int_gt(part(l)->replica.epoch, epoch);
+    ck_assert_int_ge(part(l)->replica.high_watermark, 60);
+    ck_assert_int_eq(write_to(l, -1, 1), KERR_NONE);
+    all_equal();
+    ck_assert_int_eq(part(l)->log->end, 61);
+    stop();
+}
+END_TEST
+
+START_TEST(min_insync_replicas_before_and_after) {
+    topic.config.min_insync_replicas = 0;
+    start(3);
+    int l = await_leader(300);
+    ck_assert_int_eq(write_to(l, -1, 1), KERR_NONE);
+    run_ms(300);
+    for (int i = 0; i < NODES; i++) part(i)->config.min_insync_replicas = 3;
+    struct write x;
+    size_t len;
+    int gone = (l + 1) % NODES;
+    isolate(gone, true);
+    uint8_t *batch = make_records(1, 10, -1, -1, &len);
+    write_from(&x, l, -1, 900, batch, len); /* it is not known yet that one is gone */
+    ck_assert_int_eq(write_end(&x, 5000), KERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND);
+    ck_assert_int_eq(part(l)->replica.high_watermark, 2); /* committed all the same */
+    ck_assert_int_eq(write_to(l, -1, 1), KERR_NOT_ENOUGH_REPLICAS);
+    ck_assert_int_eq(write_to(l, 1, 1), KERR_NONE);
+    isolate(gone, false);
+    run_ms(500);
+    ck_assert_int_eq(write_to(l, -1, 1), KERR_NONE);
+    for (int i = 0; i < NODES; i++) part(i)->config.min_insync_replicas = 4;
+    ck_assert_int_eq(write_to(l, -1, 1), KERR_NOT_ENOUGH_REPLICAS);
+    stop();
+}
+END_TEST
+
+START_TEST(a_duplicate_waits_for_the_original) {
+    start(3);
+    int l = await_leader(300);
+    size_t len;
+    uint8_t *batch = make_records(2, 10, 5, 0, &len), *again = malloc(len);
+    memcpy(again, batch, len);
+    run_ms(200);
+    for (int i = 0; i < NODES; i++)
+        if (i != l) isolate(i, true);
+    struct write x, y;
+    write_from(&x, l, -1, 30000, batch, len);
+    run_ms(50);
+    write_from(&y, l, -1, 30000, again, len);
+    run_ms(50);
+    ck_assert(!x.done && !y.done);
+    for (int i = 0; i < NODES; i++) isolate(i, false);
+    ck_assert_int_eq(write_end(&x, 2000), KERR_NONE);
+    ck_assert_int_eq(write_end(&y, 2000), KERR_NONE);
+    ck_assert_int_eq(x.op.base_offset, y.op.base_offset);
+    ck_assert_int_eq(part(l)->log->end, 2);
+    all_equal();
+    /* And a retry at the next leader is one, too. */
+    kill_node(l, SIM_LOSE_ALL);
+    int next = await_leader(3000);
+    next_sequence = 0;
+    again = make_records(2, 10, 5, 0, &len);
+    write_from(&x, next, -1, 30000, again, len);
+    ck_assert_int_eq(write_end(&x, 2000), KERR_NONE);
+    ck_assert_int_eq(x.op.base_offset, 0);
+    ck_assert_int_eq(part(next)->log->end, 2);
+    stop();
+}
+END_TEST
+
+/* DeleteRecords */
+struct deletion { struct partition_delete_records op; bool done; };
+static void deleted(struct partition_op *op) { CONTAINER_OF(op, struct deletion, op.op)->done = true; }
+static int16_t delete_below(int node, int64_t offset) {
+    struct deletion d = {.op = {.op = {.caller = reactor(node), .owner = reactor(node), .plid = GROUP, .done = deleted}, .offset = offset}};
+    partition_delete_records(&d.op);
+    for (int i = 0; i < 20000 && !d.done; i++) turn();
+    ck_assert(d.done);
+    if (!d.op.op.error) ck_assert_int_eq(d.op.low_watermark, offset);
+    return d.op.op.error;
+}
+
+START_TEST(deleted_records_stay_deleted) {
+    start(3);
+    int l = await_leader(300);
+    for (int i = 0; i < 10; i++) ck_assert_int_eq(write_to(l, -1, 10), KERR_NONE);
+    ck_assert_int_eq(delete_below((l + 1) % NODES, 10), KERR_NOT_LEADER_OR_FOLLOWER);
+    ck_assert_int_eq(delete_below(l, 1000), KERR_OFFSET_OUT_OF_RANGE);
+    ck_assert_int_eq(delete_below(l, 35), KERR_NONE);
+    uint32_t have = 0;
+    for (int i = 0; i < NODES; i++) have += partition_begin(part(i)) == 35;
+    ck_assert_uint_ge(have, 2);
+    kill_node(l, SIM_LOSE_ALL);
+    int next = await_leader(3000);
+    ck_assert_int_eq(partition_begin(part(next)), 35);
+    open_node(l);
+    all_equal();
+    ck_assert_int_eq(partition_begin(part(l)), 35);
+    stop();
+}
+END_TEST
+
+START_TEST(who_is_below_the_start_begins_anew_with_producers) {
+    start(3);
+    int l = await_leader(300), behind = (l + 1) % NODES;
+    run_ms(200);
+    isolate(behind, true);
+    size_t len;
+    struct write x;
+    for (int i = 0; i < 6; i++) {
+        uint8_t *batch = make_records(10, 100, 5, 10 * i, &len);
+        write_from(&x, l, -1, 30000, batch, len);
+        ck_assert_int_eq(write_end(&x, 3000), KERR_NONE);
+    }
+    ck_assert_int_eq(delete_below(l, 35), KERR_NONE); /* in the middle of a batch */
+    isolate(behind, false);
+    all_equal();
+    ck_assert_int_eq(partition_begin(part(behind)), 35);
+    ck_assert_int_eq(part(behind)->log->start, 35);
+    ck_assert_int_eq(part(behind)->log->end, 60);
+    const struct producer *known = producers_find(&part(behind)->log->producers, 5), *own = producers_find(&part(l)->log->producers, 5);
+    ck_assert(known && own);
+    ck_assert_int_eq(known->window[known->count - 1].last_sequence, 59);
+    ck_assert_int_eq(known->count, own->count);
+    kill_node(behind, SIM_LOSE_ALL);
+    open_node(behind);
+    all_equal();
+    ck_assert_int_eq(partition_begin(part(behind)), 35);
+    /* At the very end of the log: nothing but producers is left. */
+    isolate(behind, true);
+    uint8_t *batch = make_records(1, 100, 5, 60, &len);
+    write_from(&x, l, -1, 30000, batch, len);
+    ck_assert_int_eq(write_end(&x, 3000), KERR_NONE);
+    ck_assert_int_eq(delete_below(l, 61), KERR_NONE);
+    isolate(behind, false);
+    all_equal();
+    ck_assert_int_eq(part(behind)->log->end, 61);
+    known = producers_find(&part(behind)->log->producers, 5);
+    ck_assert(known && known->window[known->count - 1].last_sequence == 60);
+    stop();
+}
+END_TEST
+
+/* One member more, promoted, then one less. */
+static enum err reconfigure(int l, const struct replica_config *to) {
+    for (int i = 0; i < 400; i++) {
+        enum err err = partition_reconfigure(reactor(l), GROUP, to);
+        if (err != ERR_AGAIN) return err;
+        run_ms(10);
+    }
+    return ERR_AGAIN;
+}
+
+START_TEST(members_come_and_go) {
+    start(1); /* a group of one becomes one of three */
+    int l = await_leader(300);
+    ck_assert(!partition_is_replicated(part(l)));
+    ck_assert_int_eq(write_to(l, -1, 10), KERR_NONE);
+    ck_assert_int_eq(write_to(l, -1, 10), KERR_NONE);
+    create_on(1, NULL, 0);
+    create_on(2, NULL, 0);
+    run_ms(1500);
+    ck_assert(!partition_is_led(part(1)) && !partition_is_led(part(2)));
+    struct replica_config to = part(l)->replica.config;
+    to.members[to.count++] = member(1);
+    ck_assert_int_eq(reconfigure(l, &to), OK);
+    ck_assert_int_eq(write_to(l, -1, 10), KERR_NONE);
+    run_ms(300);
+    logs_are_equal(l, 1);
+    to.voters = 2;
+    ck_assert_int_eq(reconfigure(l, &to), OK);
+    to.members[to.count++] = member(2);
+    ck_assert_int_eq(reconfigure(l, &to), OK);
+    run_ms(300);
+    to.voters = 3;
+    ck_assert_int_eq(reconfigure(l, &to), OK);
+    ck_assert_int_eq(write_to(l, -1, 10), KERR_NONE);
+    all_equal();
+    struct replica_member heir = member(1);
+    ck_assert_int_eq(partition_transfer(reactor(l), GROUP, &heir), OK);
+    run_ms(200);
+    ck_assert_int_eq(await_leader(100), 1);
+    to.members[0] = member(1);
+    to.members[1] = member(2);
+    to.voters = to.count = 2;
+    ck_assert_int_eq(reconfigure(1, &to), OK);
+    bool done = false;
+    partition_delete(reactor(0), GROUP, created, &done);
+    for (int i = 0; i < 1000 && !done; i++) turn();
+    ck_assert(done && !part(0));
+    ck_assert_int_eq(write_to(1, -1, 10), KERR_NONE);
+    create_on(0, NULL, 1); /* back again, in another life */
+    to = part(1)->replica.config;
+    to.members[to.count++] = member(0);
+    ck_assert_int_eq(reconfigure(1, &to), OK);
+    run_ms(300);
+    logs_are_equal(1, 0);
+    to.voters = 3;
+    ck_assert_int_eq(reconfigure(1, &to), OK);
+    run_ms(300);
+    for (int i = 0; i < NODES; i++) kill_node(i, SIM_LOSE_ALL);
+    for (int i = 0; i < NODES; i++) open_node(i);
+    await_leader(5000);
+    all_equal();
+    ck_assert_int_eq(part(0)->replica.config.voters, 3);
+    ck_assert_int_eq(part(0)->log->end, 50);
+    stop();
+}
+END_TEST
+
+START_TEST(a_member_far_behind_catches_up_from_files) {
+    start(3);
+    int l = await_leader(300), behind = (l + 1) % NODES;
+    run_ms(200);
+    isolate(behind, true);
+    struct write x;
+    for (int i = 0; i < 60; i++) { /* more than the tails hold */
+        write_start(&x, l, -1, 10, 20000);
+        ck_assert_int_eq(write_end(&x, 5000), KERR_NONE);
+    }
+    isolate(behind, false);
+    run_ms(6000);
+    ck_assert_int_eq(part(behind)->log->end, part(l)->log->end);
+    ck_assert_int_eq(part(behind)->replica.high_watermark, 600);
+    stop();
+}
+END_TEST
+
+/* Everything at once: loss, doubles, late messages, deaths, cuts. What was acknowledged is there at the end. */
+START_TEST(faults_of_all_kinds) {
+    start(3);
+    dice = (struct prng){1000 + (uint64_t)_i};
+    lose_ppm = 50000;
+    double_ppm = 50000;
+    delay_ns_max = 20 * MS;
+    int64_t acknowledged = 0, highest = -1;
+    for (int round = 0; round < 60; round++) {
+        int l = leader();
+        if (l >= 0) {
+            struct write x;
+            write_start(&x, l, -1, 1 + (int)(prng_next(&dice) % 4), 300);
+            int64_t end = sim_now_ns(w) + 3000 * (int64_t)MS;
+            while (!x.done && sim_now_ns(w) < end) turn();
+            ck_assert(x.done);
+            if (x.op.op.error == KERR_NONE) {
+                acknowledged++;
+                ck_assert_int_gt(x.op.base_offset, highest);
+                highest = x.op.last_offset;
+            }
+            free(x.batch);
+        } else {
+            run_ms(200);
+        }
+        int victim = (int)(prng_next(&dice) % NODES);
+        switch (prng_next(&dice) % 6) {
+        case 0:
+            isolate(victim, true);
+            run_ms((int64_t)(prng_next(&dice) % 1500));
+            isolate(victim, false);
+            break;
+        case 1: {
+            static const enum sim_crash_policy policies[] = {SIM_LOSE_ALL, SIM_RANDOM, SIM_TORN, SIM_KILLED};
+            kill_node(victim, policies[prng_next(&dice) % 4]);
+            run_ms((int64_t)(prng_next(&dice) % 1500));
+            open_node(victim);
+            break;
+        }
+        default: break;
+        }
+    }
+    lose_ppm = double_ppm = 0;
+    delay_ns_max = 200000;
+    await_leader(10000);
+    ck_assert_int_eq(write_to(leader(), -1, 1), KERR_NONE);
+    all_equal();
+    ck_assert_int_gt(acknowledged, 10);
+    ck_assert_int_gt(part(leader())->replica.high_watermark, highest);
+    stop();
+}
+END_TEST
+
+int main(void) {
+    Suite *s = suite_create("partition_replica");
+    TCase *t = tcase_create("all");
+    tcase_set_timeout(t, 120);
+    tcase_add_test(t, the_first_choice_leads_and_all_follow);
+    tcase_add_test(t, many_writes_of_a_turn_are_few_messages);
+    tcase_add_test(t, a_leader_that_dies_is_replaced_and_loses_nothing);
+    tcase_add_test(t, a_divergent_tail_is_cut_to_the_byte);
+    tcase_add_test(t, what_is_durable_survives_the_death_of_all);
+    tcase_add_test(t, min_insync_replicas_before_and_after);
+    tcase_add_test(t, a_duplicate_waits_for_the_original);
+    tcase_add_test(t, deleted_records_stay_deleted);
+    tcase_add_test(t, who_is_below_the_start_begins_anew_with_producers);
+    tcase_add_test(t, members_come_and_go);
+    tcase_add_test(t, a_member_far_behind_catches_up_from_files);
+    tcase_add_loop_test(t, faults_of_all_kinds, 0, 30);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
