@@ -5,6 +5,8 @@
 #include "replication/replica_impl.h"
 
 enum { IN_FLIGHT_MAX = 4, LAG_TIMEOUTS = 4 };
+/* Rounds are compared by their difference: who has been silent for so long does not seem to be ahead. */
+#define ROUNDS_APART_MAX (UINT32_MAX / 4)
 
 static int64_t heartbeat_interval(const struct replica *r) { return r->timeout_ns / 5; }
 
@@ -36,6 +38,7 @@ enum err leader_peers(struct step *s) {
         else peers[n] = (struct replica_peer){
             .member = *m, .session = ++r->next_session, .next = walk_last(&r->walk), .match = POSITION_UNKNOWN, .probing = true,
             .acked_ns = s->now_ns, .sent_ns = s->now_ns, .caught_ns = INT64_MIN, .mark = INT64_MAX,
+            .acked_round = r->read_confirmed,
         };
         peers[n++].voter = i < r->config.voters;
     }
@@ -134,6 +137,7 @@ static void heartbeat(struct step *s) {
     r->round++;
     for (uint32_t i = 0; i < r->peer_count; i++) {
         struct replica_peer *p = &r->peers[i];
+        if (r->round - p->acked_round > ROUNDS_APART_MAX) p->acked_round = r->round - ROUNDS_APART_MAX;
         if (s->now_ns - p->acked_ns >= 2 * heartbeat_interval(r)) { /* what was in flight may be lost */
             p->in_flight = 0;
             p->probing = true;
@@ -141,6 +145,54 @@ static void heartbeat(struct step *s) {
         }
         pump(s, p, true);
     }
+}
+
+/* ---- reads ------------------------------------------------------------------------------------ */
+
+static bool round_before(uint32_t a, uint32_t b) { return (int32_t)(a - b) < 0; }
+static bool read_waits(const struct replica *r) { return round_before(r->read_confirmed, r->read_round); }
+
+/* The newest round that a majority of the voters has answered in our epoch. */
+static uint32_t majority_round(const struct replica *r) {
+    uint32_t sorted[REPLICA_MEMBERS_MAX], n = 0;
+    if (replica_config_is_voter(&r->config, &r->self)) sorted[n++] = r->round;
+    for (uint32_t i = 0; i < r->peer_count; i++) {
+        if (!r->peers[i].voter) continue;
+        uint32_t k = n++;
+        for (; k > 0 && round_before(sorted[k - 1], r->peers[i].acked_round); k--) sorted[k] = sorted[k - 1];
+        sorted[k] = r->peers[i].acked_round;
+    }
+    return sorted[replica_config_majority(&r->config) - 1];
+}
+
+/* Who has answered a round was not in a later epoch yet when that was sent: as long as a majority says so nobody leads after us, and
+ * what was committed by then is below our high watermark. One round at a time: reads that come meanwhile share the next. */
+static void confirm_reads(struct step *s) {
+    struct replica *r = s->r;
+    if (!read_waits(r) || r->role != REPLICA_LEADER) return;
+    uint32_t round = majority_round(r);
+    if (!round_before(r->read_confirmed, round)) return;
+    r->read_confirmed = round;
+    step_act(s, REPLICA_READABLE)->seq = round;
+    if (round_before(r->round, r->read_round)) heartbeat(s);
+}
+
+enum err leader_read(struct step *s) {
+    struct replica *r = s->r;
+    if (r->role != REPLICA_LEADER) return ERR_CLOSED;
+    if (!r->established) return ERR_AGAIN;
+    bool under_way = read_waits(r);
+    if (!under_way) r->read_confirmed = r->round; /* those were sent before this read came */
+    r->read_round = r->round + 1;
+    if (MUTANT(r, READ_AT_ONCE)) {
+        r->read_confirmed = r->read_round;
+        step_act(s, REPLICA_READABLE)->seq = r->read_round;
+        return OK;
+    }
+    if (under_way) return OK;
+    heartbeat(s);
+    confirm_reads(s);                             /* nobody else votes */
+    return OK;
 }
 
 /* The marker says to everybody where this epoch begins. Only when it is on a majority is anything of it, or before it,
@@ -156,6 +208,7 @@ enum err leader_begin(struct step *s) {
     if (err) return err;
     r->role = REPLICA_LEADER;
     r->transferring = false;
+    r->read_round = r->read_confirmed = r->round;
     if (!election_alone(r)) r->established = false; /* alone: what was committed is, whatever epoch comes */
     r->epoch_start = r->walk.end;
     step_begin_epoch(s, r->epoch);
@@ -244,6 +297,7 @@ void leader_reply(struct step *s, const struct replica_message *m) {
     if ((int32_t)(m->round - p->acked_round) > 0) p->acked_round = m->round;
     if (m->ok) accepted(s, p, m);
     else rejected(s, p, m);
+    confirm_reads(s);
     if (r->role == REPLICA_LEADER) pump(s, p, p->below && s->now_ns - p->sent_ns >= heartbeat_interval(r));
 }
 

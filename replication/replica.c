@@ -336,6 +336,9 @@ enum err replica_step(struct replica *r, const struct replica_event *e, struct r
     case REPLICA_TRANSFER:
         err = membership_transfer(&s, &e->u.member);
         break;
+    case REPLICA_READ:
+        err = leader_read(&s);
+        break;
     case REPLICA_PEER_LOST:
         leader_peer_lost(&s, &e->u.member);
         break;

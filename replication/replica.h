@@ -30,6 +30,8 @@ enum replica_event_kind {
     REPLICA_MOVE_START,  /* leader: the log starts at position.offset <= high watermark. ERR_RANGE, ERR_CLOSED */
     REPLICA_RECONFIGURE, /* leader: to `config` (ids are set here). ERR_AGAIN: later; ERR_INVALID; ERR_CLOSED */
     REPLICA_TRANSFER,    /* leader: hand over to voter `member`. ERR_AGAIN, ERR_INVALID, ERR_CLOSED */
+    REPLICA_READ,        /* leader: somebody wants to know what is committed, nothing less; replica.read_round is what to wait for:
+                            REPLICA_READABLE. ERR_AGAIN: not established yet; ERR_CLOSED */
     REPLICA_PEER_LOST,   /* the connection to `member` was reset or refused */
     REPLICA_DAMAGED      /* `damaged`: the log has (no longer) a range that cannot be read */
 };
@@ -77,6 +79,8 @@ enum replica_action_kind {
     /* to the world */
     REPLICA_SEND,            /* message; REPLICA_APPEND: attach records, then report REPLICA_SENT for `peer`, at once or later */
     REPLICA_HIGH_WATERMARK,  /* it is position.offset now */
+    REPLICA_READABLE,        /* reads that wait for `seq` or less: we led when they came, so the high watermark of now has
+                                all that was committed then. Never comes for those that a lost leadership left behind */
     REPLICA_ROLE             /* leader, established or neither: whoever waits for the old role is to be told */
 };
 struct replica_action {
@@ -157,6 +161,8 @@ struct replica {
     int64_t transfer_ns;                 /* when to give the transfer up */
     uint64_t next_session;
     uint32_t round;
+    uint32_t read_round;                 /* leader: the newest that a read waits for, perhaps not sent yet */
+    uint32_t read_confirmed;             /* answered by a majority */
     struct replica_peer *peers;          /* of the configuration, without self; owned, only while it leads others */
     uint32_t peer_count;
 #ifdef VARVE_MUTANTS

@@ -56,6 +56,7 @@ void leader_reply(struct step *s, const struct replica_message *m);
 void leader_sent(struct step *s, uint32_t peer, uint64_t session, struct replica_position position);
 void leader_pump(struct step *s);                                /* sends what peers lack */
 void leader_commit(struct step *s);
+MUST_CHECK enum err leader_read(struct step *s);
 void leader_peer_lost(struct step *s, const struct replica_member *m);
 struct replica_peer *leader_peer(struct replica *r, const struct replica_member *m);
 /* Peers as the configuration says; those that stay keep their progress. */

@@ -107,6 +107,7 @@ static enum err perform(struct partition *p, const struct replica_action *a, con
     case REPLICA_RESET: return reset(p, a, in);
     case REPLICA_SEND: partition_send_now(p, a); return OK;
     case REPLICA_HIGH_WATERMARK:
+    case REPLICA_READABLE:
     case REPLICA_ROLE: return OK; /* looked at when all are done */
     }
     return OK;

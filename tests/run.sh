@@ -4,7 +4,7 @@
 #
 #   tests/run.sh [--clients] [--mutants] [--resume] [--stage NAME]...
 #
-# Stages: unit, guards, e2e, e2e-blocking, seeds, asan, e2e-asan, fuzz, clients, mutants. --stage runs only those
+# Stages: unit, guards, sim, e2e, e2e-blocking, seeds, asan, e2e-asan, fuzz, clients, mutants. --stage runs only those
 # named. --mutants adds the stage mutants: each rule of the journal broken, against random lives from fresh seeds. --resume skips stages that passed before with exactly these sources and this machine.
 # Prints one line for each test, and at the end "N passed, N failed, N skipped"; exits 1 on a
 # failure, and, with CI set, on a skip that tests/expected_skips does not name.
@@ -24,7 +24,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 if [ ${#stages[@]} -eq 0 ]; then
-  stages=(unit guards e2e e2e-blocking seeds asan e2e-asan fuzz)
+  stages=(unit guards sim e2e e2e-blocking seeds asan e2e-asan fuzz)
   [ $clients = yes ] && stages+=(clients)
   [ $mutants = yes ] && stages+=(mutants)
 fi
@@ -92,6 +92,43 @@ seeds() { # the crash tests over the simulated disk: more of the fixed seeds, th
   done
 }
 
+sim_seeds() { # sim_seeds LABEL [arguments for varve-sim]: prints every seed
+  local label=$1
+  shift
+  echo "sim: varve-sim $*"
+  if timeout 900 build-dev/bin/varve-sim --jobs "$jobs" "$@" >"$scratch/sim.log" 2>&1; then
+    cat "$scratch/sim.log"
+    echo "pass sim/$label" | tee -a "$results"
+  else
+    cat "$scratch/sim.log"
+    echo "fail sim/$label ($(grep -m1 FAILED "$scratch/sim.log" | cut -c1-120))" | tee -a "$results"
+  fi
+}
+
+sim_mutant() { # sim_mutant NAME SEED SEEDS: a rule that is left out must be noticed
+  if timeout 900 build-dev/bin/varve-sim --jobs "$jobs" --seed "$2" --seeds "$3" --first --mutant "$1" >"$scratch/sim.log" 2>&1; then
+    echo "fail sim/mutant-$1 (seeds $2 to $(($2 + $3 - 1)) do not notice it)" | tee -a "$results"
+  else
+    grep FAILED "$scratch/sim.log"
+    echo "pass sim/mutant-$1" | tee -a "$results"
+  fi
+}
+
+SIM_MUTANTS="ACK_BEFORE_FSYNC ACK_OWN_LEO VOTE_NO_PERSIST CAND_NO_PERSIST COMMIT_OLD_EPOCH" # those that are noticed soonest
+sim() { # whole clusters in the simulated world: fixed seeds, fresh ones, mutants, the same hashes from another compiler
+  build dev varve-sim quorum-sim || return
+  local first mutant
+  sim_seeds fixed --seed 1 --seeds 60 --coverage
+  first=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+  sim_seeds fresh --seed "$first" --seeds "${VARVE_SIM_SEEDS:-100}"
+  for mutant in $SIM_MUTANTS; do sim_mutant "$mutant" 1 200; done
+  build clang varve-sim || return
+  build-dev/bin/varve-sim --seed 1 --seeds 6 --steps 8000 >"$scratch/sim-gcc"
+  build-clang/bin/varve-sim --seed 1 --seeds 6 --steps 8000 >"$scratch/sim-clang"
+  if diff "$scratch/sim-gcc" "$scratch/sim-clang"; then echo "pass sim/compilers" | tee -a "$results"
+  else echo "fail sim/compilers (gcc -O2 and clang -O0 run differently)" | tee -a "$results"; fi
+}
+
 mutants() { # every rule of the journal broken: the quick test and random lives must both notice
   build dev || return
   if VARVE_MUTANTS=all build-dev/bin/test_mutants >"$scratch/mutants.log" 2>&1; then
@@ -148,6 +185,7 @@ run_stage() {
     e2e-blocking) build dev && e2e e2e-blocking build-dev/bin --io blocking ;;
     guards) guards ;;
     seeds) seeds ;;
+    sim) sim ;;
     mutants) mutants ;;
     asan) unit_tests asan build-asan asan ;;
     e2e-asan) build asan && e2e e2e-asan build-asan/bin --quick ;;

@@ -113,6 +113,8 @@ struct sim_fault {
 };
 void sim_fault(struct sim_world *w, unsigned node, const struct sim_fault *fault);
 void sim_faults_clear(struct sim_world *w, unsigned node);
+/* Another disk, empty, for a node none of whose ios is in use: after sim_crash(), before the next sim_io_create(). */
+void sim_disk_replace(struct sim_world *w, unsigned node);
 void sim_disk_capacity(struct sim_world *w, unsigned node, uint64_t bytes); /* default: 1 TiB */
 
 /* What is asked of the disk, seen when it is asked for, before anything of it happens. */

@@ -123,6 +123,15 @@ bool sim_crashed(const struct sim_world *w, unsigned node) { return w->nodes[nod
 uint64_t sim_disk_ops(const struct sim_world *w, unsigned node) { return w->nodes[node].disk_ops; }
 void sim_crash_at(struct sim_world *w, unsigned node, uint64_t op) { w->nodes[node].crash_at = op; }
 
+void sim_disk_replace(struct sim_world *w, unsigned node) {
+    struct sim_disk *d = &w->nodes[node].disk;
+    int64_t *wall_ms = d->wall_ms;
+    sim_note(w, 'D', node, d->next_number, 0);
+    disk_free(d);
+    disk_init(d);
+    d->wall_ms = wall_ms;
+}
+
 void sim_disk_capacity(struct sim_world *w, unsigned node, uint64_t bytes) {
     w->nodes[node].disk.capacity_bytes = bytes;
 }

@@ -67,6 +67,7 @@ START_TEST(conversations_notice_mutants) {
     static const struct { const char *file; enum replica_mutant mutant; bool violated; } cases[] = {
         {"tv1_zero_length_marker.txt", REPLICA_MUTANT_DROP_ZERO_LEN, false},
         {"tv1_zero_length_marker.txt", REPLICA_MUTANT_TRUNC_BY_OFFSET, false},
+        {"read.txt", REPLICA_MUTANT_READ_AT_ONCE, true},
         {"tv2_delayed_append.txt", REPLICA_MUTANT_TRUNC_TO_REQUEST, false},
         {"tv4_gossip.txt", REPLICA_MUTANT_NO_GOSSIP, false},
         {"config_vote.txt", REPLICA_MUTANT_CFG_VOTE, true},
@@ -115,6 +116,7 @@ START_TEST(random_runs_keep_the_invariants) {
     ck_assert_uint_gt(c.zero_length_epochs, 0);
     ck_assert_uint_gt(c.old_epoch_acks, 0);
     ck_assert_uint_gt(c.rejects, 0);
+    ck_assert_uint_gt(c.reads, 0);
     ck_assert_uint_gt(c.pre_votes_refused, 0);
     if (o.features & QUORUM_PREFIX) ck_assert_uint_gt(c.installs, 0);
     if (o.features & QUORUM_MEMBERS) ck_assert_uint_gt(c.transfers, 0);
@@ -130,7 +132,7 @@ START_TEST(the_same_seed_is_the_same_run) {
     quorum_sim_run(&o, &b, &c);
     ck_assert_uint_eq(a.hash, b.hash);
     /* With every compiler: gcc and clang, -O0 to -O3. */
-    ck_assert_msg(a.hash == UINT64_C(0x1d5aea8d70e70257), "hash %016llx", (unsigned long long)a.hash);
+    ck_assert_msg(a.hash == UINT64_C(0x8abcbe8062e7e749), "hash %016llx", (unsigned long long)a.hash);
     o.seed = 8;
     quorum_sim_run(&o, &b, &c);
     ck_assert_uint_ne(a.hash, b.hash);
@@ -151,10 +153,10 @@ static const struct mutant_case mutants[] = {
     {REPLICA_MUTANT_CAND_NO_PERSIST, 3, 3, 0, 1, 10},
     {REPLICA_MUTANT_CFG_NO_CQC, 5, 3, QUORUM_MEMBERS, 3400, 300},
     {REPLICA_MUTANT_COMMIT_OLD_EPOCH, 3, 3, 0, 1, 20},
-    {REPLICA_MUTANT_DROP_ZERO_LEN, 3, 3, 0, 36200, 400},
+    {REPLICA_MUTANT_DROP_ZERO_LEN, 3, 3, 0, 8500, 200},
     {REPLICA_MUTANT_EMPTY_ACK_EARLY, 3, 3, 0, 1, 20},
     {REPLICA_MUTANT_EXPOSE_HW_EARLY, 3, 3, 0, 1, 20},
-    {REPLICA_MUTANT_FOLLOWER_HW_LEO, 3, 3, 0, 6800, 300},
+    {REPLICA_MUTANT_FOLLOWER_HW_LEO, 3, 3, 0, 6000, 200},
     {REPLICA_MUTANT_GC, 5, 3, QUORUM_MEMBERS, 1, 1000},
     {REPLICA_MUTANT_MARKER_BEFORE_DATA, 3, 3, 0, 1, 500},
     {REPLICA_MUTANT_MARKER_OFFSET_ONLY, 3, 3, 0, 1, 20},
@@ -163,7 +165,7 @@ static const struct mutant_case mutants[] = {
     {REPLICA_MUTANT_TRUNC_BY_OFFSET, 3, 3, 0, 1, 500},
     {REPLICA_MUTANT_TRUNC_NOT_DURABLE, 3, 3, 0, 1, 200},
     {REPLICA_MUTANT_TRUNC_TO_REQUEST, 3, 3, 0, 1, 20},
-    {REPLICA_MUTANT_VOTE_LAST_RECORD, 3, 3, 0, 6600, 300},
+    {REPLICA_MUTANT_VOTE_LAST_RECORD, 3, 3, 0, 20000, 200},
     {REPLICA_MUTANT_VOTE_NO_PERSIST, 3, 3, 0, 1, 10},
 };
 enum { MUTANT_CASE_COUNT = sizeof mutants / sizeof mutants[0] };
@@ -191,8 +193,9 @@ END_TEST
 
 START_TEST(no_mutant_is_forgotten) {
     for (int m = 1; m < REPLICA_MUTANT_COUNT; m++) {
-        /* In random runs a second line hides these: config_vote.txt, config_commit.txt. */
-        bool found = m == REPLICA_MUTANT_CFG_VOTE || m == REPLICA_MUTANT_CFG_NO_COMMIT;
+        /* In random runs a second line hides the first two, and the third wants a leader that is long gone: config_vote.txt,
+         * config_commit.txt, read.txt. */
+        bool found = m == REPLICA_MUTANT_CFG_VOTE || m == REPLICA_MUTANT_CFG_NO_COMMIT || m == REPLICA_MUTANT_READ_AT_ONCE;
         for (int i = 0; i < MUTANT_CASE_COUNT; i++) found |= mutants[i].mutant == (enum replica_mutant)m;
         ck_assert_msg(found, "no test for mutant %s", replica_mutant_name((enum replica_mutant)m));
     }

@@ -100,7 +100,7 @@ static void read_done(struct reading *d) {
         memcpy(all + len, slice_data(&d->read.slices[i]), d->read.slices[i].len);
         len += d->read.slices[i].len;
     }
-    if (d->read.err != OK && d->read.err != ERR_CLOSED && d->read.err != ERR_NOMEM && !sim_crashed(k->c->world, (unsigned)d->n->id) && !d->n->broker.failed)
+    if (d->read.err != OK && d->read.err != ERR_CLOSED && d->read.err != ERR_NOMEM && !sim_crashed(k->c->world, (unsigned)d->n->id) && !d->n->broker.failed && !d->n->rotten)
         cluster_violated(k->c, "18 group %llu: node %d cannot read its own log at offset %lld: %s", (unsigned long long)k->groups[d->group]->id, d->n->id,
                          (long long)d->read.offset, err_str(d->read.err));
     for (size_t at = 0; at < len && batch_parse(all + at, len - at, &h) == OK; at += h.total_bytes) {
@@ -141,7 +141,7 @@ static bool contains(const struct replica *r, struct replica_position p) { retur
 
 /* 3, 6: what the journal has called durable is there after any crash. */
 static void check_returned(struct check *k, struct node *n, const struct sight *s, const struct partition *p) {
-    if (!s->durable_known || n->lost_disk) return;
+    if (!s->durable_known || n->rotten) return;
     struct replica_position last = walk_last(&p->replica.walk);
     bool alone = p->replica.config.count == 1; /* it looks at its last epoch only */
     if (replica_position_compare(last, s->durable) < 0 || last.offset < s->durable.offset || (!alone && !contains(&p->replica, s->durable)))
@@ -235,7 +235,9 @@ void check_node(struct node *n) {
     }
 }
 
-void check_node_dead(struct node *n) { (void)n; }
+void check_disk_lost(struct node *n) {
+    memset(n->c->check->sights[n->id], 0, sizeof n->c->check->sights[n->id]);
+}
 
 /* ---- the end ------------------------------------------------------------------------------------ */
 

@@ -26,7 +26,8 @@ struct node {
     struct io *ios[REACTORS_MAX];
     struct log_recovery recovery;
     bool up, ready, stopping;
-    bool lost_disk;                      /* this disk is not what it was: nothing is demanded of it */
+    bool lost_disk;                      /* it has another one now */
+    bool rotten;                         /* its disk may refuse, or say that something is damaged */
     uint32_t life;
     int64_t paused_until, return_ns;     /* return_ns: down until then */
     int64_t full_until;
@@ -44,6 +45,7 @@ struct cluster {
     uint32_t faults;                     /* bits that this seed has chosen */
     int64_t fault_gap_ns;
     struct timer fault_timer;
+    int32_t victim;                      /* whose disk may rot or be lost; 0: not chosen yet */
     bool healed;                         /* faults are over */
     bool finishing;                      /* clients send nothing new */
     int64_t quiet_ns;                    /* since then nothing is written any more; 0: not yet */
@@ -81,7 +83,7 @@ void faults_fire_due(struct cluster *c); /* pauses, returns */
 /* ---- check.c: what the inside of the brokers shows ---- */
 struct check *check_new(struct cluster *c);
 void check_node(struct node *n);         /* after its turn, also when it has died in it */
-void check_node_dead(struct node *n);
+void check_disk_lost(struct node *n);
 /* NULL: all replicas agree; else what is missing. */
 const char *check_converged(struct cluster *c);
 

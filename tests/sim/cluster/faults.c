@@ -138,6 +138,43 @@ static void full_disk(struct cluster *c) {
     cluster_trace(c, "the disk of node %d is full", n->id);
 }
 
+/* At most one disk of a run is lost or rots: more than a minority may not (docs/replication.md 1). */
+static struct node *some_victim(struct cluster *c) {
+    if (c->victim == 0) c->victim = (int32_t)(1 + below(c, c->node_count));
+    return &c->nodes[c->victim];
+}
+
+static void lose_disk(struct cluster *c) {
+    struct node *n = some_victim(c);
+    if (n->lost_disk) return;
+    n->lost_disk = true;
+    covered(c)->lost_disks++;
+    node_crash(n, SIM_LOSE_ALL);
+    cluster_trace(c, "the disk of node %d is replaced by an empty one", n->id);
+    sim_disk_replace(c->world, (unsigned)n->id);
+    check_disk_lost(n);
+}
+
+struct choice { struct cluster *c; uint32_t seen; char path[256]; uint64_t size; };
+static void choose_file(void *ctx, const char *path, uint64_t size) {
+    struct choice *x = ctx;
+    if (size == 0 || strlen(path) >= sizeof x->path || below(x->c, ++x->seen) != 0) return;
+    strcpy(x->path, path);
+    x->size = size;
+}
+
+static void rot(struct cluster *c) {
+    struct node *n = some_victim(c);
+    struct choice x = {.c = c};
+    sim_files(c->world, (unsigned)n->id, choose_file, &x);
+    if (x.seen == 0) return;
+    uint64_t at = below(c, x.size);
+    n->rotten = true;
+    covered(c)->rotten_bits++;
+    cluster_trace(c, "a bit of %s of node %d changes at byte %llu", x.path, n->id, (unsigned long long)at);
+    (void)sim_file_flip(c->world, (unsigned)n->id, x.path, at, (uint8_t)(1u << below(c, 8)));
+}
+
 static void clock_jump(struct cluster *c) {
     struct node *n = some_node(c);
     static const int64_t jumps[] = {1000, 60000, 3600000, 86400000};
@@ -186,8 +223,8 @@ static void happen(struct cluster *c, enum cluster_fault f) {
     case FAULT_WRITE_ERROR: disk_error(c, SIM_WRITE); break;
     case FAULT_FULL_DISK: full_disk(c); break;
     case FAULT_CLOCK: clock_jump(c); break;
-    case FAULT_ROT:
-    case FAULT_LOST_DISK:
+    case FAULT_ROT: rot(c); break;
+    case FAULT_LOST_DISK: lose_disk(c); break;
     case FAULT_MEMBERS:
     case FAULT_COUNT: break;
     }

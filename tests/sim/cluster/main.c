@@ -1,8 +1,8 @@
 /* main.c - varve-sim: whole clusters in the simulated world, from the command line.
  *
- *   varve-sim --seed N --seeds K [--steps S] [--nodes N] [--mutant NAME] [--trace] [--shrink] [--coverage] [--jobs J]
+ *   varve-sim --seed N --seeds K [--steps S] [--nodes N] [--mutant NAME] [--trace] [--shrink] [--coverage] [--jobs J] [--first]
  *
- * One line for each seed: `seed N steps S hash H ok` or `... FAILED invariant K: what`. Exit 1 on a failure. Each seed runs
+ * --first ends with the first failure. One line for each seed: `seed N steps S hash H ok` or `... FAILED invariant K: what`. Exit 1 on a failure. Each seed runs
  * in a process of its own, so a broken assertion or a hang is a failure of that seed; with --trace in this one. */
 #include <getopt.h>
 #include <inttypes.h>
@@ -117,13 +117,13 @@ static uint32_t parse_faults(char *text) {
     return bits;
 }
 
-struct run { struct cluster_options options; uint64_t seeds; uint32_t jobs; bool shrink, coverage; };
+struct run { struct cluster_options options; uint64_t seeds; uint32_t jobs; bool shrink, coverage, first; };
 
 static bool options_read(int argc, char **argv, struct run *run) {
     static const struct option options[] = {
         {"seed", required_argument, NULL, 's'}, {"seeds", required_argument, NULL, 'k'}, {"steps", required_argument, NULL, 'S'},
         {"nodes", required_argument, NULL, 'n'}, {"mutant", required_argument, NULL, 'm'}, {"trace", no_argument, NULL, 't'},
-        {"shrink", no_argument, NULL, 'r'}, {"coverage", no_argument, NULL, 'c'}, {"jobs", required_argument, NULL, 'j'},
+        {"shrink", no_argument, NULL, 'r'}, {"coverage", no_argument, NULL, 'c'}, {"jobs", required_argument, NULL, 'j'}, {"first", no_argument, NULL, '1'},
         {"faults", required_argument, NULL, 'f'}, {"faults-mask", required_argument, NULL, 'F'}, {"faults-max", required_argument, NULL, 'M'}, {0}};
     struct cluster_options *o = &run->options;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -136,6 +136,7 @@ static bool options_read(int argc, char **argv, struct run *run) {
         case 't': o->trace = true; break;
         case 'r': run->shrink = true; break;
         case 'c': run->coverage = true; break;
+        case '1': run->first = true; break;
         case 'j': run->jobs = (uint32_t)strtoul(optarg, NULL, 10); break;
         case 'f': o->faults = parse_faults(optarg); break;
         case 'F': o->faults = (uint32_t)strtoul(optarg, NULL, 0); break;
@@ -173,6 +174,7 @@ static uint64_t run_all(const struct run *run) {
         add_coverage(&total, &job->result->coverage);
         if (job->result->violation[0] == 0) continue;
         failed++;
+        if (run->first) return failed;
         if (run->shrink) {
             struct cluster_options failing = run->options;
             failing.seed = job->seed;

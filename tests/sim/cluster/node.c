@@ -46,7 +46,6 @@ static void dead(struct node *n) {
     if (!sim_crashed(c->world, (unsigned)n->id)) cluster_trace(c, "node %d dies", n->id);
     else cluster_trace(c, "node %d dies at its disk operation %llu", n->id, (unsigned long long)sim_disk_ops(c->world, (unsigned)n->id));
     check_node(n);
-    check_node_dead(n);
     sim_crash(c->world, (unsigned)n->id, n->policy);
     for (uint32_t i = 0; i < c->reactors; i++) io_destroy(n->ios[i]);
     sim_faults_clear(c->world, (unsigned)n->id);
@@ -126,8 +125,14 @@ void node_start(struct node *n) {
     }
     covered(c)->refused_starts++;
     cluster_trace(c, "node %d does not start: %s", n->id, open_why);
-    if (!n->lost_disk && open_err == ERR_CORRUPT) cluster_violated(c, "3 node %d refuses its own disk: %.150s", n->id, open_why);
+    if (!n->rotten && open_err == ERR_CORRUPT) cluster_violated(c, "3 node %d refuses its own disk: %.150s", n->id, open_why);
     node_crash(n, SIM_KILLED);
+    if (!n->rotten) return;
+    cluster_trace(c, "the operator of node %d replaces its disk", n->id);
+    n->rotten = false;
+    n->lost_disk = true;
+    sim_disk_replace(c->world, (unsigned)n->id);
+    check_disk_lost(n);
 }
 
 /* ---- turns ---------------------------------------------------------------------------------- */
@@ -150,7 +155,6 @@ static void ended(struct node *n) {
     }
     cluster_trace(c, "node %d has stopped", n->id);
     check_node(n);
-    check_node_dead(n);
     for (uint32_t i = 0; i < c->reactors; i++) reactor_close(&n->broker.reactors[i]);
     broker_close(&n->broker);
     for (uint32_t i = 0; i < c->reactors; i++) io_destroy(n->ios[i]);

@@ -95,6 +95,21 @@ void check_sent(struct world *w, struct node *n, const struct replica_message *m
     if (m->kind == REPLICA_VOTE && n->disk.epoch < m->epoch) world_violated(w, "11 a campaign began before its epoch was durable");
 }
 
+/* A read is answered with all that was committed anywhere when it came. */
+void check_reads(struct world *w, struct node *n, uint32_t round) {
+    uint32_t left = 0;
+    if (n->replica.role != REPLICA_LEADER || !n->replica.established) world_violated(w, "14 reads are answered by who does not lead");
+    for (uint32_t i = 0; i < n->read_count; i++) {
+        if ((int32_t)(n->reads[i].round - round) > 0) {
+            n->reads[left++] = n->reads[i];
+            continue;
+        }
+        w->coverage->reads++;
+        if (n->replica.high_watermark < n->reads[i].committed) world_violated(w, "14 a read misses what was committed when it came");
+    }
+    n->read_count = left;
+}
+
 /* 9: no truncation below the own high watermark, and none drops what is committed. */
 void check_truncation(struct world *w, const struct node *n, struct replica_position p) {
     if (p.offset < n->high_watermark || p.offset < n->log.start) world_violated(w, "9 a truncation below the high watermark");

@@ -21,9 +21,9 @@ static int usage(void) {
 static void print_coverage(const struct quorum_coverage *c) {
     printf("steps %" PRIu64 ", elections %" PRIu64 ", commits %" PRIu64 ", truncations %" PRIu64 " (%" PRIu64 " of several epochs), zero-length epochs %" PRIu64
            ", installs %" PRIu64 ", configs %" PRIu64 ", transfers %" PRIu64 ", wipes %" PRIu64 ", acks of older epochs %" PRIu64 ", rejects %" PRIu64
-           ", restarts %" PRIu64 ", pre-votes refused %" PRIu64 "\n",
+           ", restarts %" PRIu64 ", pre-votes refused %" PRIu64 ", reads %" PRIu64 "\n",
            c->steps, c->elections, c->commits, c->truncations, c->deep_truncations, c->zero_length_epochs, c->installs, c->configs, c->transfers,
-           c->wipes, c->old_epoch_acks, c->rejects, c->restarts, c->pre_votes_refused);
+           c->wipes, c->old_epoch_acks, c->rejects, c->restarts, c->pre_votes_refused, c->reads);
 }
 
 int main(int argc, char **argv) {

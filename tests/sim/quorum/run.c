@@ -135,6 +135,10 @@ static void perform(struct world *w, struct node *n, const struct packet *in_han
         case REPLICA_HIGH_WATERMARK:
             check_high_watermark(w, n, a->position.offset);
             break;
+        case REPLICA_READABLE:
+            world_trace(w, "%d may answer reads up to round %u", n->self.node, (unsigned)a->seq);
+            check_reads(w, n, (uint32_t)a->seq);
+            break;
         case REPLICA_ROLE:
             if (n->replica.role != REPLICA_LEADER) break;
             if (n->replica.established && n->replica.peer_count > 0) check_high_watermark(w, n, n->replica.high_watermark);
@@ -176,6 +180,7 @@ void world_start(struct world *w, struct node *n) {
     n->replica.mutant = n->replica.walk.mutant = (int)w->options.mutant;
 #endif
     n->up = true;
+    n->read_count = 0;
     n->log = d->log;
     n->high_watermark = 0;
     struct replica_event e = {.kind = REPLICA_START, .u.start = &from};
@@ -266,6 +271,30 @@ enum err world_write(struct world *w, struct node *n, uint32_t records) {
     struct replica_event appended = {.kind = REPLICA_APPENDED, .u.position = a.position};
     world_step(w, n, &appended, NULL);
     return OK;
+}
+
+enum err world_read(struct world *w, struct node *n) {
+    if (n->replica.role != REPLICA_LEADER) n->read_count = 0; /* sent away */
+    if (n->read_count == READS_MAX) return ERR_AGAIN;
+    struct replica_event e = {.kind = REPLICA_READ, .now_ns = n->now_ns};
+    int64_t committed = w->committed_end;
+    enum err err = replica_step(&n->replica, &e, &w->actions);
+    if (!err) {
+        n->reads[n->read_count].round = n->replica.read_round;
+        n->reads[n->read_count++].committed = committed;
+    }
+    perform(w, n, NULL);
+    return err;
+}
+
+/* Of several that think so, the one that has led for the longest: perhaps it does no more. */
+static void client_reads(struct world *w) {
+    struct node *n = NULL;
+    for (uint32_t i = 0; i < w->options.nodes; i++) {
+        struct node *x = &w->nodes[i];
+        if (x->up && x->replica.role == REPLICA_LEADER && x->replica.established && (!n || x->replica.epoch < n->replica.epoch)) n = x;
+    }
+    if (n) (void)world_read(w, n); /* refused: not now */
 }
 
 static void client_writes(struct world *w) {
@@ -390,7 +419,7 @@ static struct node *waiting(struct world *w, struct node *n) {
     return n;
 }
 
-enum happening { DELIVER, WRITE, SYNC, TICK, CRASH, RETURN, BREAK, MEMBERS, PREFIX, WIPE, CAMPAIGN, HAPPENINGS };
+enum happening { DELIVER, WRITE, SYNC, TICK, CRASH, RETURN, BREAK, MEMBERS, PREFIX, WIPE, CAMPAIGN, READ, HAPPENINGS };
 
 static void something(struct world *w) {
     uint32_t total = 0, kind = 0;
@@ -411,6 +440,7 @@ static void something(struct world *w) {
     case PREFIX: move_start(w); break;
     case WIPE: wipe(w, n); break;
     case CAMPAIGN: if (n->up) world_campaign(w, n); break;
+    case READ: client_reads(w); break;
     case HAPPENINGS: break;
     }
     if (n->up && n->op_count > OPS_MAX - 60) sync_some(w, n, true); /* what a node may have on its way is bounded */
@@ -493,6 +523,7 @@ static void mix(struct world *w) {
     w->double_one_in = doubles[below(w, 3)];
     w->drift_ns = (uint64_t)(TIMEOUT_NS / drifts[below(w, 3)]);
     w->soon = chance(w, 2);
+    w->weights[READ] = chance(w, 2) ? 30 : 0;
 }
 
 void world_begin(struct world *w) {

@@ -28,7 +28,7 @@ struct quorum_options {
 /* What was reached, added up over runs: a search that never sees a situation proves nothing about it. */
 struct quorum_coverage {
     uint64_t steps, elections, commits, truncations, deep_truncations, zero_length_epochs, installs, configs, transfers, wipes,
-        old_epoch_acks, rejects, restarts, pre_votes_refused;
+        old_epoch_acks, rejects, restarts, pre_votes_refused, reads;
 };
 struct quorum_result {
     uint64_t hash;

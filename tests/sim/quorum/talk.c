@@ -137,6 +137,11 @@ static bool command(struct world *w, char *words[4]) {
         if (err) world_trace(w, "refused: %s", err_str(err));
         return true;
     }
+    if (strcmp(verb, "read") == 0) {
+        enum err err = world_read(w, n);
+        if (err) world_trace(w, "refused: %s", err_str(err));
+        return true;
+    }
     if (strcmp(verb, "config") == 0 && words[2]) {
         struct replica_config c = {0};
         struct replica_event e = {.kind = REPLICA_RECONFIGURE, .u.config = &c};

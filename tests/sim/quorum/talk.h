@@ -8,6 +8,7 @@
  *   patience A              how long until A's next deadline
  *   tick A                  A's clock jumps to its next deadline
  *   write A K               K records at leader A
+ *   read A                  somebody asks A for all that is committed
  *   sync A|all [K]          what waits on the disk becomes durable; only the first K changes
  *   deliver [A>B]           messages that are on their way now (from A to B) arrive, in order
  *   repeat [A>B]            they arrive, and a copy of each is still on its way

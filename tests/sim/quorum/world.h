@@ -6,7 +6,7 @@
 #include "tests/sim/quorum/run.h"
 #include "replication/replica.h"
 
-enum { NODES_MAX = 5, RECORDS_MAX = 400, MARKERS_MAX = 400, OPS_MAX = 200, NET_MAX = 60, EPOCHS_SEEN_MAX = 4000 };
+enum { NODES_MAX = 5, RECORDS_MAX = 400, MARKERS_MAX = 400, OPS_MAX = 200, NET_MAX = 60, EPOCHS_SEEN_MAX = 4000, READS_MAX = 16 };
 #define TIMEOUT_NS INT64_C(1000000000)
 
 struct record { int32_t epoch; uint64_t value; };
@@ -51,6 +51,8 @@ struct node {
     struct record values[RECORDS_MAX * 2];
     uint32_t value_count;
     int64_t high_watermark;              /* the last that was told, in this life */
+    struct { uint32_t round; int64_t committed; } reads[READS_MAX]; /* not answered; what was committed when they came */
+    uint32_t read_count;
     int32_t voted_epoch;                 /* of the newest grant that left, in this incarnation */
     struct replica_member voted_for;
 };
@@ -75,7 +77,7 @@ struct world {
     FILE *out;                           /* where the story is told; NULL: nowhere */
     bool soon;                           /* node 0 is the first choice to lead */
     bool directed;                       /* by a conversation: nothing is left to chance */
-    uint32_t weights[11];                /* of what may happen, by the enum in run.c */
+    uint32_t weights[12];                /* of what may happen, by the enum in run.c */
     uint32_t loss_one_in, double_one_in;
     uint64_t drift_ns;                   /* time passes by up to this much with each step */
     const char *violation;
@@ -98,6 +100,7 @@ void world_sync(struct world *w, struct node *n, uint32_t ops);
 void world_perform(struct world *w, struct node *n);
 void world_tick(struct world *w, struct node *n);
 void world_campaign(struct world *w, struct node *n);
+enum err world_read(struct world *w, struct node *n);
 enum err world_write(struct world *w, struct node *n, uint32_t records);
 
 /* ---- disk.c ---- */
@@ -114,5 +117,6 @@ void check_all(struct world *w);
 void check_sent(struct world *w, struct node *n, const struct replica_message *m);
 void check_truncation(struct world *w, const struct node *n, struct replica_position p);
 void check_leader(struct world *w, struct node *n);
+void check_reads(struct world *w, struct node *n, uint32_t round);
 void check_high_watermark(struct world *w, struct node *n, int64_t offset);
 #endif
