@@ -85,6 +85,7 @@ void election_campaign(struct step *s, bool transfer) {
     r->has_leader = r->leader_lost = r->answer_due = r->begins_on_write = false;
     r->verified = POSITION_UNKNOWN;
     r->granted = 0;
+    r->voters_start = 0;
     r->vote_seq = 0; /* a grant that was not durable yet is void: this is another epoch */
     election_reset(s);
     if (election_alone(r)) { /* nobody else can hear of the epoch before it is durable: no wait, vote and marker in one group */
@@ -108,6 +109,7 @@ static void grant(struct step *s) {
     struct replica_message *m = step_send(s, REPLICA_VOTE_REPLY, &r->vote_for);
     m->asked_epoch = r->epoch;
     m->ok = true;
+    m->start = r->walk.start;
 }
 
 /* Neither a request nor a grant leaves before the vote that it stands for is durable. */
@@ -183,6 +185,7 @@ static void granted(struct step *s, const struct replica_message *m) {
     bool pre = m->kind == REPLICA_PRE_VOTE_REPLY;
     if (!m->ok || m->asked_epoch != r->epoch + (pre ? 1 : 0)) return;
     if (r->role != (pre ? REPLICA_PRE_CANDIDATE : REPLICA_CANDIDATE) || (!pre && r->vote_seq != 0)) return;
+    if (!pre && m->start > r->voters_start) r->voters_start = m->start;
     if (!count(r, &m->from)) return;
     if (pre) election_campaign(s, false);
     else win(s);

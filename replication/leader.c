@@ -324,6 +324,14 @@ static struct replica_position majority_match(const struct replica *r, bool offs
     return sorted[replica_config_majority(&r->config) - 1];
 }
 
+/* A log start that a majority holds stays: one of them voted for us. What is below it is committed, so we have it (8). */
+static void inherit_start(struct step *s) {
+    struct replica *r = s->r;
+    int64_t start = r->voters_start < r->high_watermark ? r->voters_start : r->high_watermark;
+    if (start > r->walk.start && !MUTANT(r, START_FORGOTTEN)) step_set_start(s, start);
+    r->voters_start = 0;
+}
+
 /* p.epoch == E: an element of an older epoch on a majority can still be overwritten by a candidate that holds a later marker
  * (Raft, figure 8). Once our marker is on a majority nobody without it can win, so all before it is fixed too; for that
  * the marker itself, which takes no offset, is enough. */
@@ -334,6 +342,7 @@ void leader_commit(struct step *s) {
     bool first = !r->established;
     r->established = true;
     if (p.offset > r->high_watermark) step_high_watermark(s, p.offset);
+    if (first) inherit_start(s);
     if (first) step_act(s, REPLICA_ROLE);
 }
 

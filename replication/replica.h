@@ -153,6 +153,7 @@ struct replica {
     uint32_t answer_round;
     bool answer_due;                     /* something was verified that is not acknowledged yet */
     uint32_t granted;                    /* candidates: bits of config.members */
+    int64_t voters_start;                /* the highest log start among those who voted for us */
     uint64_t vote_seq;                   /* a grant, or our own campaign, waits for this to be durable; 0: none */
     struct replica_member vote_for;
     bool campaign_transfer;              /* the leader asked us to campaign */

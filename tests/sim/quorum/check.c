@@ -68,8 +68,33 @@ static void check_published(struct world *w) {
     w->published = newest->replica.high_watermark;
 }
 
+static bool newest_leader(const struct world *w, const struct node *n) {
+    for (uint32_t i = 0; i < w->options.nodes; i++) {
+        const struct node *x = &w->nodes[i];
+        if (x->up && x->replica.role == REPLICA_LEADER && x->replica.epoch > n->replica.epoch) return false;
+    }
+    return true;
+}
+
+/* 15: a log start that a majority holds durably is that of every leader from then on. While members change or disks are lost, majorities are
+ * not the same. */
+static void check_starts(struct world *w) {
+    if (w->options.features & (QUORUM_MEMBERS | QUORUM_WIPE)) return;
+    for (uint32_t i = 0; i < w->options.voters; i++) {
+        uint32_t as_high = 0;
+        for (uint32_t k = 0; k < w->options.voters; k++) as_high += w->nodes[k].disk.log.start >= w->nodes[i].disk.log.start;
+        if (as_high > w->options.voters / 2 && w->nodes[i].disk.log.start > w->deleted_to) w->deleted_to = w->nodes[i].disk.log.start;
+    }
+    for (uint32_t i = 0; i < w->options.voters; i++) {
+        const struct node *n = &w->nodes[i];
+        bool leads = n->up && n->replica.role == REPLICA_LEADER && n->replica.established && n->replica.peer_count > 0;
+        if (leads && newest_leader(w, n) && n->log.start < w->deleted_to) world_violated(w, "15 a leader shows what was deleted");
+    }
+}
+
 void check_all(struct world *w) {
     check_published(w);
+    check_starts(w);
     for (uint32_t i = 0; i < w->options.nodes && !w->violation; i++) {
         check_table(w, &w->nodes[i]);
         check_committed(w, &w->nodes[i]);

@@ -69,6 +69,7 @@ struct world {
     struct packet net[NET_MAX];
     uint32_t net_count;
     struct record committed[RECORDS_MAX];
+    int64_t deleted_to;                  /* what lies below was deleted by a majority */
     int64_t committed_end, published;    /* published: the highest that a client saw */
     struct replica_member leaders[EPOCHS_SEEN_MAX]; /* by epoch; node -1: none */
     uint64_t next_value, next_incarnation, hash;
