@@ -13,6 +13,7 @@
 #include "server/leaders.h"
 #include "server/memory.h"
 #include "server/partition.h"
+#include "server/peer_hooks.h"
 #include "server/quota_table.h"
 #include "server/reactor.h"
 
@@ -144,6 +145,7 @@ enum err broker_open(struct broker *b, struct log_recovery *rec, char *why, size
         if (!r->partitions || !r->groups) return ERR_NOMEM;
         conn_set_on_closed(r->conns, acceptor_ticket_closed);
     }
+    peer_hooks_open(b);
     forward_open(b);
     b->controller = controller_new(b);
     return b->controller ? cluster_open(b) : ERR_NOMEM;

@@ -49,6 +49,7 @@ struct reactor {
     struct log_shard *shard;
     struct partition_map *partitions;    /* of this reactor: server/partition.h */
     struct leaders *leaders;             /* of the groups that this reactor owns: server/leaders.h */
+    struct list leader_tells;            /* server/peer_hooks.c */
     struct group_set *groups;            /* coordinators of its partitions: server/group_coordinator.h */
     struct housekeeping housekeeping;
     struct cleaner cleaner;

@@ -66,9 +66,11 @@ void partition_delete(struct reactor *r, uint64_t plid, void (*done)(void *ctx, 
 /* The topic's config or id is (again) as in `t`. */
 void partition_configure(struct reactor *r, const struct image_topic *t, int32_t partition);
 bool partition_exists(const struct reactor *r, uint64_t plid);
-/* Whether the replica here leads and is established: everything committed is below its high watermark, and what it answers now is not
- * older than the time after which a leader gives up that no majority answers. */
+/* Whether the replica here leads and is established: everything committed is below its high watermark. */
 bool partition_leads(struct reactor *r, uint64_t plid);
+/* The same, when what is answered now may not be older than the time after which a leader gives up that no majority answers: a turn may
+ * have begun late, and the core is given the time first. Not from inside a step. */
+bool partition_still_leads(struct reactor *r, uint64_t plid);
 /* For coordinators that load their state from a partition of their own reactor: its log, and where committed records
  * end. NULL: it is not here. */
 struct log *partition_log(struct reactor *r, uint64_t plid, int64_t *end);

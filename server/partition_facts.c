@@ -15,12 +15,31 @@ struct leader_info partition_leader(struct reactor *r, const struct partition *p
     return known ? *known : (struct leader_info){.epoch = -1, .leader = -1};
 }
 
+/* Of those that the leader here has acknowledgements from. */
+static void fill_progress(const struct reactor *r, const struct partition *p, const struct leader_info *leader, struct partition_progress *out) {
+    for (int i = 0; i < REPLICA_MEMBERS_MAX; i++) out->end[i] = out->silent_ms[i] = -1;
+    if (!p || p->replica.role != REPLICA_LEADER) return;
+    for (uint8_t i = 0; i < leader->count; i++) {
+        if (leader->members[i] == p->replica.self.node) {
+            out->end[i] = p->log->end;
+            out->silent_ms[i] = 0;
+        }
+        for (uint32_t k = 0; k < p->replica.peer_count; k++) {
+            const struct replica_peer *peer = &p->replica.peers[k];
+            if (peer->member.node != leader->members[i] || peer->match.offset < 0) continue;
+            out->end[i] = peer->match.offset;
+            out->silent_ms[i] = MAX(r->now_ns - peer->acked_ns, 0) / 1000000;
+        }
+    }
+}
+
 static void facts_start(struct partition_op *base) {
     struct partition_facts *op = CONTAINER_OF(base, struct partition_facts, op);
     for (uint32_t i = 0; i < op->count; i++) {
         const struct partition *p = partition_find(base->owner, op->plids[i]);
         struct partition_fact *fact = &op->facts[i];
         *fact = (struct partition_fact){.leader = partition_leader(base->owner, p, op->plids[i]), .here = p != NULL};
+        if (op->progress) fill_progress(base->owner, p, &fact->leader, &op->progress[i]);
         if (!p) continue;
         fact->start = p->log->start;
         fact->end = p->log->end;
@@ -34,6 +53,13 @@ void partition_facts(struct partition_facts *op) { partition_op_send(&op->op, fa
 bool partition_leads(struct reactor *r, uint64_t plid) {
     const struct partition *p = partition_find(r, plid);
     return p && !p->gone && p->replica.role == REPLICA_LEADER && p->replica.established;
+}
+
+bool partition_still_leads(struct reactor *r, uint64_t plid) {
+    struct partition *p = partition_find(r, plid);
+    if (p && p->started && !p->gone && replica_deadline(&p->replica) <= r->now_ns)
+        (void)partition_step(p, &(struct replica_event){.kind = REPLICA_TICK, .now_ns = r->now_ns}, NULL);
+    return partition_leads(r, plid);
 }
 
 static void producers_start(struct partition_op *base) {

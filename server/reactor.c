@@ -8,6 +8,7 @@
 #include "server/group_coordinator.h"
 #include "server/leaders.h"
 #include "server/partition.h"
+#include "server/peer_hooks.h"
 
 enum err reactor_init(struct reactor *r, struct io *io) {
     r->io = io;
@@ -51,6 +52,7 @@ void reactor_close(struct reactor *r) {
     }
     group_set_free(r->groups);
     partition_map_free(r->partitions);
+    peer_hooks_free(r);
     leaders_free(r->leaders);
     conn_set_free(r->conns);
     fetch_session_cache_free(r->fetch_sessions);
