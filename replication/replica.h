@@ -175,6 +175,10 @@ void replica_init(struct replica *r);
 void replica_free(struct replica *r);
 /* `actions` is overwritten. What an error means is said with the event; other events return OK, or ERR_NOMEM: as if it was lost. */
 enum err replica_step(struct replica *r, const struct replica_event *event, struct replica_actions *actions);
+/* REPLICA_WRITE would be OK and ask for nothing: it may be left out. */
+static inline bool replica_takes_writes(const struct replica *r) {
+    return r->role == REPLICA_LEADER && !r->transferring && !r->begins_on_write;
+}
 /* When the next REPLICA_TICK is wanted; INT64_MAX: never. */
 int64_t replica_deadline(const struct replica *r);
 /* Whether `m`, voter or learner, answered within the timeout and has everything that is committed (leader). */

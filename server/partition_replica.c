@@ -317,8 +317,10 @@ void partition_on_durable(struct log *l, void *owner) {
 
 /* ---- writes of a leader -------------------------------------------------------------------------------- */
 
+/* Most writes find a leader in the middle of its epoch: the core has nothing to say to them. */
 enum err partition_before_append(struct partition *p) {
     if (p->epoch_due == 0) {
+        if (replica_takes_writes(&p->replica)) return OK;
         enum err err = step_at(p, REPLICA_WRITE, (struct replica_position){0, 0});
         if (err != OK) return err;
     }
@@ -326,8 +328,15 @@ enum err partition_before_append(struct partition *p) {
     return p->epoch_due == 0 ? OK : ERR_AGAIN;
 }
 
+/* Where there are no others, nothing follows from it before it is durable. */
 void partition_after_append(struct partition *p) {
-    (void)step_at(p, REPLICA_APPENDED, (struct replica_position){p->log->epoch, p->log->end});
+    struct replica_event event = {.kind = REPLICA_APPENDED, .now_ns = p->map->reactor->now_ns, .u.position = {p->log->epoch, p->log->end}};
+    if (partition_is_replicated(p)) {
+        (void)partition_step(p, &event, NULL);
+        return;
+    }
+    (void)replica_step(&p->replica, &event, &p->map->actions);
+    ASSERT(p->map->actions.count == 0);
 }
 
 /* ---- time and peers -------------------------------------------------------------------------------------- */
