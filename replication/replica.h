@@ -1,7 +1,7 @@
 /* replica.h - the quorum core of one partition: events in, actions out.
  *
  * Pure: no clock, I/O, threads or bytes; time comes with each event, random numbers from a seed. The shell
- * (server/partition.c; in tests the simulator) reports what happened and performs the actions in the order in which they are
+ * (server/partition_replica.c; in tests the simulator) reports what happened and performs the actions in the order in which they are
  * listed. Rules and their reasons: docs/replication.md, whose section numbers the code names.
  *
  * Durability. Every change that must survive (vote, configuration, marker, records, truncation, log start, reset) is an
