@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include "base/trace.h"
 #include "log/entries.h"
+#include "log/mutant.h"
 #include "log/shard.h"
 #include "log/state.h"
 
@@ -11,6 +12,7 @@ void log_set_seq(struct log *pub, uint64_t seq) {
     if (seq <= pub->seq) return;
     pub->seq = seq;
     if (sh->failed != OK || l->delete_joined) return;
+    if (MUTANT(SEQ_EARLY)) pub->durable_seq = seq;
     if (shard_effect_seq(sh, l, seq) != OK) shard_fail(sh, ERR_NOMEM, "no memory for a journal entry");
 }
 
@@ -92,5 +94,6 @@ enum err log_append_copies(struct log *pub, int32_t epoch, const uint8_t *batche
         if (err == OK && h.base_offset < pub->end) impl_begin_below(l, h.base_offset);
         if (err == OK) err = impl_append(l, batches + at, &h, -1, now_ms);
     }
+    if (err != OK) shard_fail(pub->shard, err, "out of memory in the middle of a leader's batches");
     return err;
 }
