@@ -60,10 +60,10 @@ enum err log_room(struct log *pub, uint32_t bytes) {
 
 /* ---- batches as the leader has them ------------------------------------------------------------ */
 
-/* The log start may lie within a batch. */
+/* The log start may lie within a batch: the epoch of the record before the start is the batch's, then. */
 static bool begins_below(const struct log_impl *l, const struct batch_header *h) {
     const struct log *pub = &l->pub;
-    return l->segment_count == 1 && l->segments[0].size_bytes == 0 && pub->end == pub->start && h->base_offset < pub->end &&
+    return l->segment_count == 1 && l->segments[0].size_bytes == 0 && pub->end == pub->start && pub->epochs.count == 0 && h->base_offset < pub->end &&
            batch_last_offset(h) >= pub->end;
 }
 

@@ -212,7 +212,7 @@ static void do_copy(struct run *x, struct model *mo) {
     struct batch_header h;
     struct batch_spec s = {.records = 1 + (int32_t)pick(x, 4), .value_bytes = (uint32_t)pick(x, 2000), .timestamp = 1000000 + l->end,
                            .producer_id = -1, .seed = prng_next(&x->rng)};
-    bool begins = l->start == l->end && l->size_bytes == 0 && impl_of(l)->segment_count == 1;
+    bool begins = l->start == l->end && l->size_bytes == 0 && impl_of(l)->segment_count == 1 && l->epochs.count == 0;
     int64_t below = begins ? (int64_t)pick(x, (uint64_t)MIN(s.records, l->start + 1)) : 0;
     int64_t base = below > 0 ? l->end - below : l->end + (pick(x, 3) ? 0 : (int64_t)pick(x, 50));
     if (log_room(l, 10000) != OK) return;
