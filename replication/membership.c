@@ -3,7 +3,7 @@
 #include "replication/replica_impl.h"
 
 /* A majority of the voters has stored the configuration in force, in this epoch (M2): no quorum of an older one can still form. */
-static bool config_is_held(const struct replica *r) {
+bool replica_config_is_held(const struct replica *r) {
     uint32_t n = replica_config_is_voter(&r->config, &r->self) && r->durable_seq >= r->barrier_seq;
     for (uint32_t i = 0; i < r->peer_count; i++) {
         const struct replica_peer *p = &r->peers[i];
@@ -18,16 +18,22 @@ static bool committed_is_held(const struct replica *r) {
            replica_copies(r, (struct replica_position){r->epoch, r->high_watermark}) >= replica_config_majority(&r->config);
 }
 
+/* One that votes already has what is committed; one that comes keeps up, for under load it lacks the last message at any moment. */
+static bool is_ready(const struct step *s, const struct replica_member *m) {
+    if (replica_config_is_voter(&s->r->config, m)) return replica_in_sync(s->r, m, s->now_ns);
+    return replica_keeps_up(s->r, m, s->now_ns);
+}
+
 /* The new configuration could go on at once (M4). */
 static bool works(const struct step *s, const struct replica_config *to) {
     uint32_t n = 0;
-    for (int i = 0; i < to->voters; i++) n += replica_in_sync(s->r, &to->members[i], s->now_ns);
+    for (int i = 0; i < to->voters; i++) n += is_ready(s, &to->members[i]);
     return n >= replica_config_majority(to);
 }
 
 static bool new_voters_caught_up(const struct step *s, const struct replica_config *to) {
     for (int i = 0; i < to->voters; i++)
-        if (!replica_config_is_voter(&s->r->config, &to->members[i]) && !replica_in_sync(s->r, &to->members[i], s->now_ns)) return false;
+        if (!replica_config_is_voter(&s->r->config, &to->members[i]) && !is_ready(s, &to->members[i])) return false;
     return true;
 }
 
@@ -37,7 +43,7 @@ enum err membership_change(struct step *s, const struct replica_config *to) {
     if (!replica_config_is_valid(to) || !replica_config_is_single_step(&r->config, to) || !replica_config_is_voter(to, &r->self))
         return ERR_INVALID;
     if (r->transferring || r->config.id.version == INT32_MAX) return ERR_AGAIN;
-    if (!MUTANT(r, CFG_NO_CQC) && !config_is_held(r)) return ERR_AGAIN;
+    if (!MUTANT(r, CFG_NO_CQC) && !replica_config_is_held(r)) return ERR_AGAIN;
     if (!MUTANT(r, CFG_NO_COMMIT) && (!committed_is_held(r) || !works(s, to))) return ERR_AGAIN;
     if (!new_voters_caught_up(s, to)) return ERR_AGAIN;
     struct replica_config before = r->config;

@@ -189,6 +189,8 @@ bool replica_keeps_up(const struct replica *r, const struct replica_member *m, i
 /* The append that peers[peer] waits for (REPLICA_SEND asked for it, REPLICA_SENT was not reported) as it would be now: more may have been
  * appended since. So a shell can send once for many writes. False: it waits for none any more. */
 bool replica_compose(const struct replica *r, uint32_t peer, struct replica_message *out);
+/* Whether a majority of the voters has stored the configuration in force (leader): no majority of an older one can form any more. */
+bool replica_config_is_held(const struct replica *r);
 /* How many voters have everything up to `position` durably (leader; itself included). */
 uint32_t replica_copies(const struct replica *r, struct replica_position position);
 #endif

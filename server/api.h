@@ -13,7 +13,7 @@ api_handler api_alter_client_quotas, api_alter_configs, api_alter_partition_reas
     api_api_versions, api_create_acls,
     api_create_partitions, api_create_topics, api_delete_acls, api_delete_records, api_delete_topics,
     api_describe_acls, api_describe_client_quotas, api_describe_cluster, api_describe_configs, api_describe_log_dirs, api_describe_producers,
-    api_describe_quorum, api_describe_storage, api_describe_topic_partitions, api_describe_user_scram_credentials, api_elect_leaders,
+    api_describe_quorum, api_describe_storage, api_describe_topic_partitions, api_describe_user_scram_credentials, api_drain_brokers, api_elect_leaders,
     api_fetch, api_find_coordinator, api_incremental_alter_configs, api_init_producer_id, api_list_config_resources,
     api_list_offsets, api_list_partition_reassignments, api_metadata, api_offset_commit, api_offset_fetch,
     api_offset_for_leader_epoch, api_produce, api_add_raft_voter, api_remove_raft_voter, api_unregister_broker, api_update_features;

@@ -55,6 +55,7 @@ static const struct api table[] = {
     {81, 0, 0, 0, api_remove_raft_voter, true},
     {32000, 0, 0, 0, api_describe_storage, false},
     {32001, 0, 0, 0, api_describe_group_history, false},
+    {32002, 0, 0, 0, api_drain_brokers, true},
 };
 
 const struct api *api_table(size_t *count) {

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include "base/assert.h"
 #include "base/trace.h"
+#include "server/reassign.h"
+#include "server/reconcile.h"
 #include "server/api_errors.h"
 #include "server/broker_run.h"
 #include "server/cluster.h"
@@ -142,11 +144,15 @@ enum err broker_open(struct broker *b, struct log_recovery *rec, char *why, size
         if (!r->leaders) return ERR_NOMEM;
         r->partitions = partition_map_new(r);
         r->groups = group_set_new(r);
-        if (!r->partitions || !r->groups) return ERR_NOMEM;
+        r->reconciler = reconciler_new(r);
+        if (!r->partitions || !r->groups || !r->reconciler) return ERR_NOMEM;
         conn_set_on_closed(r->conns, acceptor_ticket_closed);
     }
     peer_hooks_open(b);
     forward_open(b);
+    reassign_open(b);
+    b->reassigner = reassigner_new(b);
+    if (!b->reassigner) return ERR_NOMEM;
     b->controller = controller_new(b);
     return b->controller ? cluster_open(b) : ERR_NOMEM;
 }
@@ -173,6 +179,7 @@ static void metadata_ready(void *ctx, enum err err, const char *why) {
         b->run->ready(b->run->ready_ctx, err, why);
         return;
     }
+    reassigner_start(b->reassigner);
     timer_init(&b->run->listen_timer, listen_try);
     b->run->listen_deadline_ns = io_mono_ns(b->reactors[0].io) + LISTEN_WAIT_NS;
     listen_try(&b->run->listen_timer);

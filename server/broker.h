@@ -22,12 +22,14 @@ struct leaders;
 struct fetch_session_cache;
 struct quota_table;
 struct reactor;
+struct reassigner;
 
 struct broker {
     struct config config;
     struct log_store *store;
     struct reactor *reactors;            /* config.reactors of them */
     uint32_t reactor_count;
+    struct reassigner *reassigner;       /* on reactor 0: server/reassign.h */
     struct controller *controller;       /* on reactor 0: the metadata log and its writer */
     _Atomic(struct image *) image;       /* newest published; readers use reactor_image() */
     struct cluster *cluster;             /* on reactor 0: which one, and how to get in; NULL: alone (server/cluster.h) */
@@ -50,6 +52,7 @@ struct reactor {
     struct partition_map *partitions;    /* of this reactor: server/partition.h */
     struct leaders *leaders;             /* of the groups that this reactor owns: server/leaders.h */
     struct list leader_tells;            /* server/peer_hooks.c */
+    struct reconciler *reconciler;       /* of the groups that are led here: server/reconcile.h */
     struct group_set *groups;            /* coordinators of its partitions: server/group_coordinator.h */
     struct housekeeping housekeeping;
     struct cleaner cleaner;

@@ -84,6 +84,7 @@ struct config {
     /* topics */
     bool auto_create_topics, delete_topic;
     int32_t num_partitions, default_replication_factor;
+    bool auto_leader_rebalance;
     int32_t max_topic_partitions; /* all topics together */
     /* storage */
     int64_t journal_bytes, disk_reserve_bytes, tail_bytes;

@@ -30,6 +30,8 @@ static const struct config_key table[] = {
          "whoever reaches the port may read, write and delete everything."),
     BOOL("auto.create.topics.enable", "true", auto_create_topics,
          "Create a topic when a client asks for its metadata and allows that."),
+    BOOL("auto.leader.rebalance.enable", "true", auto_leader_rebalance,
+         "Leadership of a partition goes back to its preferred replica, the first one, soon after that is in sync again."),
     TEXT("broker.rack", NULL, NULL, broker_rack, "The rack of this broker, as Metadata shows it."),
     TOPIC("compression.gzip.level", CONFIG_INT, "-1", -1, 9, NULL, "compression.gzip.level",
           "Default of the topic config of the same name. -1: the codec's own default."),
@@ -243,7 +245,7 @@ const struct config_key *config_keys(size_t *count) {
 
 /* Keys of Kafka's own that change nothing in this broker. A trailing * stands for any rest. */
 static const char *const ignored[] = {
-    "alter.config.policy.*", "authorizer.class.name", "auto.include.jmx.reporter", "auto.leader.rebalance.enable",
+    "alter.config.policy.*", "authorizer.class.name", "auto.include.jmx.reporter",
     "background.threads", "broker.heartbeat.interval.ms", "broker.id.generation.enable", "broker.session.timeout.ms",
     "connection.failed.authentication.delay.ms", "connections.max.reauth.ms", "control.plane.listener.name",
     "controlled.shutdown.*", "controller.listener.names", "controller.performance.*", "controller.quorum.append.*",

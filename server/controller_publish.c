@@ -107,12 +107,28 @@ static void follow_change(struct publish_part *part, const struct image_change *
         case IMAGE_PARTITION_REMOVED:
             if (change->partition >= 0 || replica_here(part, t, i)) delete_log(part, t->partitions[i].plid);
             break;
-        case IMAGE_PARTITION_CHANGED: break;
+        case IMAGE_PARTITION_CHANGED: partition_unsettle(part->reactor, t->partitions[i].plid); break;
         case IMAGE_TOPIC_CONFIGURED:
             if (replica_here(part, t, i)) partition_configure(part->reactor, t, i);
             break;
         }
     }
+}
+
+/* The log of a life that is over gives way to that of the one that metadata shows: it left and came back while this broker was down. */
+struct renewal { struct publish_part *part; const struct image_topic *topic; int32_t partition; };
+static void renew(void *ctx, enum err err) {
+    struct renewal *n = ctx;
+    if (!err) create_log(n->part, n->topic, n->partition);
+    part_step_done(n->part, err);
+    free(n);
+}
+static void renew_log(struct publish_part *part, const struct image_topic *t, int32_t partition) {
+    struct renewal *n = malloc(sizeof *n);
+    ASSERT(n != NULL);
+    *n = (struct renewal){part, t, partition};
+    part->pending++;
+    partition_delete(part->reactor, t->partitions[partition].plid, renew, n);
 }
 
 /* What metadata gave to this node before the last ASSIGNED must be here: if it is not, it was lost,
@@ -121,8 +137,12 @@ static void adopt(struct publish_part *part, const struct image_topic *t, int32_
     const struct image_partition *p = &t->partitions[partition];
     const struct image_replica *own = replica_here(part, t, partition);
     const struct controller *c = part->publish->controller;
+    int64_t end;
     if (!own) return;
-    if (partition_exists(part->reactor, p->plid)) {
+    const struct log *l = partition_log(part->reactor, p->plid, &end);
+    if (l && log_plid_life(l->plid) != own->life) {
+        renew_log(part, t, partition);
+    } else if (partition_exists(part->reactor, p->plid)) {
         partition_configure(part->reactor, t, partition);
     } else if (own->metadata_offset < c->metadata_assigned) {
         trace_error("metadata",
@@ -147,12 +167,18 @@ static void clear_unknown(struct publish_part *part) {
         if (plids[i] == part->publish->controller->partition.plid) continue;
         if (im->removed_count > 0 &&
             bsearch(&plids[i], im->removed_plids, im->removed_count, sizeof plids[i], compare_plids))
-            delete_log(part, plids[i]);
+            delete_log(part, log_plid_group(plids[i]));
         else
             trace_error("metadata", "log %llu belongs to no topic that metadata knows; it is kept and not served",
                         (unsigned long long)plids[i]);
     }
     free(plids);
+}
+
+/* Groups may have other members to want, or another leader. */
+static bool members_moved(const struct image *older, const struct image *newer) {
+    return older->nodes != newer->nodes || older->quorum_voter_count != newer->quorum_voter_count ||
+           memcmp(older->quorum_voters, newer->quorum_voters, sizeof older->quorum_voters) != 0;
 }
 
 static void part_arrive(struct mail *m) {
@@ -168,6 +194,7 @@ static void part_arrive(struct mail *m) {
     } else {
         for (uint32_t i = 0; i < im->change_count; i++) follow_change(part, &im->changes[i]);
     }
+    if (part->publish->older && members_moved(part->publish->older, im)) partition_unsettle_all(part->reactor);
     leaders_image(part->reactor, im);
     group_set_image(part->reactor->groups);
     /* What is said to be assigned and is not there after a restart would count as lost. */

@@ -90,7 +90,7 @@ static bool replicas_from(struct image_replica *out, Varve__Metadata__Replica *c
     if (n == 0 || n > IMAGE_REPLICAS_MAX) return false;
     for (size_t i = 0; i < n; i++) {
         const Varve__Metadata__Replica *m = list[i];
-        if (m->node < 0 || m->life > LOG_LIFE_MAX || (m->adding && m->removing) || has_node(out, (int32_t)i, m->node)) return false;
+        if (m->node < 0 || m->life > LOG_LIFE_MAX || has_node(out, (int32_t)i, m->node)) return false;
         out[i] = (struct image_replica){.node = m->node, .life = m->life, .metadata_offset = metadata_offset,
                                         .adding = m->adding, .removing = m->removing};
         if (m->incarnation.len > 0 && !image_uuid_from(&m->incarnation, &out[i].incarnation)) return false;

@@ -81,7 +81,7 @@ uint64_t *partition_map_unknown(const struct partition_map *m, uint32_t *count) 
         if (p->known) continue;
         if (!plids) plids = malloc(total * sizeof *plids);
         ASSERT(plids != NULL);
-        plids[(*count)++] = p->plid;
+        plids[(*count)++] = p->log->plid;
     }
     return plids;
 }

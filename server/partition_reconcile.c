@@ -1,7 +1,270 @@
-/* partition_reconcile.c - a group's members and leader brought step by step to what metadata wants. */
+/* partition_reconcile.c - a group's members and leader, brought step by step to what metadata wants (server/reconcile_plan.h).
+ *
+ * Runs where the group is led. What is wanted of a partition: a voter for each replica that does not leave, as its node is
+ * now; of the metadata log: the quorum votes, all other brokers learn. When a reassignment has got where it should, the
+ * controller is told (server/reassign.h).
+ *
+ * Leadership goes to the preferred replica when that has been in sync for a while, and only a few at a time: clients have to find each
+ * new leader. A drained broker, and one that stops, hands over without that wait. */
+#include <stdlib.h>
+#include <uthash.h>
+#include "base/assert.h"
+#include "base/trace.h"
+#include "proto/reassign.pb-c.h"
+#include "replication/replica.h"
 #include "server/partition.h"
+#include "server/peer.h"
+#include "server/reassign.h"
+#include "server/reconcile.h"
+#include "server/reconcile_plan.h"
+
+#define PREFER_AFTER_NS 2000000000       /* in sync for so long */
+#define TRANSFERS_WINDOW_NS 100000000
+#define REPORT_AFTER_NS 5000000          /* more may get there meanwhile */
+#define REPORT_TIMEOUT_NS 5000000000
+enum { TRANSFERS_A_WINDOW = 10, REPORTS_MAX = 256 };
+
+struct waiting { uint64_t group; int64_t since_ns; UT_hash_handle hh; };
+struct reconciler {
+    struct reactor *reactor;
+    struct waiting *preferred;           /* groups whose preferred replica could lead, since when */
+    int64_t window_ns;                   /* transfers are counted since */
+    uint32_t transfers;
+    bool leaving;                        /* the broker stops */
+    /* groups that are at their target */
+    struct reassign_at_target reports[REPORTS_MAX];
+    uint32_t report_count;
+    bool away;                           /* they are being reported */
+    struct timer timer;
+    struct peer_call call;
+    struct controller_change change;
+    uint8_t *packed;
+};
+
+/* ---- reports to the controller ------------------------------------------------------------------------------------ */
+
+static void reports_done(struct reconciler *c) {
+    free(c->packed);
+    c->packed = NULL;
+    c->report_count = 0; /* what did not come to pass is noted again with the next heartbeat */
+    c->away = false;
+}
+static void report_make(struct controller_change *ch, struct controller_edit *e) {
+    const struct reconciler *c = ch->owner;
+    reassign_complete(e, c->reports, c->report_count);
+}
+static void report_made(struct controller_change *ch) { reports_done(ch->owner); }
+static void report_called(struct peer_call *call) { reports_done(call->owner); }
+
+/* NULL: memory. */
+static uint8_t *pack_reports(const struct reconciler *c, size_t *len) {
+    Varve__Reassign__AtTarget m = VARVE__REASSIGN__AT_TARGET__INIT;
+    Varve__Reassign__AtTarget__Partition list[REPORTS_MAX], *p[REPORTS_MAX];
+    for (uint32_t i = 0; i < c->report_count; i++) {
+        p[i] = &list[i];
+        varve__reassign__at_target__partition__init(p[i]);
+        list[i].topic_id = (ProtobufCBinaryData){sizeof c->reports[i].topic.b, (uint8_t *)c->reports[i].topic.b};
+        list[i].partition = c->reports[i].partition;
+        list[i].replicas_offset = c->reports[i].replicas_offset;
+    }
+    m.partitions = p;
+    m.n_partitions = c->report_count;
+    *len = varve__reassign__at_target__get_packed_size(&m);
+    uint8_t *packed = malloc(MAX(*len, (size_t)1));
+    if (packed) varve__reassign__at_target__pack(&m, packed);
+    return packed;
+}
+
+static void send_reports(struct timer *t) {
+    struct reconciler *c = CONTAINER_OF(t, struct reconciler, timer);
+    struct broker *b = c->reactor->broker;
+    int32_t node = controller_leader_node(b);
+    size_t len = 0;
+    c->away = true;
+    if (controller_is_active(b)) {
+        c->change = (struct controller_change){.caller = c->reactor, .make = report_make, .done = report_made, .owner = c};
+        controller_submit(b->controller, &c->change);
+        return;
+    }
+    if (node >= 0 && node != b->config.node_id) c->packed = pack_reports(c, &len);
+    if (!c->packed) {
+        reports_done(c);
+        return;
+    }
+    c->call = (struct peer_call){
+        .caller = c->reactor, .node = node, .kind = PEER_CALL_REASSIGNED, .request = {c->packed, (int32_t)len}, .timeout_ns = REPORT_TIMEOUT_NS,
+        .done = report_called, .owner = c,
+    };
+    peer_call(&c->call);
+}
+
+static void report(struct reconciler *c, const struct image_topic *t, int32_t partition) {
+    struct reassign_at_target r = {.topic = t->id, .partition = partition, .replicas_offset = t->partitions[partition].replicas_offset};
+    if (c->away || c->report_count == REPORTS_MAX) return;
+    for (uint32_t i = 0; i < c->report_count; i++)
+        if (c->reports[i].partition == partition && uuid_eq(&c->reports[i].topic, &r.topic)) return;
+    c->reports[c->report_count++] = r;
+    if (!timer_armed(&c->timer)) timer_set(&c->reactor->timers, &c->timer, c->reactor->now_ns + REPORT_AFTER_NS);
+}
+
+/* ---- what is wanted -------------------------------------------------------------------------------------------------- */
+
+/* The node as it is now. What nobody has registered is as the configuration has it, or as it was when it was assigned. */
+static struct replica_member member_of(const struct image *im, const struct replica *core, int32_t node, const struct uuid *assigned) {
+    const struct image_node *n = image_node(im, node);
+    if (node == core->self.node) return core->self;
+    if (n) return (struct replica_member){node, n->incarnation};
+    for (int i = 0; i < core->config.count; i++)
+        if (core->config.members[i].node == node) return core->config.members[i];
+    return (struct replica_member){node, *assigned};
+}
+
+static bool drains(const struct image *im, int32_t node) {
+    const struct image_node *n = image_node(im, node);
+    return n && n->drained;
+}
+
+static void want_replicas(struct reconcile_input *in, const struct image *im, const struct replica *core, const struct image_partition *p) {
+    for (int32_t i = 0; i < p->replica_count; i++) {
+        if (p->at[i].removing) continue;
+        if (drains(im, p->replicas[i])) in->draining |= 1u << in->voters;
+        in->voter[in->voters++] = member_of(im, core, p->replicas[i], &p->at[i].incarnation);
+    }
+}
+
+/* The quorum, or who votes now when nobody ever said; every other broker learns. */
+static void want_quorum(struct reconcile_input *in, const struct image *im, const struct replica *core) {
+    static const struct uuid none;
+    if (im->quorum_voter_count == 0)
+        for (int i = 0; i < core->config.voters; i++)
+            in->voter[in->voters++] = member_of(im, core, core->config.members[i].node, &none);
+    for (uint32_t i = 0; i < im->quorum_voter_count; i++) in->voter[in->voters++] = member_of(im, core, im->quorum_voters[i], &none);
+    for (uint32_t i = 0; i < in->voters; i++)
+        if (drains(im, in->voter[i].node)) in->draining |= 1u << i;
+    for (uint32_t i = 0; i < im->node_count && in->learners < RECONCILE_LEARNERS_MAX; i++) {
+        bool votes = false;
+        for (uint32_t k = 0; k < in->voters; k++) votes = votes || in->voter[k].node == im->nodes[i].node;
+        if (!votes) in->learner[in->learners++] = (struct replica_member){im->nodes[i].node, im->nodes[i].incarnation};
+    }
+}
+
+static void see(struct reconcile_input *in, struct reconciler *c, const struct replica *core) {
+    const struct reactor *r = c->reactor;
+    in->now = &core->config;
+    in->self = core->self;
+    in->prefers = reactor_config(r)->auto_leader_rebalance;
+    in->self_drains = c->leaving || drains(reactor_image(r), core->self.node);
+    for (int i = 0; i < core->config.count; i++)
+        if (replica_keeps_up(core, &core->config.members[i], r->now_ns)) in->in_sync |= 1u << i;
+}
+
+/* ---- one step ---------------------------------------------------------------------------------------------------------- */
+
+static bool may_transfer(struct reconciler *c) {
+    if (c->leaving) return true;
+    if (c->reactor->now_ns - c->window_ns >= TRANSFERS_WINDOW_NS) {
+        c->window_ns = c->reactor->now_ns;
+        c->transfers = 0;
+    }
+    return c->transfers < TRANSFERS_A_WINDOW;
+}
+
+static void forget_waiting(struct reconciler *c, uint64_t group) {
+    struct waiting *w;
+    HASH_FIND(hh, c->preferred, &group, sizeof group, w);
+    if (!w) return;
+    HASH_DEL(c->preferred, w);
+    free(w);
+}
+
+/* Whether its preferred replica has been in sync for long enough. */
+static bool waited(struct reconciler *c, uint64_t group) {
+    struct waiting *w;
+    HASH_FIND(hh, c->preferred, &group, sizeof group, w);
+    if (!w) {
+        w = calloc(1, sizeof *w);
+        if (!w) return false; /* asked again */
+        w->group = group;
+        w->since_ns = c->reactor->now_ns;
+        HASH_ADD(hh, c->preferred, group, sizeof w->group, w);
+    }
+    return c->reactor->now_ns - w->since_ns >= PREFER_AFTER_NS;
+}
+
+/* False: to be asked again. */
+static bool hand_over(struct reconciler *c, uint64_t group, const struct replica_member *to) {
+    if (!may_transfer(c)) return false;
+    enum err err = partition_transfer(c->reactor, group, to);
+    if (!err) {
+        c->transfers++;
+        forget_waiting(c, group);
+    }
+    return err == ERR_CLOSED;
+}
+
+static bool take(struct reconciler *c, uint64_t group, const struct reconcile_step *step) {
+    switch (step->kind) {
+    case RECONCILE_DONE: return true;
+    case RECONCILE_WAIT: return false;
+    case RECONCILE_CONFIG: return partition_reconfigure(c->reactor, group, &step->config) == ERR_CLOSED;
+    case RECONCILE_TRANSFER: return hand_over(c, group, &step->to);
+    case RECONCILE_PREFER: return waited(c, group) && hand_over(c, group, &step->to);
+    }
+    return true;
+}
+
+static bool reconcile(struct reconciler *c, uint64_t group, const struct replica *core, const struct image_topic *t, int32_t partition) {
+    const struct image *im = reactor_image(c->reactor);
+    struct reconcile_input in = {0};
+    struct reconcile_step step;
+    see(&in, c, core);
+    if (t) want_replicas(&in, im, core, &t->partitions[partition]);
+    else want_quorum(&in, im, core);
+    if (!t) in.prefers = false;
+    reconcile_plan(&in, &step);
+    if (step.kind != RECONCILE_PREFER) forget_waiting(c, group);
+    bool moving = t && image_partition_is_moving(&t->partitions[partition]);
+    if (moving && reconcile_voters_are_wanted(&in) && replica_config_is_held(core)) report(c, t, partition);
+    return take(c, group, &step) && !moving;
+}
 
 bool partition_reconcile(struct reactor *r, uint64_t group) {
-    (void)r, (void)group;
-    return true;
+    const struct replica *core = partition_replica(r, group);
+    const struct image *im = reactor_image(r);
+    uint32_t owner;
+    int64_t end;
+    if (!core || !r->reconciler || core->role != REPLICA_LEADER || !core->established) return true;
+    if (!im) return false;
+    if (group == controller_metadata_plid(r->broker->controller, &owner)) return reconcile(r->reconciler, group, core, NULL, -1);
+    const struct log *l = partition_log(r, group, &end);
+    const struct image_topic *t = l ? image_topic_by_name(im, str_from(l->topic)) : NULL;
+    const struct image_partition *p = t ? image_partition(t, l->partition) : NULL;
+    if (!p || p->plid != group) return true; /* it is about to be deleted */
+    return reconcile(r->reconciler, group, core, t, l->partition);
+}
+
+/* ---- life ---------------------------------------------------------------------------------------------------------------- */
+
+struct reconciler *reconciler_new(struct reactor *r) {
+    struct reconciler *c = calloc(1, sizeof *c);
+    if (!c) return NULL;
+    c->reactor = r;
+    timer_init(&c->timer, send_reports);
+    return c;
+}
+
+void reconciler_free(struct reconciler *c) {
+    if (!c) return;
+    struct waiting *w, *next;
+    HASH_ITER(hh, c->preferred, w, next) {
+        HASH_DEL(c->preferred, w);
+        free(w);
+    }
+    free(c->packed);
+    free(c);
+}
+
+void reconciler_leave(struct reconciler *c) {
+    c->leaving = true;
+    partition_unsettle_all(c->reactor);
 }

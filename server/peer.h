@@ -83,6 +83,8 @@ enum peer_call_kind {
     PEER_CALL_CLIENT_REQUEST,            /* a client's request for the controller, whole */
     PEER_CALL_IMAGE,                     /* free for the controller's own questions */
     PEER_CALL_PROBE,                     /* who are you: empty request, answered by peers themselves */
+    PEER_CALL_REASSIGNED,                /* a leader: these partitions are where metadata wants them (proto/reassign.proto) */
+    PEER_CALL_HAND_OVER,                 /* to a leader: hand these partitions over */
     PEER_CALL_KINDS
 };
 #define PEER_CALL_BYTES_MAX 16777216     /* of a request, of an answer */

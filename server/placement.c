@@ -87,6 +87,15 @@ void placement_next(struct placement *p, int32_t *out, uint32_t count) {
     p->next++;
 }
 
+uint32_t placement_extend(struct placement *p, int32_t *nodes, uint32_t count, uint32_t wanted) {
+    struct choice c = {.count = count};
+    for (uint32_t i = 0; i < p->count; i++)
+        for (uint32_t k = 0; k < count; k++)
+            if (nodes[k] == p->row[i].node) c.node[i] = c.rack[p->row[i].rack] = true;
+    if (p->up > 0) choose_from(p, &c, nodes, wanted, 0, p->up, (uint32_t)(p->next++ % p->up));
+    return c.count;
+}
+
 /* ---- of an image --------------------------------------------------------------------------------------------------- */
 
 static bool is_alone(const struct broker *b, const struct image *im, int32_t node) {

@@ -30,6 +30,10 @@ void placement_init(struct placement *p, const struct placement_node *nodes, uin
 /* Replicas of the next partition: 1 <= count <= p->count, and p->up > 0. */
 void placement_next(struct placement *p, int32_t *out, uint32_t count);
 
+/* More replicas for a partition that has `count` already (in `nodes`, which has room for `wanted`): brokers that are up, racks without
+ * one first. Returns how many it has then, perhaps fewer than `wanted`. */
+uint32_t placement_extend(struct placement *p, int32_t *nodes, uint32_t count, uint32_t wanted);
+
 struct image;
 /* Of the brokers that the image shows, as alive as reactor 0 sees them; a broker alone: of itself. Reactor 0's thread. */
 void placement_of_image(struct placement *p, const struct broker *b, const struct image *im, uint64_t first);

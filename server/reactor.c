@@ -9,6 +9,7 @@
 #include "server/leaders.h"
 #include "server/partition.h"
 #include "server/peer_hooks.h"
+#include "server/reconcile.h"
 
 enum err reactor_init(struct reactor *r, struct io *io) {
     r->io = io;
@@ -53,12 +54,14 @@ void reactor_close(struct reactor *r) {
     group_set_free(r->groups);
     partition_map_free(r->partitions);
     peer_hooks_free(r);
+    reconciler_free(r->reconciler);
     leaders_free(r->leaders);
     conn_set_free(r->conns);
     fetch_session_cache_free(r->fetch_sessions);
     timers_free(&r->timers);
     r->groups = NULL;
     r->partitions = NULL;
+    r->reconciler = NULL;
     r->leaders = NULL;
     r->conns = NULL;
     r->fetch_sessions = NULL;

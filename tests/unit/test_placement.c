@@ -136,6 +136,22 @@ START_TEST(racks_alternate_in_the_row) {
 }
 END_TEST
 
+START_TEST(more_replicas_go_where_no_rack_has_one) {
+    const struct placement_node nodes[] = {{1, "a", true, false}, {2, "a", true, false}, {3, "b", true, false}, {4, "b", true, true},
+                                           {5, "c", false, false}, {6, "d", true, false}};
+    for (uint64_t first = 0; first < 10; first++) {
+        struct placement p;
+        placement_init(&p, nodes, ARRAY_LEN(nodes), first);
+        int32_t out[9] = {1, 4}; /* 4 drains: its rack counts for nothing */
+        ck_assert_uint_eq(placement_extend(&p, out, 1, 3), 3);
+        ck_assert((out[1] == 3 && out[2] == 6) || (out[1] == 6 && out[2] == 3));
+        ck_assert_uint_eq(placement_extend(&p, out, 3, 9), 4); /* nobody else is up */
+        ck_assert_int_eq(out[3], 2);
+        ck_assert_uint_eq(placement_extend(&p, out, 4, 2), 4);
+    }
+}
+END_TEST
+
 START_TEST(nobody_who_is_up_is_nobody_to_lead) {
     const struct placement_node nodes[] = {{1, NULL, false, false}, {2, NULL, true, true}};
     struct placement p;
@@ -153,6 +169,7 @@ int main(void) {
     tcase_add_test(c, followers_are_even_too_without_racks);
     tcase_add_test(c, a_lost_brokers_partitions_spread_over_all_others);
     tcase_add_test(c, racks_alternate_in_the_row);
+    tcase_add_test(c, more_replicas_go_where_no_rack_has_one);
     tcase_add_test(c, nobody_who_is_up_is_nobody_to_lead);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);
