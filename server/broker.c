@@ -203,6 +203,12 @@ void broker_stop(struct broker *b) {
 
 static struct reactor_run *run_of(struct reactor *r) { return &r->broker->run->reactors[r->index]; }
 
+static void leave_delivered(struct mail *m) {
+    struct reactor_run *run = CONTAINER_OF(m, struct reactor_run, mail);
+    partition_map_leave(run->reactor->partitions);
+    atomic_store(&run->stage, REACTOR_LEAVING);
+}
+
 static void drain_delivered(struct mail *m) {
     struct reactor_run *run = CONTAINER_OF(m, struct reactor_run, mail);
     group_set_stop(run->reactor->groups); /* who waits for a group is sent away */
@@ -254,6 +260,14 @@ static void phase_turn(struct broker *b) {
     switch (run->phase) {
     case BROKER_RUNNING:
         if (!atomic_load(&b->stopping)) return;
+        run->phase = BROKER_LEAVING;
+        run->deadline_ns = now_ns + (int64_t)b->config.shutdown_timeout_ms * 1000000;
+        post_all(b, leave_delivered);
+        break;
+    case BROKER_LEAVING:
+        if (!all_at(b, REACTOR_LEFT) && now_ns < run->deadline_ns) break;
+        if (!all_at(b, REACTOR_LEAVING)) break; /* the mail is still on its way */
+        if (!all_at(b, REACTOR_LEFT)) trace_warn("broker", "not all leaderships could be handed over within shutdown.timeout.ms");
         acceptor_stop(&run->acceptor);
         run->phase = BROKER_DRAINING;
         run->deadline_ns = now_ns + (int64_t)b->config.shutdown_timeout_ms * 1000000;
@@ -295,6 +309,7 @@ static void phase_turn(struct broker *b) {
 void broker_run_turn(struct reactor *r) {
     struct reactor_run *run = run_of(r);
     enum reactor_stage stage = atomic_load(&run->stage);
+    if (stage == REACTOR_LEAVING && !partition_map_must_lead(r->partitions)) atomic_store(&run->stage, REACTOR_LEFT);
     if (stage == REACTOR_DRAINING && conn_set_count(r->conns) == 0) atomic_store(&run->stage, REACTOR_DRAINED);
     /* Requests outlive their connections: what they wait for still points to them. */
     bool idle = conn_set_count(r->conns) == 0 && conn_set_requests(r->conns) == 0;

@@ -1,9 +1,10 @@
 /* broker_run.h - how far a broker is on its way from listening to stopped. Private to broker.c and
  * reactor.c.
  *
- *   RUNNING -> DRAINING -> SHUTTING -> STORING -> ENDED         clean stop
- *   any     -> FAILING  -> ENDED                                the data directory is latched
+ *   RUNNING -> LEAVING -> DRAINING -> SHUTTING -> STORING -> ENDED         clean stop
+ *   any     -> FAILING  -> ENDED                                           the data directory is latched
  *
+ *   LEAVING   all is served; leaderships go to other brokers that can take them, for shutdown.timeout.ms
  *   DRAINING  no new connections or requests; those in work finish, for shutdown.timeout.ms
  *   SHUTTING  connections are cut off, whoever waits on a partition is answered
  *   STORING   the store checkpoints everything; given up after a minute, as after a crash
@@ -13,8 +14,8 @@
 #define SERVER_BROKER_RUN_H
 #include "server/acceptor.h"
 
-enum broker_phase { BROKER_RUNNING, BROKER_DRAINING, BROKER_SHUTTING, BROKER_STORING, BROKER_FAILING, BROKER_ENDED };
-enum reactor_stage { REACTOR_RUNNING, REACTOR_DRAINING, REACTOR_DRAINED, REACTOR_SHUTTING, REACTOR_SHUT };
+enum broker_phase { BROKER_RUNNING, BROKER_LEAVING, BROKER_DRAINING, BROKER_SHUTTING, BROKER_STORING, BROKER_FAILING, BROKER_ENDED };
+enum reactor_stage { REACTOR_RUNNING, REACTOR_LEAVING, REACTOR_LEFT, REACTOR_DRAINING, REACTOR_DRAINED, REACTOR_SHUTTING, REACTOR_SHUT };
 
 struct reactor_run {
     struct reactor *reactor;

@@ -48,6 +48,7 @@ struct partition_map {
     struct replica_actions actions; /* of the step that is being made */
     struct list blocked, to_send, to_settle;
     int16_t stop_error;           /* not 0: stopping */
+    bool leaving;                 /* about to stop: nobody here asks for leadership any more */
     bool writable;                /* the journal has room again */
     bool wake_posted;
     struct mail wake_mail;

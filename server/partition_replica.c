@@ -346,7 +346,7 @@ void partition_timer(struct timer *t) {
     struct reactor *r = p->map->reactor;
     if (r->now_ns < replica_deadline(&p->replica)) { /* it was put off meanwhile */
         arm(p);
-    } else {
+    } else if (partition_is_led(p) || !p->map->leaving) {
         struct replica_event event = {.kind = REPLICA_TICK, .now_ns = r->now_ns};
         (void)partition_step(p, &event, NULL);
     }
@@ -392,6 +392,7 @@ static bool can_take(struct partition *p, const struct replica_message *m, struc
 void partition_receive(struct reactor *r, uint64_t group, const struct replica_message *m, struct bytes records) {
     struct partition *p = r->partitions ? partition_find(r, group) : NULL;
     if (!p || !p->started || r->partitions->stop_error || !can_take(p, m, records)) return;
+    if (m->kind == REPLICA_TIMEOUT_NOW && r->partitions->leaving) return;
     struct partition_incoming in = {m, records};
     struct replica_event event = {.kind = REPLICA_MESSAGE, .now_ns = r->now_ns, .u.message = m};
     (void)partition_step(p, &event, &in);
