@@ -236,6 +236,69 @@ enum err admin_unregister_node(struct client *c, int32_t node, int32_t timeout_m
     return change(c, &x, timeout_ms, unregister_result, what);
 }
 
+/* ---- drains ----------------------------------------------------------------------------------- */
+
+ADMIN_ADAPTERS(drain_brokers)
+
+struct drains_snapshot { struct admin_drains drains; struct client_reply reply; };
+
+static void drain_result(const void *response, struct admin_result *out) {
+    const struct k_drain_brokers_response *m = response;
+    *out = (struct admin_result){true, m->error_code, m->error_message};
+}
+
+static bool copy_drains(struct drains_snapshot *s, const struct k_drain_brokers_response *m) {
+    struct arena *a = &s->reply.arena;
+    int32_t n = MAX(m->nodes_n, 0);
+    a->limit_bytes *= 2; /* copies join the decoded message */
+    struct admin_drain *list = arena_array(a, (size_t)n + 1, sizeof *list);
+    if (!list) return false;
+    for (int32_t i = 0; i < n; i++) {
+        const struct k_drain_brokers_response_nodes *from = &m->nodes[i];
+        list[i] = (struct admin_drain){.node = from->node_id, .code = from->error_code, .drained = from->drained, .replicas = from->replicas,
+                                       .moving = from->moving, .stuck = from->stuck};
+        if (from->error_message.p && !(list[i].message = arena_strdup(a, from->error_message))) return false;
+    }
+    s->drains = (struct admin_drains){list, n};
+    return true;
+}
+
+/* The first of the nodes that was refused. */
+static enum err drain_refusal(struct client *c, const struct admin_drains *d) {
+    for (int32_t i = 0; i < d->count; i++)
+        if (d->list[i].code) return client_fail_code(c, d->list[i].code, str_from(d->list[i].message), "drain node %d", d->list[i].node);
+    return OK;
+}
+
+enum err admin_drain(struct client *c, const int32_t *nodes, int32_t count, enum admin_drain_change change, int32_t timeout_ms,
+                     struct admin_drains **out) {
+    struct k_drain_brokers_request m = {.nodes_n = nodes ? count : -1};
+    struct k_drain_brokers_response res;
+    struct client_exchange x = {.api_key = API_DRAIN_BROKERS, .version_max = 0, .broker = CLIENT_CONTROLLER, .request = &m,
+                                .encode = encode_drain_brokers, .response = &res, .decode = decode_drain_brokers};
+    struct drains_snapshot *s = calloc(1, sizeof *s);
+    m.nodes = calloc((size_t)MAX(count, 0) + 1, sizeof *m.nodes);
+    *out = NULL;
+    enum err err = s && m.nodes ? OK : client_fail(c, ERR_NOMEM, 0, "out of memory");
+    for (int32_t i = 0; !err && nodes && i < count; i++) m.nodes[i] = (struct k_drain_brokers_request_nodes){nodes[i], (int8_t)change};
+    if (!err) err = admin_run(c, &x, timeout_ms, drain_result, "drain", &s->reply);
+    if (!err && !copy_drains(s, &res)) err = no_memory(c, &s->reply);
+    free(m.nodes);
+    if (err) {
+        free(s);
+        return err;
+    }
+    *out = &s->drains;
+    return drain_refusal(c, &s->drains);
+}
+
+void admin_drains_free(struct admin_drains *drains) {
+    if (!drains) return;
+    struct drains_snapshot *s = CONTAINER_OF(drains, struct drains_snapshot, drains);
+    client_reply_free(&s->reply);
+    free(s);
+}
+
 /* ---- reassignments ---------------------------------------------------------------------------- */
 
 ADMIN_ADAPTERS(list_partition_reassignments)

@@ -432,6 +432,21 @@ MUST_CHECK enum err admin_remove_voter(struct client *c, const struct admin_quor
 /* Forgets a node that is gone for good. */
 MUST_CHECK enum err admin_unregister_node(struct client *c, int32_t node, int32_t timeout_ms);
 
+struct admin_drain {
+    int32_t node;
+    int16_t code;                 /* Kafka's: why nothing was changed; 0 */
+    const char *message;          /* or NULL */
+    bool drained;                 /* gets no new partitions, gives away what it leads and holds */
+    int32_t replicas, moving, stuck; /* it holds; of these under way; of these, no other node can take them */
+};
+struct admin_drains { const struct admin_drain *list; int32_t count; };
+enum admin_drain_change { ADMIN_DRAIN_ASK = 0, ADMIN_DRAIN_BEGIN = 1, ADMIN_DRAIN_END = 2 };
+/* Of these nodes (NULL: all, nothing changed; Varve's own). The first of the nodes' errors is returned, and *out is set all the same
+ * (else NULL on errors). */
+MUST_CHECK enum err admin_drain(struct client *c, const int32_t *nodes, int32_t count, enum admin_drain_change change, int32_t timeout_ms,
+                                struct admin_drains **out);
+void admin_drains_free(struct admin_drains *drains);
+
 struct admin_reassignment {
     const char *topic;
     int32_t partition;

@@ -3,7 +3,7 @@
  * One piece is reserved, the rest is the capacity. Of it: at 1/2 (live bytes) a checkpoint starts, at 3/4 connections are
  * read more slowly, at 7/8 records wait. The last eighth is for entries that must not wait behind
  * records (votes, truncations, deletes); the reserved piece for IMAGEs and cut slices, without which no checkpoint
- * could end, for the cuts and log starts that one which runs may wait for, and for what recovery writes. */
+ * could end, and for what recovery writes. */
 #include <string.h>
 #include "base/bytes.h"
 #include "base/trace.h"
@@ -35,18 +35,13 @@ void journal_note_blocked(struct journal *j, uint32_t len, enum space_class clas
     if (class == SPACE_RESERVE) j->reserve_blocked = true;
 }
 
-/* A log whose files are to be cut is not flushed before the entry that says so is durable. */
-static bool checkpoint_waits_for(const struct journal *j, enum entry_type type) {
-    return j->ck.phase != CHECKPOINT_NONE && (type == ENTRY_TRUNCATE || type == ENTRY_RESET || type == ENTRY_LOGSTART);
-}
-
 enum space_class journal_slice_class(const struct journal_slice *s) {
     if (s->cut) return SPACE_RESERVE;
     if (!s->urgent) return SPACE_RECORDS;
     uint32_t at = JOURNAL_GROUP_HEADER_BYTES;
     struct journal_entry e;
     while (journal_entry_next(s->buf->data, s->used, &at, (struct journal_pos){0, 0}, 0, &e) == OK)
-        if (e.type == ENTRY_IMAGE || checkpoint_waits_for(s->journal, e.type)) return SPACE_RESERVE;
+        if (e.type == ENTRY_IMAGE) return SPACE_RESERVE;
     return SPACE_URGENT;
 }
 

@@ -19,8 +19,6 @@
     X(IMAGE_UNUSED)        /* R5: the block is not put right from its IMAGE */                                         \
     X(CUT_AT_DAMAGE)       /* R2: the journal ends at damage */                                                        \
     X(BY_NAME)             /* T2: a folder belongs to whoever has its name */                                          \
-    X(NO_BARRIER)          /* T1: files are written, and folders moved, while a TRUNCATE or RESET is not durable */    \
-    X(SEQ_EARLY)           /* a numbered change is reported before its group is durable */                             \
     X(OLD_GENERATION)      /* T2: what a RESET has discarded is taken for the log's */                                 \
     X(UNLINK_EARLY)        /* T2: segments go before their LOGSTART is durable */                                      \
     X(FOOTER_FIRST)        /* C3: a footer counts although the states before it are not whole */                       \

@@ -570,8 +570,7 @@ static void read_start(struct read_op *x) {
         return;
     }
     uint32_t i = tail_find(&l->tail, x->offset);
-    /* In a gap between two of them, or behind the last. */
-    if (i > 0) x->offset = MAX(x->offset, i < l->tail.count ? tail_at(&l->tail, i)->base_offset : l->pub.end);
+    if (i > 0 && i < l->tail.count) x->offset = MAX(x->offset, tail_at(&l->tail, i)->base_offset); /* in a gap between two of them */
     if (x->offset >= read_limit(l, r)) {
         finish(x, OK);
         return;

@@ -2,7 +2,6 @@
 #include <stdlib.h>
 #include "base/trace.h"
 #include "log/entries.h"
-#include "log/mutant.h"
 #include "log/shard.h"
 #include "log/state.h"
 
@@ -12,7 +11,6 @@ void log_set_seq(struct log *pub, uint64_t seq) {
     if (seq <= pub->seq) return;
     pub->seq = seq;
     if (sh->failed != OK || l->delete_joined) return;
-    if (MUTANT(SEQ_EARLY)) pub->durable_seq = seq;
     if (shard_effect_seq(sh, l, seq) != OK) shard_fail(sh, ERR_NOMEM, "no memory for a journal entry");
 }
 
@@ -60,10 +58,10 @@ enum err log_room(struct log *pub, uint32_t bytes) {
 
 /* ---- batches as the leader has them ------------------------------------------------------------ */
 
-/* The log start may lie within a batch: the epoch of the record before the start is the batch's, then. */
+/* The log start may lie within a batch. */
 static bool begins_below(const struct log_impl *l, const struct batch_header *h) {
     const struct log *pub = &l->pub;
-    return l->segment_count == 1 && l->segments[0].size_bytes == 0 && pub->end == pub->start && pub->epochs.count == 0 && h->base_offset < pub->end &&
+    return l->segment_count == 1 && l->segments[0].size_bytes == 0 && pub->end == pub->start && h->base_offset < pub->end &&
            batch_last_offset(h) >= pub->end;
 }
 
@@ -94,6 +92,5 @@ enum err log_append_copies(struct log *pub, int32_t epoch, const uint8_t *batche
         if (err == OK && h.base_offset < pub->end) impl_begin_below(l, h.base_offset);
         if (err == OK) err = impl_append(l, batches + at, &h, -1, now_ms);
     }
-    if (err != OK) shard_fail(pub->shard, err, "out of memory in the middle of a leader's batches");
     return err;
 }

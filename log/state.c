@@ -220,7 +220,7 @@ enum err state_encode(const struct log_impl *l, uint8_t **data, uint32_t *len) {
     m.compacted_end = l->compacted_end;
     Varve__Storage__Vote vote;
     struct uuid voted = l->pub.vote.incarnation;
-    if (l->pub.vote.epoch > 0 || l->pub.vote.has_voted) m.vote = vote_to_message(&l->pub.vote, &voted, &vote);
+    if (l->pub.vote.epoch > 0) m.vote = vote_to_message(&l->pub.vote, &voted, &vote);
     m.has_replica_config = l->pub.replica_config != NULL;
     m.replica_config = (ProtobufCBinaryData){l->pub.replica_config_len, (uint8_t *)(uintptr_t)l->pub.replica_config};
     m.base_epoch = l->pub.epochs.base_epoch;

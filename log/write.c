@@ -147,7 +147,7 @@ static void written(struct seg_writer *w, int64_t result) {
 
 static void write_next(struct seg_writer *w) {
     struct log_impl *l = w->log;
-    if (w->at >= w->to || w->sh->failed != OK || l->delete_durable || (l->truncates_joined > 0 && !MUTANT(NO_BARRIER)) || w->change != l->change) {
+    if (w->at >= w->to || w->sh->failed != OK || l->delete_durable || l->truncates_joined > 0 || w->change != l->change) {
         writer_step(w);
         return;
     }
@@ -215,7 +215,7 @@ static void read_back(struct seg_writer *w, uint32_t i) {
 static void gather(struct seg_writer *w) {
     struct log_impl *l = w->log;
     struct segment *s = segment_by_base(l, w->base);
-    if (!s || w->change != l->change || l->delete_durable || (l->truncates_joined > 0 && !MUTANT(NO_BARRIER)) || w->sh->failed != OK) {
+    if (!s || w->change != l->change || l->delete_durable || l->truncates_joined > 0 || w->sh->failed != OK) {
         writer_step(w);
         return;
     }

@@ -6,7 +6,6 @@
 #include <string.h>
 #include "base/assert.h"
 #include "base/trace.h"
-#include "log/mutant.h"
 #include "log/store.h"
 
 enum { RETRY_NS = 10 * 1000 * 1000, RETRY_FULL_NS = 200 * 1000 * 1000, SLICE_NS = 500 * 1000 };
@@ -101,7 +100,7 @@ void writer_step(struct seg_writer *w) {
         return;
     }
     /* T1: "until it is durable no byte of that partition goes to a file". */
-    if ((l->truncates_joined > 0 && !MUTANT(NO_BARRIER)) || !anything_durable(l)) {
+    if (l->truncates_joined > 0 || !anything_durable(l)) {
         writer_release(w);
         return;
     }

@@ -229,14 +229,6 @@ static void publish_send(struct publish *p) {
     }
 }
 
-/* A partition's record is durable before its log's CREATE is: after a crash between the two only metadata knows the plid. */
-static void plids_taken(struct controller *c, const struct image *im) {
-    struct log_store *store = c->broker->store;
-    for (uint32_t i = 0; i < im->topic_count; i++)
-        for (int32_t k = 0; k < im->by_name[i]->partition_count; k++) log_store_plid_taken(store, im->by_name[i]->partitions[k].plid);
-    for (uint32_t i = 0; i < im->removed_count; i++) log_store_plid_taken(store, im->removed_plids[i]);
-}
-
 /* What is not read from the image where it is needed. */
 static void follow_broker_config(const struct controller *c, const struct image *older, const struct image *newer) {
     const char *before = image_config(older, c->broker)->log_level, *now = image_config(newer, c->broker)->log_level;
@@ -250,7 +242,9 @@ void controller_publish(struct controller *c, struct image *image, struct contro
     follow_broker_config(c, older, image);
     p->change = ch;
     p->initial = p->compare = initial;
-    if (initial) plids_taken(c, image);
+    /* Whoever is the controller next must know what other ones have given out, and after a crash between a partition's record and its log's
+     * CREATE only metadata does. */
+    if (image->groups_end > 0) log_store_plid_taken(c->broker->store, image->groups_end - 1);
     if (image->removed_count > 0)
         qsort(image->removed_plids, image->removed_count, sizeof *image->removed_plids, compare_plids);
     atomic_store_explicit(&c->broker->image, image, memory_order_release);

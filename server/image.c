@@ -58,6 +58,7 @@ struct image_edit *image_edit_begin(const struct broker *b, const struct image *
     im->other_brokers = base->other_brokers;
     memcpy(im->feature_levels, base->feature_levels, sizeof im->feature_levels);
     im->partition_count = base->partition_count;
+    im->groups_end = base->groups_end;
     im->broker = base->broker;
     im->by_name = malloc(e->topic_cap * sizeof(void *));
     im->by_id = malloc(e->topic_cap * sizeof(void *));

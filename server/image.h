@@ -104,6 +104,7 @@ struct image {
     struct image_topic **by_name, **by_id, **by_folded; /* ascending; folded: by name with '_' as '.' */
     int64_t next_producer_id;
     int64_t partition_count;
+    uint64_t groups_end;                           /* above the group of every partition there ever was: none is used twice */
     struct image_node *nodes;                      /* registered brokers, ascending; shared until one changes */
     uint32_t node_count;
     uint64_t nodes_edition;                        /* of the image that `nodes` was made for */

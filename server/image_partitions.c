@@ -129,6 +129,7 @@ enum err image_apply_partition(struct image_edit *e, uint64_t metadata_offset, c
     };
     if (!image_partition_add(t, &p)) return ERR_NOMEM;
     im->partition_count++;
+    im->groups_end = MAX(im->groups_end, m->plid + 1);
     if (!has_node(at, (int32_t)n, e->broker->config.node_id)) return OK;
     return image_add_change(e, (struct image_change){.kind = IMAGE_PARTITION_ADDED, .topic = t, .partition = m->partition});
 }

@@ -156,9 +156,8 @@ void leaders_forget(struct reactor *r, uint64_t group) {
 void leaders_image(struct reactor *r, const struct image *im) {
     for (uint32_t i = 0; i < im->change_count; i++) {
         const struct image_change *c = &im->changes[i];
-        if (c->kind != IMAGE_PARTITION_REMOVED) continue;
+        if (c->kind != IMAGE_PARTITION_REMOVED || c->partition >= 0) continue; /* the replica here is removed: the group lives on */
         for (int32_t k = 0; k < c->topic->partition_count; k++) {
-            if (c->partition >= 0 && c->partition != k) continue;
             struct entry *e = find(r->leaders, c->topic->partitions[k].plid);
             if (e) drop(r->leaders, e);
         }

@@ -27,6 +27,7 @@ int cmd_cluster_nodes(const struct options *o);
 int cmd_cluster_partitions(const struct options *o);
 int cmd_cluster_explain(const struct options *o);
 int cmd_cluster_move(const struct options *o);
+int cmd_cluster_drain(const struct options *o);
 int cmd_cluster_add(const struct options *o);
 int cmd_cluster_remove(const struct options *o);
 int cmd_dump(int argc, char **argv);

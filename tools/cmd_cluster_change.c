@@ -1,4 +1,4 @@
-/* cmd_cluster_change.c - varve cluster move | add | remove. */
+/* cmd_cluster_change.c - varve cluster move | drain | add | remove. */
 #include <errno.h>
 #include <stdlib.h>
 #include <time.h>
@@ -106,6 +106,94 @@ int cmd_cluster_move(const struct options *o) {
     return code;
 }
 
+/* ---- drain -------------------------------------------------------------------------------------- */
+
+static int32_t leads(const struct client_cluster *cluster, int32_t node) {
+    int32_t n = 0;
+    for (int32_t i = 0; i < cluster->topic_count; i++)
+        for (int32_t k = 0; k < cluster->topics[i].partition_count; k++) n += cluster->topics[i].partitions[k].leader == node;
+    return n;
+}
+
+static void drain_json(struct json_out *json, const struct admin_drain *d, int32_t led) {
+    json_object(json, NULL);
+    json_i64(json, "node", d->node);
+    json_bool(json, "drained", d->drained);
+    json_i64(json, "leads", led);
+    json_i64(json, "replicas", d->replicas);
+    json_i64(json, "moving", d->moving);
+    json_i64(json, "stuck", d->stuck);
+    json_object_end(json);
+    json_line(json);
+}
+
+static void drain_text(const struct admin_drain *d, int32_t led) {
+    printf("node %d: %s; leads %d, holds %d replicas", d->node, d->drained ? "drained" : "in use", led, d->replicas);
+    if (d->moving) printf(", %d of them on their way to others", d->moving);
+    if (d->stuck) printf(", %d cannot go: no other node that is up lacks them", d->stuck);
+    putchar('\n');
+}
+
+/* Shows each, and whether all are as far as they get. */
+static int drain_shown(struct client *c, const struct options *o, const struct admin_drains *drains, bool show, bool *settled) {
+    struct client_cluster *cluster;
+    struct json_out json;
+    enum err err = client_describe(c, NULL, 0, o->timeout_ms, &cluster);
+    if (err != OK) return cli_failed(o, c, err, NULL);
+    json_init(&json, stdout);
+    *settled = true;
+    for (int32_t i = 0; i < drains->count; i++) {
+        const struct admin_drain *d = &drains->list[i];
+        int32_t led = leads(cluster, d->node);
+        if (d->drained && (led > 0 || d->moving > 0 || d->replicas > d->stuck)) *settled = false;
+        if (show && o->json) drain_json(&json, d, led);
+        else if (show) drain_text(d, led);
+    }
+    client_cluster_free(cluster);
+    return EXIT_OK;
+}
+
+static int drain(struct client *c, const struct options *o, const int32_t *nodes, int32_t count) {
+    enum admin_drain_change change = count == 0 ? ADMIN_DRAIN_ASK : o->cancel ? ADMIN_DRAIN_END : ADMIN_DRAIN_BEGIN;
+    int64_t end = now_ms() + o->timeout_ms;
+    for (;;) {
+        struct admin_drains *drains;
+        bool settled = false;
+        int code = EXIT_OK;
+        enum err err = admin_drain(c, count ? nodes : NULL, count, change, o->timeout_ms, &drains);
+        if (err != OK) code = cli_failed(o, c, err, NULL);
+        bool last = code != EXIT_OK || !o->wait || now_ms() >= end;
+        if (code == EXIT_OK) code = drain_shown(c, o, drains, false, &settled);
+        if (code == EXIT_OK && (settled || last)) code = drain_shown(c, o, drains, true, &settled);
+        admin_drains_free(drains);
+        if (code != EXIT_OK || settled || !o->wait) return code;
+        if (last) {
+            fprintf(stderr, "varve %s: still under way after %d seconds; it goes on\n", o->command->words, o->timeout_ms / 1000);
+            return EXIT_FAILED;
+        }
+        change = ADMIN_DRAIN_ASK;
+        nanosleep(&(struct timespec){.tv_nsec = WAIT_PAUSE_MS * 1000000L}, NULL);
+    }
+}
+
+int cmd_cluster_drain(const struct options *o) {
+    int32_t nodes[REPLICAS_MAX], count = 0;
+    int code;
+    for (int i = 0; i < o->arg_count; i++) {
+        int32_t one[REPLICAS_MAX];
+        if (count == REPLICAS_MAX || parse_ids(o->args[i], one) != 1) {
+            fprintf(stderr, "varve %s: \"%s\" is not the id of a node\n", o->command->words, o->args[i]);
+            return EXIT_USAGE;
+        }
+        nodes[count++] = one[0];
+    }
+    struct client *c = cli_connect(o, &code);
+    if (!c) return code;
+    code = drain(c, o, nodes, count);
+    client_destroy(c);
+    return code;
+}
+
 /* ---- voters ------------------------------------------------------------------------------------- */
 
 static const struct admin_quorum_member *member(const struct admin_quorum *q, int32_t id) {
@@ -153,7 +241,7 @@ typedef int voter_fn(struct client *c, const struct options *o, struct json_out 
 
 static int each_node(const struct options *o, voter_fn *change) {
     struct json_out json;
-    int code;
+    int code = EXIT_OK;
     struct client *c = cli_connect(o, &code);
     if (!c) return code;
     json_init(&json, stdout);

@@ -40,6 +40,8 @@ static const struct command commands[] = {
      INT32_MAX, cmd_cluster_explain, NULL},
     {"cluster move", "PARTITION...", "Moves partitions to other nodes while they are used", COMMAND_CLUSTER_MOVE, 1, INT32_MAX, cmd_cluster_move,
      NULL},
+    {"cluster drain", "[NODE...]", "Empties nodes: what they lead and hold goes to others; or shows how far that is", COMMAND_CLUSTER_DRAIN, 0,
+     INT32_MAX, cmd_cluster_drain, NULL},
     {"cluster add", "NODE...", "Makes voters of the metadata quorum of nodes that have joined", COMMAND_CLUSTER_ADD, 1, INT32_MAX, cmd_cluster_add,
      NULL},
     {"cluster remove", "NODE...", "Takes nodes out of the metadata quorum", COMMAND_CLUSTER_REMOVE, 1, INT32_MAX, cmd_cluster_remove, NULL},

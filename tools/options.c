@@ -71,6 +71,8 @@ static const struct option_row rows[] = {
     {OPTION_UNHEALTHY, "unhealthy", NULL, COMMAND_CLUSTER_PARTITIONS, "only those without a leader, under-replicated, or under way"},
     {OPTION_REPLICAS, "replicas", "NODE,...", COMMAND_CLUSTER_MOVE, "the nodes that shall hold the partitions, the preferred leader first"},
     {OPTION_CANCEL, "cancel", NULL, COMMAND_CLUSTER_MOVE, "give up what is under way, back to the nodes from before"},
+    {OPTION_CANCEL, "cancel", NULL, COMMAND_CLUSTER_DRAIN, "take the nodes back: they lead and get partitions again"},
+    {OPTION_WAIT, "wait", NULL, COMMAND_CLUSTER_DRAIN, "until the nodes lead nothing, and hold only what no other could take, at most --timeout"},
     {OPTION_WAIT, "wait", NULL, COMMAND_CLUSTER_MOVE, "until the partitions have arrived, at most --timeout"},
     {OPTION_FORGET, "forget", NULL, COMMAND_CLUSTER_REMOVE, "and forget the node, which must be stopped and hold no partitions"},
     {OPTION_COUNT, "count", "N", COMMAND_CONSUME, "exit after N records"},

@@ -193,9 +193,7 @@ static inline enum err find_wait(struct machine *m, struct log *l, struct log_fi
 struct model_batch { int64_t base, end; uint8_t *bytes; uint32_t len; int64_t producer_id; int32_t base_sequence; int32_t epoch; };
 enum { STARTS_MAX = 32 };
 /* What happened to the log since it was last opened, in the order of the journal. */
-enum model_op_kind { MODEL_APPEND, MODEL_CUT, MODEL_RESET, MODEL_CHANGE };   /* CHANGE: of what model_state() covers */
-/* end: of the log behind it; state: the log's behind it; seq: the log was told to number it so, 0: it was not. */
-struct model_op { enum model_op_kind kind; struct model_batch batch; int64_t end; uint64_t state, seq; };
+struct model_op { bool cut; struct model_batch batch; int64_t end; };   /* end: of the log behind it */
 struct model {
     uint64_t plid;
     char topic[32];
@@ -205,58 +203,30 @@ struct model {
     uint32_t count, cap;
     struct model_op *ops;
     uint32_t op_count, op_cap, ops_durable;
-    uint64_t seq;                        /* of the last operation */
-    uint64_t opened_state, state;        /* state: as of model_as_of() */
     struct model_batch *opened;          /* as of the last opening */
     uint32_t opened_count;
-    int64_t opened_end;
     uint8_t **owned;                     /* bytes of all batches ever */
     uint32_t owned_count, owned_cap;
     int64_t end;
-    uint32_t starts[STARTS_MAX];         /* asked for, not yet durable: which operation */
+    int64_t start_asked, start_durable;
+    int64_t starts[STARTS_MAX];          /* asked for, not yet durable */
     uint32_t starts_asked, starts_done;
     uint64_t *created_high;              /* NULL: nobody asks */
     bool created, delete_asked, deleted;
     bool unsure;                         /* being compared with what was found: not the log's content yet */
-    int64_t next_sequence, producer_id;
-    bool numbered;                       /* each operation is numbered */
+    int64_t next_sequence;
 };
 
 /* Operations are durable in order; so many are, as the log reports it. */
 static inline void model_durable(struct log *l, void *owner) {
     struct model *x = owner;
     const struct log_impl *impl = impl_of_const(l);
-    for (uint32_t i = x->ops_durable; i < x->op_count; i++)
-        if (x->ops[i].seq > 0 && x->ops[i].seq <= l->durable_seq) x->ops_durable = i + 1;
     if (impl->truncates_joined > 0) return;
     uint32_t last_cut = 0;
     for (uint32_t i = 0; i < x->op_count; i++)
-        if (x->ops[i].kind == MODEL_CUT || x->ops[i].kind == MODEL_RESET) last_cut = i + 1;
+        if (x->ops[i].cut) last_cut = i + 1;
     if (x->ops_durable < last_cut) x->ops_durable = last_cut;
-    for (uint32_t i = x->ops_durable; i < x->op_count; i++)
-        if (x->ops[i].kind == MODEL_APPEND && x->ops[i].end <= l->durable_end) x->ops_durable = i + 1;
-}
-
-/* A hash of what a log has durably beside batches and end. */
-static inline uint64_t model_hash(uint64_t h, const void *p, size_t len) {
-    for (size_t i = 0; i < len; i++) h = (h ^ ((const uint8_t *)p)[i]) * UINT64_C(1099511628211);
-    return h;
-}
-static inline uint64_t model_state(const struct log *l, const struct epochs *e) {
-    uint64_t h = UINT64_C(14695981039346656037);
-    int32_t voted = l->vote.has_voted ? l->vote.node : -1;
-    h = model_hash(h, &l->start, sizeof l->start);
-    h = model_hash(h, &l->generation, sizeof l->generation);
-    h = model_hash(h, &l->vote.epoch, sizeof l->vote.epoch);
-    h = model_hash(h, &voted, sizeof voted);
-    if (voted >= 0) h = model_hash(h, l->vote.incarnation.b, sizeof l->vote.incarnation.b);
-    h = model_hash(h, l->replica_config, l->replica_config_len);
-    h = model_hash(h, &e->base_epoch, sizeof e->base_epoch);
-    for (uint32_t i = 0; i < e->count; i++) {
-        h = model_hash(h, &e->entries[i].epoch, sizeof e->entries[i].epoch);
-        h = model_hash(h, &e->entries[i].start, sizeof e->entries[i].start);
-    }
-    return h;
+    while (x->ops_durable < x->op_count && x->ops[x->ops_durable].end <= l->durable_end) x->ops_durable++;
 }
 
 static inline void *model_grow(void *v, uint32_t *cap, uint32_t count, size_t size) {
@@ -269,13 +239,7 @@ static inline void *model_grow(void *v, uint32_t *cap, uint32_t count, size_t si
 
 static inline void model_op_add(struct model *x, const struct model_op *op) {
     x->ops = model_grow(x->ops, &x->op_cap, x->op_count, sizeof *x->ops);
-    x->ops[x->op_count] = *op;
-    if (x->log) x->ops[x->op_count].state = model_state(x->log, &x->log->epochs);
-    if (x->numbered) {
-        x->ops[x->op_count].seq = ++x->seq;
-        log_set_seq(x->log, x->seq);
-    }
-    x->op_count++;
+    x->ops[x->op_count++] = *op;
 }
 
 static inline void model_batch_push(struct model *x, const struct model_batch *b) {
@@ -291,16 +255,8 @@ static inline void model_batches_cut(struct model *x, int64_t end) {
 
 static inline void model_cut(struct model *x, int64_t end) {
     model_batches_cut(x, end);
-    model_op_add(x, &(struct model_op){.kind = MODEL_CUT, .end = end});
+    model_op_add(x, &(struct model_op){.cut = true, .end = end});
 }
-
-static inline void model_reset(struct model *x, int64_t offset) {
-    x->count = 0;
-    x->end = offset;
-    model_op_add(x, &(struct model_op){.kind = MODEL_RESET, .end = offset});
-}
-
-static inline void model_changed(struct model *x) { model_op_add(x, &(struct model_op){.kind = MODEL_CHANGE, .end = x->end}); }
 
 static inline void model_free(struct model *x) {
     for (uint32_t i = 0; i < x->owned_count; i++) free(x->owned[i]);
@@ -313,7 +269,7 @@ static inline void model_free(struct model *x) {
 
 /* Remembers the batch as the log gives it back at once, from memory. */
 static inline void model_add(struct model *x, int64_t base, int64_t last, const struct batch_spec *spec) {
-    struct log_read r = {.offset = MAX(base, x->log->start), .max_offset = last + 1, .max_bytes = 1, .min_one = true};
+    struct log_read r = {.offset = base, .max_offset = last + 1, .max_bytes = 1, .min_one = true};
     bool at_once = log_read(x->log, &r);
     ASSERT(at_once && r.err == OK && r.slice_count == 1);
     uint8_t *copy = malloc(r.bytes);
@@ -332,15 +288,9 @@ static inline void model_as_of(struct model *x, uint32_t n) {
     x->count = 0;
     x->end = 0;
     for (uint32_t i = 0; i < x->opened_count; i++) model_batch_push(x, &x->opened[i]);
-    x->end = x->opened_end;
-    x->state = x->opened_state;
     for (uint32_t i = 0; i < n; i++) {
-        const struct model_op *op = &x->ops[i];
-        x->state = op->state;
-        if (op->kind == MODEL_CUT) model_batches_cut(x, op->end);
-        else if (op->kind == MODEL_APPEND) model_batch_push(x, &op->batch);
-        else if (op->kind == MODEL_RESET) x->count = 0;
-        x->end = op->end;
+        if (x->ops[i].cut) model_batches_cut(x, x->ops[i].end);
+        else model_batch_push(x, &x->ops[i].batch);
     }
 }
 
@@ -351,9 +301,6 @@ static inline void model_opened(struct model *x) {
     ASSERT(x->opened);
     for (uint32_t i = 0; i < x->count; i++) x->opened[i] = x->batches[i];
     x->opened_count = x->count;
-    x->opened_end = x->end;
-    x->opened_state = x->log ? model_state(x->log, &x->log->epochs) : 0;
-    x->seq = 0;
     x->op_count = x->ops_durable = 0;
 }
 
@@ -400,7 +347,6 @@ static inline const char *model_check(struct machine *m, struct model *x, uint32
         enum err err = read_wait(m, x->log, &r);
         if (err == ERR_CLOSED) return "";
         if (err != OK) return err_str(err);
-        if (r.bytes == 0 && model_find(x, offset) == x->count) return NULL; /* the log ends within a gap */
         const char *wrong = r.bytes == 0 ? "nothing was read" : model_compare(x, &r);
         offset = r.next_offset;
         log_read_release(&r);

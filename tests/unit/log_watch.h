@@ -17,7 +17,7 @@
 struct watched_group { uint64_t seq; uint32_t piece, offset, bytes; };
 struct watched_image { uint64_t seq, plid; int64_t base; uint32_t from, to; };
 /* Segments below `base` may go (LOGSTART), or those above it (TRUNCATE). */
-struct watched_drop { uint64_t seq, plid; int64_t base; bool start, whole; };   /* whole: RESET or DELETE, the folder moves away */
+struct watched_drop { uint64_t seq, plid; int64_t base; bool start; };
 struct log_watch {
     struct machine *m;
     struct model *models;                /* by partition */
@@ -90,8 +90,6 @@ static inline void watch_entry(struct log_watch *w, const struct journal_entry *
         d.base = m->segment_base;
         d.start = true;
         varve__storage__log_start_entry__free_unpacked(m, NULL);
-    } else if (e->type == ENTRY_RESET || e->type == ENTRY_DELETE) {
-        d.whole = true;
     } else if (e->type == ENTRY_TRUNCATE && entry_truncate_decode(&t, e->header, e->header_len) == OK) {
         d.base = t.place.segment_base;
     } else {
@@ -177,20 +175,9 @@ static inline void watch_segment_write(struct log_watch *w, struct model *x, int
 static inline void watch_segment_unlink(struct log_watch *w, const struct log_impl *l, int64_t base) {
     for (uint32_t i = 0; i < w->drop_count; i++) {
         const struct watched_drop *d = &w->drops[i];
-        if (!d->whole && d->plid == l->pub.plid && d->seq <= watch_durable(w) && (d->start ? base < d->base : base > d->base)) return;
+        if (d->plid == l->pub.plid && d->seq <= watch_durable(w) && (d->start ? base < d->base : base > d->base)) return;
     }
     WATCH_FAIL(w, "J3: %s: segment %lld is removed, and nothing durable says so", l->folder, (long long)base);
-}
-
-static inline void watch_folder_rename(struct log_watch *w, const char *name) {
-    for (uint32_t i = 0; i < w->model_count; i++) {
-        const struct model *x = &w->models[i];
-        const struct log_impl *l = x->log ? impl_of_const(x->log) : NULL;
-        if (!l || !l->folder_made || strcmp(l->folder, name) != 0) continue;
-        for (uint32_t k = 0; k < w->drop_count; k++)
-            if (w->drops[k].whole && w->drops[k].plid == l->pub.plid && w->drops[k].seq <= watch_durable(w)) return;
-        WATCH_FAIL(w, "J3: folder %s moves away, and nothing durable says so", name);
-    }
 }
 
 static inline void watch_request(void *ctx, const struct sim_request *r) {
@@ -204,7 +191,6 @@ static inline void watch_request(void *ctx, const struct sim_request *r) {
         return;
     }
     int64_t base;
-    if (r->call == SIM_RENAME && watch_journal(w)) watch_folder_rename(w, name + 1);
     if (file_parse(name + 1, &base) != FILE_LOG || !watch_journal(w)) return; /* recovery is judged by what is found */
     for (uint32_t i = 0; i < w->model_count; i++) {
         struct model *x = &w->models[i];

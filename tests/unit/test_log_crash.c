@@ -4,7 +4,6 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
-#include "log/writer.h"
 #include "tests/unit/log_watch.h"
 #include "tests/unit/alloc_hook.h"
 #include "tests/unit/mutants.h"
@@ -66,16 +65,8 @@ static void deleted(void *ctx, enum err err) {
 static void started(struct log *l, void *ctx, enum err err) {
     (void)l;
     struct model *x = ctx;
-    uint32_t op = x->starts[x->starts_done++ % STARTS_MAX];
-    if (err == OK && op > x->ops_durable) x->ops_durable = op;
-}
-
-/* The log is new: it has no epoch yet, or the first, which may become durable later. */
-static void model_begins(struct model *mo) {
-    const struct epochs none = {0};
-    mo->numbered = true;
-    mo->opened_state = model_state(mo->log, &none);
-    if (mo->log->epochs.count > 0) model_changed(mo);
+    int64_t offset = x->starts[x->starts_done++ % STARTS_MAX];
+    if (err == OK && offset > x->start_durable) x->start_durable = offset;
 }
 
 static struct log_shard *shard_for(struct run *x, uint64_t plid) { return x->m.shards[log_store_shard_of(x->m.store, plid)]; }
@@ -99,7 +90,6 @@ static void do_create(struct run *x, struct model *mo, uint32_t slot) {
     if (err != OK) RUN_FAIL(x, "create: %s", err_str(err));
     mo->log->on_durable = model_durable;
     mo->log->owner = mo;
-    model_begins(mo);
     note(mo, "create", mo->partition);
 }
 
@@ -111,7 +101,7 @@ static void do_append(struct run *x, struct model *mo) {
     else if (kind < 15) s.value_bytes = (uint32_t)pick(x, 6000);
     s.timestamp += mo->log->end;
     if (kind > 60) {
-        s.producer_id = 7 + mo->producer_id;
+        s.producer_id = 7;
         s.producer_epoch = 0;
         s.base_sequence = (int32_t)mo->next_sequence;
     }
@@ -133,8 +123,8 @@ static void do_set_start(struct run *x, struct model *mo) {
     if (mo->starts_asked - mo->starts_done == STARTS_MAX) return;
     enum err err = log_set_start(l, offset, started, mo);
     if (err == OK) {
-        model_changed(mo);
-        mo->starts[mo->starts_asked++ % STARTS_MAX] = mo->op_count;
+        mo->starts[mo->starts_asked++ % STARTS_MAX] = offset;
+        mo->start_asked = offset;
     }
     if (err != OK && err != ERR_IO && err != ERR_CLOSED && !excused(x, err)) RUN_FAIL(x, "set_start: %s", err_str(err));
 }
@@ -155,8 +145,6 @@ static void do_truncate(struct run *x, struct model *mo) {
     int64_t offset = mo->batches[mo->count - back].base;
     if (offset < l->start) return;
     int32_t epoch = epochs_at(&l->epochs, offset > 0 ? offset - 1 : 0);
-    for (uint32_t i = 0; i < l->epochs.count; i++) /* epochs without records may stay or go */
-        if (l->epochs.entries[i].start == offset && pick(x, 2)) epoch = l->epochs.entries[i].epoch;
     enum err err = log_truncate(l, epoch < 0 ? 0 : epoch, offset);
     if (err == ERR_IO || err == ERR_CLOSED || err == ERR_UNSUPPORTED || excused(x, err)) return;
     if (err != OK) RUN_FAIL(x, "truncate: %s", err_str(err));
@@ -166,72 +154,12 @@ static void do_truncate(struct run *x, struct model *mo) {
     find_sequence(mo);
 }
 
-static void do_epoch(struct run *x, struct model *mo) {
-    enum err err = log_begin_epoch(mo->log, mo->log->epoch + 1);
-    if (err == OK) model_changed(mo);
-    else if (err != ERR_IO && err != ERR_CLOSED && !excused(x, err)) RUN_FAIL(x, "begin_epoch: %s", err_str(err));
-}
-
-static void do_vote(struct run *x, struct model *mo) {
-    struct log_vote v = {.epoch = mo->log->vote.epoch + (int32_t)pick(x, 2), .has_voted = pick(x, 4) > 0, .node = (int32_t)pick(x, 5)};
-    memset(v.incarnation.b, (int)pick(x, 256), sizeof v.incarnation.b);
-    enum err err = log_set_vote(mo->log, &v);
-    if (err == OK) model_changed(mo);
-    else if (err != ERR_IO && err != ERR_CLOSED && !excused(x, err)) RUN_FAIL(x, "set_vote: %s", err_str(err));
-}
-
-static void do_config(struct run *x, struct model *mo) {
-    uint8_t config[200];
-    for (size_t i = 0; i < sizeof config; i++) config[i] = (uint8_t)pick(x, 256);
-    enum err err = log_set_replica_config(mo->log, config, (uint32_t)pick(x, sizeof config + 1));
-    if (err == OK) model_changed(mo);
-    else if (err != ERR_IO && err != ERR_CLOSED && !excused(x, err)) RUN_FAIL(x, "set_replica_config: %s", err_str(err));
-}
-
-/* To an offset before, at or behind the end, as a leader may have it. */
-static void do_reset(struct run *x, struct model *mo) {
-    int64_t offset = (int64_t)pick(x, (uint64_t)mo->log->end + 20);
-    uint8_t *known = NULL;
-    size_t len = 0;
-    enum err err = pick(x, 2) ? log_producers_below(mo->log, offset, &known, &len) : OK;
-    if (err == OK) err = log_reset(mo->log, mo->log->epoch, offset, known, len);
-    free(known);
-    if (err == OK) {
-        note(mo, "reset", offset);
-        mo->next_sequence = 0; /* whatever the producers were: a new one begins */
-        mo->producer_id++;
-        model_reset(mo, offset);
-    } else if (err != ERR_IO && err != ERR_CLOSED && !excused(x, err)) {
-        RUN_FAIL(x, "reset: %s", err_str(err));
-    }
-}
-
-/* What a leader has: perhaps behind a gap, or, the first one, from below the start on. */
-static void do_copy(struct run *x, struct model *mo) {
-    struct log *l = mo->log;
-    struct batch_header h;
-    struct batch_spec s = {.records = 1 + (int32_t)pick(x, 4), .value_bytes = (uint32_t)pick(x, 2000), .timestamp = 1000000 + l->end,
-                           .producer_id = -1, .seed = prng_next(&x->rng)};
-    bool begins = l->start == l->end && l->size_bytes == 0 && impl_of(l)->segment_count == 1 && l->epochs.count == 0;
-    int64_t below = begins ? (int64_t)pick(x, (uint64_t)MIN(s.records, l->start + 1)) : 0;
-    int64_t base = below > 0 ? l->end - below : l->end + (pick(x, 3) ? 0 : (int64_t)pick(x, 50));
-    if (log_room(l, 10000) != OK) return;
-    uint8_t *batch = batch_make(&s, &h);
-    batch_set_base_offset(batch, base);
-    batch_set_leader_epoch(batch, l->epoch);
-    enum err err = log_append_copies(l, l->epoch, batch, h.total_bytes, s.timestamp);
-    free(batch);
-    if (err == OK) model_add(mo, base, base + s.records - 1, &s);
-    else if (err != ERR_IO && err != ERR_CLOSED && !excused(x, err)) RUN_FAIL(x, "copy to %lld: %s", (long long)base, err_str(err));
-}
-
 static void do_read(struct run *x, struct model *mo) {
     struct log *l = mo->log;
     if (l->end == l->start) return;
     struct log_read r = {.offset = l->start + (int64_t)pick(x, (uint64_t)(l->end - l->start)), .max_offset = l->end,
                          .max_bytes = (uint32_t)pick(x, 100000), .min_one = true};
     int64_t start = l->start;
-    if (model_find(mo, r.offset) == mo->count) return; /* in a gap at the end */
     enum err err = read_wait(&x->m, l, &r);
     if (err == ERR_CLOSED) {
         x->down = true;
@@ -273,15 +201,13 @@ static void step(struct run *x) {
         return;
     }
     if (mo->delete_asked) return;
-    if (what < 50) do_append(x, mo);
-    else if (what < 58) do_copy(x, mo);
-    else if (what < 60) do_vote(x, mo);
-    else if (what < 62) do_config(x, mo);
-    else if (what < 73) do_read(x, mo);
-    else if (what < 74) do_reset(x, mo);
+    if (what < 62) do_append(x, mo);
+    else if (what < 74) do_read(x, mo);
     else if (what < 80) do_duplicate(x, mo);
-    else if (what < 84) do_epoch(x, mo);
-    else if (what < 87) do_set_start(x, mo);
+    else if (what < 84) {
+        enum err err = log_begin_epoch(mo->log, mo->log->epoch + 1);
+        if (err != OK && err != ERR_IO && err != ERR_CLOSED && !excused(x, err)) RUN_FAIL(x, "begin_epoch: %s", err_str(err));
+    } else if (what < 87) do_set_start(x, mo);
     else if (what < 90) do_truncate(x, mo);
     else if (what < 92) journal_checkpoint(x->m.store->journal, false, NULL, NULL);
     else if (what < 93) {
@@ -298,37 +224,23 @@ static void step(struct run *x) {
 
 /* ---- after recovery ----------------------------------------------------------------------------------- */
 
-/* The folder is of the log as it is now, not of what it was before it began anew. */
-static void check_generation(struct run *x, const struct log *l) {
-    const struct log_impl *i = impl_of_const(l);
-    struct manifest manifest;
-    if (!i->folder_made) return;
-    enum err err = folder_manifest_read(x->m.io, x->m.config.dir, i->folder, &manifest);
-    uint64_t plid = manifest.plid, generation = manifest.generation;
-    manifest_free(&manifest);
-    if (sim_crashed(x->m.world, 0)) x->down = true;
-    else if (err != OK || plid != l->plid || generation != l->generation)
-        RUN_FAIL(x, "partition %d: generation %llu, and its folder is of %llu (%s)", l->partition, (unsigned long long)l->generation,
-                 (unsigned long long)generation, err_str(err));
-}
-
 static void check_log(struct run *x, struct model *mo, struct log *l) {
     mo->log = l;
     l->on_durable = model_durable;
     l->owner = mo;
+    if (l->start < mo->start_durable || l->start > mo->start_asked)
+        RUN_FAIL(x, "partition %d: start %lld, durable %lld, asked %lld", mo->partition, (long long)l->start, (long long)mo->start_durable,
+                 (long long)mo->start_asked);
     if (l->faulty) RUN_FAIL(x, "partition %d is faulty", mo->partition);
-    check_generation(x, l);
-    if (x->down || x->message[0]) return;
+    mo->start_asked = mo->start_durable = l->start;
     mo->starts_asked = mo->starts_done = 0;
-    uint64_t state = model_state(l, &l->epochs);
     /* The log is what some prefix of the operations made, one that holds all that were durable. */
     const char *wrong = "no prefix of what was done ends where the log does";
     uint32_t least = mo->ops_durable, most = mo->op_count;
     mo->unsure = true;
     for (uint32_t n = most + 1; n-- > least && wrong;) {
         model_as_of(mo, n);
-        if (mo->end == l->end && mo->state == state) wrong = model_check(&x->m, mo, 1 + (uint32_t)pick(x, 200000));
-        if (wrong) trace_debug("test", "as of %u: end %lld, state %016llx, wanted %016llx: %s", n, (long long)mo->end, (unsigned long long)mo->state, (unsigned long long)state, wrong);
+        if (mo->end == l->end) wrong = model_check(&x->m, mo, 1 + (uint32_t)pick(x, 200000));
         if (wrong && (!wrong[0] || sim_crashed(x->m.world, 0))) {
             x->down = true;
             return;
@@ -501,7 +413,6 @@ static void fixed_begin(struct run *x, uint64_t seed) {
     ASSERT(err == OK);
     mo->log->on_durable = model_durable;
     mo->log->owner = mo;
-    model_begins(mo);
 }
 
 static void fixed_append(struct run *x, int n) {
@@ -614,7 +525,6 @@ static void scripted_create(struct run *x, uint32_t slot, int32_t partition) {
     }
     mo->log->on_durable = model_durable;
     mo->log->owner = mo;
-    model_begins(mo);
 }
 
 static void scripted_append(struct run *x, uint32_t slot, int n, uint32_t bytes) {
@@ -648,28 +558,8 @@ static void scripted_start(struct run *x, uint32_t slot, uint32_t batch) {
     if (x->down || !mo->log || mo->batches[batch].end > mo->log->durable_end) return;
     enum err err = log_set_start(mo->log, mo->batches[batch].base, started, mo);
     if (err != OK) return;
-    model_changed(mo);
-    mo->starts[mo->starts_asked++ % STARTS_MAX] = mo->op_count;
-}
-
-static void scripted_change(struct run *x, uint32_t slot, uint8_t value) {
-    struct model *mo = &x->models[slot];
-    if (x->down || !mo->log) return;
-    struct log_vote v = {.epoch = value, .has_voted = true, .node = value};
-    if (log_set_vote(mo->log, &v) == OK) model_changed(mo);
-    if (log_set_replica_config(mo->log, &value, 1) == OK) model_changed(mo);
-}
-
-static void scripted_reset(struct run *x, uint32_t slot, int64_t offset) {
-    struct model *mo = &x->models[slot];
-    if (x->down || !mo->log) return;
-    enum err err = log_reset(mo->log, mo->log->epoch, offset, NULL, 0);
-    if (err == OK) {
-        mo->next_sequence = 0;
-        model_reset(mo, offset);
-    } else if (!(x->down = sim_crashed(x->m.world, 0))) {
-        RUN_FAIL(x, "reset: %s", err_str(err));
-    }
+    mo->starts[mo->starts_asked++ % STARTS_MAX] = mo->batches[batch].base;
+    mo->start_asked = mo->batches[batch].base;
 }
 
 static void scripted_checkpoint(struct run *x) {
@@ -722,23 +612,6 @@ static void script(struct run *x) {
     scripted_delete(x, 3);
     scripted_append(x, 1, 4, 400);
     turns(x, 4);
-    scripted_change(x, 0, 7);
-    scripted_reset(x, 0, 30); /* its files are below W */
-    scripted_append(x, 0, 4, 700);
-    turns(x, 9);
-    scripted_checkpoint(x);
-    scripted_change(x, 0, 8);
-    turns(x, 3);
-    scripted_reset(x, 0, 30); /* beside a checkpoint, to where its files begin */
-    scripted_append(x, 0, 3, 2500);
-    turns(x, 25);
-    scripted_reset(x, 1, 0);
-    scripted_reset(x, 1, 2);
-    scripted_append(x, 1, 2, 90);
-    scripted_truncate(x, 1, 1);
-    scripted_append(x, 1, 5, 2600);
-    scripted_checkpoint(x);
-    turns(x, 30);
 }
 
 /* What the logs are, as far as a user or the next recovery can tell. */
@@ -746,7 +619,7 @@ static uint64_t state_hash(struct run *x) {
     uint64_t h = 1;
     for (struct log *l = log_shard_first(x->m.shards[0]); l; l = log_shard_next(x->m.shards[0], l)) {
         const struct log_impl *i = impl_of_const(l);
-        uint64_t v[] = {l->plid, (uint64_t)l->start, (uint64_t)l->end, (uint64_t)l->epoch, l->producers.count, i->segment_count, l->faulty, model_state(l, &l->epochs)};
+        uint64_t v[] = {l->plid, (uint64_t)l->start, (uint64_t)l->end, (uint64_t)l->epoch, l->producers.count, i->segment_count, l->faulty};
         for (size_t k = 0; k < ARRAY_LEN(v); k++) h = (h ^ v[k]) * UINT64_C(0x9e3779b97f4a7c15) + (h >> 29);
         for (uint32_t k = 0; k < i->segment_count; k++)
             h = (h ^ (uint64_t)i->segments[k].base ^ (uint64_t)i->segments[k].size_bytes << 32) * UINT64_C(0x9e3779b97f4a7c15) + (h >> 29);

@@ -30,9 +30,6 @@ static const struct { const char *mutant, *program, *quick; unsigned seeds; bool
     {"image-unused", "mutant_log_crash", "torn", 0, true, 1},
     {"cut-at-damage", "mutant_journal", "flip", 0, false, 1}, /* crashes do not damage what was durable */
     {"by-name", "mutant_log_crash", "random", 300, true, 1},
-    {"no-barrier", "mutant_log_crash", "random", 300, true, 1},
-    {"seq-early", "mutant_log_crash", "random", 300, true, 1},
-    {"old-generation", "mutant_log_crash", "random", 300, true, 1},
     {"unlink-early", "mutant_log_crash", "random", 300, true, 1},
     {"footer-first", "mutant_journal", "random", 600, true, 1},
     {"footer-unpadded", "mutant_journal", "every", 600, true, 1},

@@ -44,6 +44,7 @@ static void created(struct call *call, struct wire_reader *r) {
         if (exists) admin.fleeting[i - TOPICS].state = PRESENT;
         else give_up(i - TOPICS);
     }
+    cluster_trace(admin.c, "making topic %u: error %d", i, error);
     if (error == KERR_NONE) covered(admin.c)->topics_made++;
 }
 

@@ -239,6 +239,28 @@ void check_disk_lost(struct node *n) {
     memset(n->c->check->sights[n->id], 0, sizeof n->c->check->sights[n->id]);
 }
 
+static void tell_replica(struct cluster *c, const struct node *n, const struct partition *p) {
+    static const char *const roles[] = {"follower", "pre-candidate", "candidate", "leader"};
+    const struct replica *r = &p->replica;
+    char members[200] = "";
+    for (int i = 0, at = 0; i < r->config.count; i++)
+        at += snprintf(members + at, sizeof members - (size_t)at, "%s%d%s", i ? "," : "", r->config.members[i].node, i < r->config.voters ? "" : "(learns)");
+    cluster_trace(c, "  [%d] group %llu (%s-%d): %s%s e%d, leader %d, log %lld..%lld, high watermark %lld, durable (%d,%lld), config (%d,%d) of %s", n->id,
+                  (unsigned long long)group_of(p), p->log->topic, p->log->partition, r->role == REPLICA_LEADER && r->established ? "established " : "", roles[r->role], r->epoch,
+                  r->has_leader ? r->leader.node : -1, (long long)p->log->start, (long long)p->log->end, (long long)r->high_watermark, r->durable.epoch,
+                  (long long)r->durable.offset, r->config.id.epoch, r->config.id.version, members);
+}
+
+void check_tell(struct cluster *c) {
+    for (uint32_t i = 1; i <= c->node_count; i++) {
+        struct node *n = &c->nodes[i];
+        struct partition *p, *next;
+        if (!n->up) cluster_trace(c, "  [%d] is down", n->id);
+        for (uint32_t q = 0; n->up && q < c->reactors; q++)
+            HASH_ITER(hh, n->broker.reactors[q].partitions->by_plid, p, next) tell_replica(c, n, p);
+    }
+}
+
 /* ---- the end ------------------------------------------------------------------------------------ */
 
 const char *check_converged(struct cluster *c) {

@@ -188,6 +188,7 @@ int main(int argc, char **argv) {
     struct run run = {.options = {.seed = 1, .steps = 30000, .faults = ~0u, .faults_max = UINT32_MAX}, .seeds = 1, .jobs = 1};
     uint64_t failed = 0;
     if (!options_read(argc, argv, &run)) return usage();
+    setvbuf(stdout, NULL, _IOLBF, 0);
     if (run.options.trace) {
         for (uint64_t i = 0; i < run.seeds; i++, run.options.seed++) {
             struct cluster_result r;

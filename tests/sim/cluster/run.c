@@ -167,6 +167,7 @@ void cluster_run(const struct cluster_options *o, struct cluster_result *result)
     begin(c);
     while (c->step < o->steps && !cluster_failed(c)) cluster_pass(c);
     if (!cluster_failed(c)) heal(c);
+    if (cluster_failed(c)) check_tell(c);
     result->steps = c->step;
     result->hash = sim_hash(c->world);
     covered(c)->seconds += (uint64_t)((sim_now_ns(c->world) - SECOND) / SECOND);
