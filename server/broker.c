@@ -321,6 +321,7 @@ void broker_run_turn(struct reactor *r) {
 
 void broker_close(struct broker *b) {
     cluster_close(b);
+    reassigner_free(b->reassigner);
     if (b->controller) controller_free(b->controller);
     if (b->store) log_store_close(b->store);
     if (b->run) {
