@@ -5,7 +5,7 @@
  * controller is told (server/reassign.h).
  *
  * Leadership goes to the preferred replica when that has been in sync for a while, and only a few at a time: clients have to find each
- * new leader. A drained broker hands over without that wait. (One that stops: partition_map_leave().) */
+ * new leader. A drained broker, and one that stops, hands over without that wait. */
 #include <stdlib.h>
 #include <uthash.h>
 #include "base/assert.h"
@@ -30,6 +30,7 @@ struct reconciler {
     struct waiting *preferred;           /* groups whose preferred replica could lead, since when */
     int64_t window_ns;                   /* transfers are counted since */
     uint32_t transfers;
+    bool leaving;                        /* the broker stops */
     /* groups that are at their target */
     struct reassign_at_target reports[REPORTS_MAX];
     uint32_t report_count;
@@ -152,7 +153,7 @@ static void see(struct reconcile_input *in, struct reconciler *c, const struct r
     in->now = &core->config;
     in->self = core->self;
     in->prefers = reactor_config(r)->auto_leader_rebalance;
-    in->self_drains = drains(reactor_image(r), core->self.node);
+    in->self_drains = c->leaving || drains(reactor_image(r), core->self.node);
     for (int i = 0; i < core->config.count; i++)
         if (replica_keeps_up(core, &core->config.members[i], r->now_ns)) in->in_sync |= 1u << i;
 }
@@ -160,6 +161,7 @@ static void see(struct reconcile_input *in, struct reconciler *c, const struct r
 /* ---- one step ---------------------------------------------------------------------------------------------------------- */
 
 static bool may_transfer(struct reconciler *c) {
+    if (c->leaving) return true;
     if (c->reactor->now_ns - c->window_ns >= TRANSFERS_WINDOW_NS) {
         c->window_ns = c->reactor->now_ns;
         c->transfers = 0;
@@ -260,4 +262,9 @@ void reconciler_free(struct reconciler *c) {
     }
     free(c->packed);
     free(c);
+}
+
+void reconciler_leave(struct reconciler *c) {
+    c->leaving = true;
+    partition_unsettle_all(c->reactor);
 }

@@ -6,4 +6,6 @@
 struct reconciler;
 MUST_CHECK struct reconciler *reconciler_new(struct reactor *r); /* NULL: memory */
 void reconciler_free(struct reconciler *c);                      /* after the reactor has stopped */
+/* The broker is about to stop: what is led here goes to others that can lead it, at once. */
+void reconciler_leave(struct reconciler *c);
 #endif

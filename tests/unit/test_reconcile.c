@@ -10,7 +10,6 @@
 #include "server/image.h"
 #include "server/partition_impl.h"
 #include "server/reactor.h"
-#include "server/reconcile.h"
 #include "tests/sim/io_sim.h"
 
 enum { NODES = 4, GROUP = 77, MESSAGES_MAX = 4096, MS = 1000000 };
@@ -349,7 +348,7 @@ START_TEST(leadership_comes_back_to_the_preferred_after_a_while) {
 }
 END_TEST
 
-START_TEST(who_drains_or_stops_leads_nothing) {
+START_TEST(who_drains_leads_nothing) {
     start("1 2 3");
     write_some(5);
     registered[0].drained = true;
@@ -358,17 +357,6 @@ START_TEST(who_drains_or_stops_leads_nothing) {
     run_ms(5000);
     ck_assert_int_eq(leader(), 1); /* and it stays there */
     write_some(5);
-    ck_assert(!reconciler_has_left(reactor(1)->reconciler));
-    reconciler_leave(reactor(1)->reconciler);
-    await("123", 3, 300);
-    run_ms(20);
-    ck_assert(reconciler_has_left(reactor(1)->reconciler));
-    /* Nobody else is there: nothing to wait for. */
-    kill_node(0);
-    kill_node(1);
-    reconciler_leave(reactor(2)->reconciler);
-    run_ms(2000);
-    ck_assert(reconciler_has_left(reactor(2)->reconciler));
     stop();
 }
 END_TEST
@@ -381,7 +369,7 @@ int main(void) {
     tcase_add_test(c, replicas_grow_and_shrink);
     tcase_add_test(c, a_disk_that_is_replaced_is_filled_again);
     tcase_add_test(c, leadership_comes_back_to_the_preferred_after_a_while);
-    tcase_add_test(c, who_drains_or_stops_leads_nothing);
+    tcase_add_test(c, who_drains_leads_nothing);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
