@@ -39,6 +39,11 @@ struct reconciler {
     struct peer_call call;
     struct controller_change change;
     uint8_t *packed;
+    /* the quorum, to be written down */
+    struct controller_change quorum_change;
+    int32_t quorum[REPLICA_MEMBERS_MAX];
+    uint32_t quorum_count;
+    bool quorum_away;
 };
 
 /* ---- reports to the controller ------------------------------------------------------------------------------------ */
@@ -107,6 +112,32 @@ static void report(struct reconciler *c, const struct image_topic *t, int32_t pa
     if (!timer_armed(&c->timer)) timer_set(&c->reactor->timers, &c->timer, c->reactor->now_ns + REPORT_AFTER_NS);
 }
 
+/* ---- the quorum of a cluster that has just been formed ---------------------------------------------------------------- */
+
+static void quorum_make(struct controller_change *ch, struct controller_edit *e) {
+    const struct reconciler *c = ch->owner;
+    if (controller_edit_image(e)->quorum_voter_count == 0) (void)controller_set_quorum(e, c->quorum, c->quorum_count); /* `e` remembers */
+}
+static void quorum_made(struct controller_change *ch) {
+    struct reconciler *c = ch->owner;
+    c->quorum_away = false; /* tried again with the next heartbeat if it did not come to pass */
+}
+
+/* Who votes is written into metadata before the first change of the members: a voter that loses its disk is dropped for a while, and has to
+ * be remembered meanwhile. */
+static void write_quorum(struct reconciler *c, const struct replica *core) {
+    if (c->quorum_away) return;
+    c->quorum_count = 0;
+    for (int i = 0; i < core->config.voters; i++) {
+        uint32_t k = c->quorum_count++;
+        for (; k > 0 && c->quorum[k - 1] > core->config.members[i].node; k--) c->quorum[k] = c->quorum[k - 1];
+        c->quorum[k] = core->config.members[i].node;
+    }
+    c->quorum_away = true;
+    c->quorum_change = (struct controller_change){.caller = c->reactor, .make = quorum_make, .done = quorum_made, .owner = c};
+    controller_submit(c->reactor->broker->controller, &c->quorum_change);
+}
+
 /* ---- what is wanted -------------------------------------------------------------------------------------------------- */
 
 /* The node as it is now. What nobody has registered is as the configuration has it, or as it was when it was assigned. */
@@ -132,12 +163,9 @@ static void want_replicas(struct reconcile_input *in, const struct image *im, co
     }
 }
 
-/* The quorum, or who votes now when nobody ever said; every other broker learns. */
+/* The quorum; every other broker learns. */
 static void want_quorum(struct reconcile_input *in, const struct image *im, const struct replica *core) {
     static const struct uuid none;
-    if (im->quorum_voter_count == 0)
-        for (int i = 0; i < core->config.voters; i++)
-            in->voter[in->voters++] = member_of(im, core, core->config.members[i].node, &none);
     for (uint32_t i = 0; i < im->quorum_voter_count; i++) in->voter[in->voters++] = member_of(im, core, im->quorum_voters[i], &none);
     for (uint32_t i = 0; i < in->voters; i++)
         if (drains(im, in->voter[i].node)) in->draining |= 1u << i;
@@ -235,7 +263,11 @@ bool partition_reconcile(struct reactor *r, uint64_t group) {
     int64_t end;
     if (!core || !r->reconciler || core->role != REPLICA_LEADER || !core->established) return true;
     if (!im) return false;
-    if (group == controller_metadata_plid(r->broker->controller, &owner)) return reconcile(r->reconciler, group, core, NULL, -1);
+    if (group == controller_metadata_plid(r->broker->controller, &owner)) {
+        if (im->quorum_voter_count > 0) return reconcile(r->reconciler, group, core, NULL, -1);
+        if (im->node_count > 0) write_quorum(r->reconciler, core);
+        return im->node_count == 0; /* a broker alone has nobody to want */
+    }
     const struct log *l = partition_log(r, group, &end);
     const struct image_topic *t = l ? image_topic_by_name(im, str_from(l->topic)) : NULL;
     const struct image_partition *p = t ? image_partition(t, l->partition) : NULL;
