@@ -31,7 +31,7 @@ static void close_fd(struct compactor *c, int *fd) {
     *fd = -1;
 }
 
-static void forget(struct compactor *c) {
+void compactor_forget(struct compactor *c) {
     close_fd(c, &c->in_fd);
     close_fd(c, &c->out_fd);
     free(c->sources);
@@ -49,12 +49,16 @@ static void forget(struct compactor *c) {
     *c = (struct compactor){.sh = sh, .timer = timer, .in_fd = -1, .out_fd = -1};
 }
 
-static void run_end(struct compactor *c, enum err err, const char *why) {
+void compactor_end(struct compactor *c, enum err err, const char *why) {
     struct log_shard *sh = c->sh;
     struct log_impl *l = c->log;
     close_fd(c, &c->in_fd);
     close_fd(c, &c->out_fd);
     if (c->swap_id) swap_unlink(sh->io, sh->store->dir, l, c->sources[c->group_from].base, c->swap_id);
+    if (c->mending) {
+        mend_over(c, l, err, why);
+        return;
+    }
     struct compact_run *run = &c->run;
     run->err = err;
     run->at_ms = io_wall_ms(sh->io);
@@ -69,7 +73,7 @@ static void run_end(struct compactor *c, enum err err, const char *why) {
                    (unsigned long long)run->bytes_before, why[0] ? "; " : run->map_full ? "; the map of keys was full, the rest comes next" : "", why);
     else if (err != ERR_CLOSED)
         trace_warn("log", "%s: not compacted: %s", l->folder, why);
-    forget(c);
+    compactor_forget(c);
     l->reads--;
     shard_release_log(sh, l);
 }
@@ -77,13 +81,13 @@ static void run_end(struct compactor *c, enum err err, const char *why) {
 static void fail(struct compactor *c, int64_t neg_errno, const char *what) {
     char why[120];
     snprintf(why, sizeof why, "cannot %s: %s", what, neg_errno < 0 ? strerror((int)-neg_errno) : "short write");
-    run_end(c, neg_errno < 0 ? err_from_errno((int)neg_errno) : ERR_IO, why);
+    compactor_end(c, neg_errno < 0 ? err_from_errno((int)neg_errno) : ERR_IO, why);
 }
 
 static void checked(struct check *x) {
     struct compactor *c = x->owner;
     c->checking = false;
-    run_end(c, ERR_CORRUPT, c->run.why);
+    compactor_end(c, ERR_CORRUPT, c->run.why);
 }
 
 static void check_slice(struct check *x) {
@@ -97,13 +101,13 @@ static void check_slice(struct check *x) {
 }
 
 /* What exactly is damaged is for a check to find: it becomes a faulty range, and the log is not compacted while it has one. */
-static void damaged(struct compactor *c, const char *what) {
+void compactor_damaged(struct compactor *c, const char *what) {
     struct log_impl *l = c->log;
     const struct segment *s = segment_by_base(l, c->source->base);
     snprintf(c->run.why, sizeof c->run.why, "segment %lld is damaged at position %u: %s", (long long)c->source->base, c->in_at + c->in_used, what);
     close_fd(c, &c->in_fd);
     if (!s) {
-        run_end(c, ERR_CORRUPT, c->run.why);
+        compactor_end(c, ERR_CORRUPT, c->run.why);
         return;
     }
     c->check = (struct check){.slice = check_slice, .done = checked, .owner = c};
@@ -117,8 +121,9 @@ static bool ended(struct compactor *c) {
     const char *why = c->sh->failed != OK || c->sh->stopping ? "the broker stops"
                       : l->delete_joined                     ? "the topic is deleted"
                       : c->change != l->change               ? "the log was cut back"
+                      : c->mending && !c->mend               ? "nobody waits for it"
                                                              : NULL;
-    if (why) run_end(c, ERR_CLOSED, why);
+    if (why) compactor_end(c, ERR_CLOSED, why);
     return why != NULL;
 }
 
@@ -140,7 +145,9 @@ static void paced(struct compactor *c, uint64_t bytes, void (*resume)(struct com
 
 static void timer_fired(struct timer *t) {
     struct compactor *c = CONTAINER_OF(t, struct compactor, timer);
-    if (!ended(c)) paced(c, 0, c->resume);
+    if (ended(c)) return;
+    if (c->waiting) compactor_wait(c);
+    else paced(c, 0, c->resume);
 }
 
 /* Goes on with `resume`, now or when the rate allows it. */
@@ -172,7 +179,7 @@ static void got(struct compactor *c, int64_t result) {
     }
     if (result == 0) {
         c->in_used = c->in_len;
-        damaged(c, "the file is shorter than what was written");
+        compactor_damaged(c, "the file is shorter than what was written");
         return;
     }
     c->in_len += (uint32_t)result;
@@ -181,6 +188,8 @@ static void got(struct compactor *c, int64_t result) {
 
 static void read_on(struct compactor *c) {
     uint32_t at = c->in_at + c->in_len, left = c->source->size_bytes - at;
+    if (c->mending && mend_step(c, &left)) return;
+    at = c->in_at + c->in_len;
     if (left == 0) {
         source_end(c);
         return;
@@ -188,7 +197,7 @@ static void read_on(struct compactor *c) {
     if (c->in_need > c->in_cap) {
         uint8_t *v = realloc(c->in, c->in_need);
         if (!v) {
-            run_end(c, ERR_NOMEM, "no memory for a batch");
+            compactor_end(c, ERR_NOMEM, "no memory for a batch");
             return;
         }
         c->in = v;
@@ -206,12 +215,16 @@ static void write_out(struct compactor *c) {
 
 static void worked(struct compactor *c, int64_t result) {
     (void)result;
+    if (c->feeding) {
+        mend_fed(c);
+        return;
+    }
     if (c->wrong) {
-        damaged(c, c->wrong);
+        compactor_damaged(c, c->wrong);
         return;
     }
     if (c->err != OK) {
-        run_end(c, c->err, c->err == ERR_TOO_LARGE ? "a batch is above max.decompressed.batch.bytes, or the new segment above 2 GiB" : err_str(c->err));
+        compactor_end(c, c->err, c->err == ERR_TOO_LARGE ? "a batch is above max.decompressed.batch.bytes, or the new segment above 2 GiB" : err_str(c->err));
         return;
     }
     uint32_t used = c->in_used;
@@ -227,7 +240,7 @@ static void worked(struct compactor *c, int64_t result) {
 
 static void synced(struct compactor *c, int64_t result) {
     if (result < 0) shard_fail(c->sh, ERR_IO, "a compacted segment could not be synced"); /* the device is not to be trusted any more */
-    if (result < 0) run_end(c, ERR_IO, "a compacted segment could not be synced");
+    if (result < 0) compactor_end(c, ERR_IO, "a compacted segment could not be synced");
     else read_on(c);
 }
 
@@ -256,16 +269,16 @@ static void source_begin(struct compactor *c) {
     c->expected = c->source->base;
     digester_reset(c->in_digest);
     if (!segment_by_base(c->log, c->source->base)) {
-        run_end(c, ERR_CLOSED, "its oldest segments went meanwhile");
+        compactor_end(c, ERR_CLOSED, "its oldest segments went meanwhile");
         return;
     }
     path_segment(path, c->sh->store->dir, c->log->folder, c->source->base, FILE_LOG);
     int fd = io_open(c->sh->io, path, IO_OPEN_READ);
-    if (fd == -ENOENT) {
-        damaged(c, "the file is missing");
+    if (fd == -ENOENT && !c->mending) { /* else nothing may be left to copy */
+        compactor_damaged(c, "the file is missing");
         return;
     }
-    if (fd < 0) {
+    if (fd < 0 && fd != -ENOENT) {
         fail(c, fd, "open a segment");
         return;
     }
@@ -280,7 +293,7 @@ static void source_end(struct compactor *c) {
     const char *wrong = whole && (c->cleaning || !c->source->has_digest) ? compactor_source_wrong(c) : NULL;
     close_fd(c, &c->in_fd);
     if (wrong) {
-        damaged(c, wrong);
+        compactor_damaged(c, wrong);
         return;
     }
     c->source_index++;
@@ -305,7 +318,7 @@ static void map_end(struct compactor *c) {
     if (c->map_end <= c->map_from) {
         char why[80];
         snprintf(why, sizeof why, "a transaction begins at offset %lld: what is behind it is not compacted", (long long)c->map_end);
-        run_end(c, OK, why);
+        compactor_end(c, OK, why);
         return;
     }
     while (c->source_count > 0 && c->sources[c->source_count - 1].base >= c->map_end) c->source_count--;
@@ -342,12 +355,12 @@ static void group_begin(struct compactor *c) {
     struct log_impl *l = c->log;
     c->group_from = c->group_to;
     if (c->group_from == c->source_count) {
-        run_end(c, OK, "");
+        compactor_end(c, OK, "");
         return;
     }
     c->group_to = group_find(c, c->group_from);
     if (!space_for(c)) {
-        run_end(c, ERR_NOSPACE, "the new segment would not leave the reserve free on the disk");
+        compactor_end(c, ERR_NOSPACE, "the new segment would not leave the reserve free on the disk");
         return;
     }
     char path[PATH_BYTES];
@@ -378,7 +391,7 @@ static void group_end(struct compactor *c);
 static void file_synced(struct compactor *c, int64_t result) {
     if (result < 0) {
         shard_fail(c->sh, ERR_IO, "a compacted segment could not be synced");
-        run_end(c, ERR_IO, "a compacted segment could not be synced");
+        compactor_end(c, ERR_IO, "a compacted segment could not be synced");
         return;
     }
     close_fd(c, &c->out_fd);
@@ -416,7 +429,7 @@ static void index_begin(struct compactor *c) {
     c->out_fd = fd;
     c->index_bytes = malloc(len + 1);
     if (!c->index_bytes) {
-        run_end(c, ERR_NOMEM, "no memory for an index");
+        compactor_end(c, ERR_NOMEM, "no memory for an index");
         return;
     }
     if (times) index_encode_times(&c->index, 0, count, c->index_bytes);
@@ -429,7 +442,7 @@ static void index_begin(struct compactor *c) {
 /* The .log is written: sync it; then the same for both indexes. */
 static void finish_file(struct compactor *c) {
     if (c->out_kind == FILE_LOG && !c->changed && c->group_to - c->group_from == 1) group_end(c); /* nothing to gain */
-    else if (c->out_kind == FILE_LOG && index_seal(&c->index) != OK) run_end(c, ERR_NOMEM, "no memory for an index");
+    else if (c->out_kind == FILE_LOG && index_seal(&c->index) != OK) compactor_end(c, ERR_NOMEM, "no memory for an index");
     else if (c->out_kind != FILE_LOG && !c->out_written) index_begin(c);
     else submit(c, &(struct io_op){.kind = IO_SYNC, .fd = c->out_fd}, file_synced);
 }
@@ -472,13 +485,13 @@ static enum err manifest_prepare(struct compactor *c) {
         manifest_remove(&m, c->sources[i].base);
         segment_of(l, c->sources[i].base)->sealed = false;
     }
-    m.compacted_end = MAX(m.compacted_end, c->sources[c->group_to - 1].end);
+    if (!c->mending || !c->dense) m.compacted_end = MAX(m.compacted_end, c->sources[c->group_to - 1].end);
     err = folder_manifest_write(sh->io, sh->store->dir, l, &m); /* syncs the folder, too */
     manifest_free(&m);
     return err;
 }
 
-static int64_t cleaned_end(const struct compactor *c) { return c->group_to == c->source_count ? c->map_end : 0; }
+static int64_t cleaned_end(const struct compactor *c) { return c->mending ? 0 : c->group_to == c->source_count ? c->map_end : 0; }
 
 static void group_end(struct compactor *c) {
     struct log_impl *l = c->log;
@@ -497,19 +510,25 @@ static void group_end(struct compactor *c) {
         group_begin(c);
         return;
     }
-    if (!group_is_there(c) || l->faulty_count > 0) {
-        run_end(c, ERR_CLOSED, l->faulty_count > 0 ? "damage was found in it meanwhile" : "its oldest segments went meanwhile");
+    if (!group_is_there(c) || (l->faulty_count > 0 && !c->mending)) {
+        compactor_end(c, ERR_CLOSED, l->faulty_count > 0 && !c->mending ? "damage was found in it meanwhile" : "its oldest segments went meanwhile");
         return;
     }
     struct sealed_segment sealed = {0};
     struct segment made;
     segment_of_group(c, &made);
-    enum err err = manifest_prepare(c);
-    if (err == OK) err = digester_result(c->out_digest, first->base, &sealed);
-    if (err == OK) err = swap_join(l, count, &made, &sealed.digest, cleaned_end(c));
+    enum err err = digester_result(c->out_digest, first->base, &sealed);
+    const char *wrong = err == OK && c->mending ? mend_wrong(c, &sealed.digest) : NULL;
+    if (wrong) {
+        free(sealed.chunks);
+        compactor_end(c, ERR_CORRUPT, wrong);
+        return;
+    }
+    if (err == OK) err = manifest_prepare(c);
+    if (err == OK) err = swap_join(l, count, &made, &sealed.digest, cleaned_end(c), c->mending && c->dense);
     free(sealed.chunks);
     if (err != OK) {
-        run_end(c, err, err == ERR_CORRUPT ? MANIFEST_FILE " is damaged" : "the manifest or the journal cannot be written");
+        compactor_end(c, err, err == ERR_CORRUPT ? MANIFEST_FILE " is damaged" : "the manifest or the journal cannot be written");
         return;
     }
     c->change = l->change;
@@ -565,10 +584,15 @@ static enum err take_memory(struct compactor *c, const struct compact_look *look
     uint64_t seed, bytes = config->compact_map_bytes / config->shards;
     io_entropy(c->sh->io, &seed, sizeof seed);
     enum err err = offset_map_init(&c->map, bytes, (uint64_t)(look->to - look->from), seed);
+    if (err == OK) err = take_producers(c);
+    return err == OK ? compactor_take_buffers(c) : err;
+}
+
+enum err compactor_take_buffers(struct compactor *c) {
     const struct epochs *e = &c->log->pub.epochs;
+    enum err err = OK;
     epochs_reset(&c->epochs, e->base_epoch);
     for (uint32_t i = 0; i < e->count && err == OK; i++) err = epochs_append(&c->epochs, e->entries[i].epoch, e->entries[i].start);
-    if (err == OK) err = take_producers(c);
     c->in = malloc(READ_BYTES);
     c->in_cap = READ_BYTES;
     c->in_digest = digester_new();
@@ -589,14 +613,14 @@ static void begin(struct compactor *c, const struct compact_look *look) {
     }
     enum err err = folder_manifest_read(sh->io, sh->store->dir, l->folder, &m);
     if (err != OK) {
-        run_end(c, err, MANIFEST_FILE " cannot be read");
+        compactor_end(c, err, MANIFEST_FILE " cannot be read");
         return;
     }
     err = take_sources(c, look->to, &m);
     manifest_free(&m);
     if (err == OK) err = take_memory(c, look);
     if (err != OK) {
-        run_end(c, err, "no memory");
+        compactor_end(c, err, "no memory");
         return;
     }
     c->rules.map = &c->map;
@@ -605,15 +629,11 @@ static void begin(struct compactor *c, const struct compact_look *look) {
     source_begin(c);
 }
 
-bool compact_start(struct log_shard *sh, struct log *pub, int64_t now_ms, int64_t bound) {
-    struct log_impl *l = impl_of(pub);
-    struct compact_look look;
-    if (sh->failed != OK || sh->stopping || l->delete_joined || compactor_busy(sh) || sh->store->config.compact_map_bytes == 0) return false;
-    compact_look(pub, now_ms, bound, &look);
-    if ((look.reason != COMPACT_RATIO && look.reason != COMPACT_LAG) || !compact_may_start(pub, now_ms)) return false;
+struct compactor *compactor_take(struct log_shard *sh, struct log_impl *l, int64_t now_ms) {
+    if (compactor_busy(sh)) return NULL;
     if (!sh->compactor) {
         sh->compactor = calloc(1, sizeof *sh->compactor);
-        if (!sh->compactor) return false;
+        if (!sh->compactor) return NULL;
         *sh->compactor = (struct compactor){.sh = sh, .in_fd = -1, .out_fd = -1};
         timer_init(&sh->compactor->timer, timer_fired);
     }
@@ -623,9 +643,45 @@ bool compact_start(struct log_shard *sh, struct log *pub, int64_t now_ms, int64_
     c->started_ms = now_ms;
     c->started_ns = c->rate_from_ns = io_mono_ns(sh->io);
     epochs_init(&c->epochs);
+    l->reads++;
+    return c;
+}
+
+/* ---- for mending ------------------------------------------------------------------------------------- */
+
+void compactor_begin(struct compactor *c) {
+    c->cleaning = true;
+    c->resume = group_begin;
+    timer_set(c->sh->timers, &c->timer, c->started_ns);
+}
+
+void compactor_go_on(struct compactor *c) { paced(c, 0, read_on); }
+
+void compactor_feed(struct compactor *c) {
+    timer_cancel(c->sh->timers, &c->timer);
+    submit(c, &(struct io_op){.kind = IO_WORK, .work = compactor_work}, worked);
+}
+
+void compactor_written(struct compactor *c) {
+    if (c->out_len > 0) write_out(c);
+    else compactor_go_on(c);
+}
+
+void compactor_wait(struct compactor *c) {
+    c->resume = compactor_wait;
+    timer_set(c->sh->timers, &c->timer, io_mono_ns(c->sh->io) + PAUSE_NS_MAX);
+}
+
+bool compact_start(struct log_shard *sh, struct log *pub, int64_t now_ms, int64_t bound) {
+    struct log_impl *l = impl_of(pub);
+    struct compact_look look;
+    if (sh->failed != OK || sh->stopping || l->delete_joined || compactor_busy(sh) || sh->store->config.compact_map_bytes == 0) return false;
+    compact_look(pub, now_ms, bound, &look);
+    if ((look.reason != COMPACT_RATIO && look.reason != COMPACT_LAG) || !compact_may_start(pub, now_ms)) return false;
+    struct compactor *c = compactor_take(sh, l, now_ms);
+    if (!c) return false;
     c->rules = (struct filter_rules){.now_ms = now_ms, .delete_retention_ms = l->config.delete_retention_ms,
                                      .max_decompressed_bytes = sh->store->config.compact_batch_bytes ? sh->store->config.compact_batch_bytes : 64u << 20};
-    l->reads++;
     begin(c, &look);
     return true;
 }
@@ -637,7 +693,7 @@ bool compact_running_on(const struct log *l) { return l->shard->compactor && l->
 void compactor_free(struct log_shard *sh) {
     if (!sh->compactor) return;
     if (sh->timers) timer_cancel(sh->timers, &sh->compactor->timer);
-    forget(sh->compactor);
+    compactor_forget(sh->compactor);
     free(sh->compactor);
     sh->compactor = NULL;
 }

@@ -4,13 +4,17 @@
  *   clean   for each group of neighbours that fit one segment: read, filter, write; then the indexes; then the swap
  *
  * Each step starts one operation; what comes next is decided when it is done. While an IO_WORK is under way the helper thread has
- * everything below "work" to itself. A truncation ends the run, so does anything that takes one of its segments away. */
+ * everything below "work" to itself. A truncation ends the run, so does anything that takes one of its segments away.
+ *
+ * A run that mends (mend.h) has one segment, whose batches all stay; instead of its faulty ranges it takes what it is fed. */
 #ifndef LOG_COMPACTOR_H
 #define LOG_COMPACTOR_H
 #include "base/timers.h"
 #include "log/batch_filter.h"
 #include "log/check.h"
+#include "log/faulty.h"
 #include "log/manifest.h"
+#include "log/mend.h"
 #include "log/shard.h"
 
 struct compact_source {
@@ -45,8 +49,21 @@ struct compactor {
     struct compact_run run;
     struct check check;                 /* of a segment that is damaged */
     bool checking;
+    /* mending */
+    bool mending;
+    struct log_mend *mend;              /* NULL: nobody waits for it any more */
+    bool waiting;                       /* for log_mend_feed() */
+    bool refused;                       /* what was fed last */
+    bool in_range;                      /* `range` is being fed */
+    int64_t feed_from, feed_next;
+    struct digest128 wanted_digest;     /* of the segment as it was, */
+    bool has_wanted_digest;             /* if there is one */
 
     /* work */
+    struct faulty_range range;
+    bool feeding;                       /* c->in is what was fed */
+    bool dense;                         /* no gap was fed */
+    bool gaps_fed;                      /* and may have gaps: the other replica may have compacted what this one has not */
     const struct compact_source *source;
     uint32_t source_index;
     bool ends_group;                    /* the source is the last of its group */
@@ -75,4 +92,22 @@ struct compactor {
 void compactor_work(struct io_op *op);
 /* All of the source was taken: NULL, or what is wrong with it. */
 const char *compactor_source_wrong(struct compactor *c);
+
+/* compactor.c, for mend.c. A compactor that is idle; NULL: none, or no memory. */
+struct compactor *compactor_take(struct log_shard *sh, struct log_impl *l, int64_t now_ms);
+MUST_CHECK enum err compactor_take_buffers(struct compactor *c);
+void compactor_begin(struct compactor *c);              /* with c->sources */
+void compactor_go_on(struct compactor *c);              /* reads on */
+void compactor_feed(struct compactor *c);               /* c->in was filled */
+void compactor_written(struct compactor *c);            /* c->out, if there is anything in it, and on */
+void compactor_end(struct compactor *c, enum err err, const char *why);
+void compactor_forget(struct compactor *c);
+void compactor_damaged(struct compactor *c, const char *what);
+void compactor_wait(struct compactor *c);               /* with an eye on whether the run is over */
+/* mend.c: true: the run waits, or is over. *left: bytes of the file before the next range. */
+bool mend_step(struct compactor *c, uint32_t *left);
+void mend_fed(struct compactor *c);
+/* Whether the new file may take the place of the old one; else what is wrong. */
+const char *mend_wrong(const struct compactor *c, const struct digest128 *made);
+void mend_over(struct compactor *c, struct log_impl *l, enum err err, const char *why);
 #endif

@@ -7,8 +7,8 @@
 static const char *wrong_with(const struct compactor *c, const uint8_t *p, const struct batch_header *h) {
     const struct compact_source *s = c->source;
     if (batch_check(h) != OK) return "the batch header is impossible";
-    if (s->has_gaps ? h->base_offset < c->expected : h->base_offset != c->expected) return "no batch of this offset begins here";
-    if (batch_last_offset(h) >= s->end) return "the batch's offsets go beyond the segment";
+    if (s->has_gaps || (c->feeding && c->gaps_fed) ? h->base_offset < c->expected : h->base_offset != c->expected) return "no batch of this offset begins here";
+    if (batch_last_offset(h) >= (c->feeding ? c->range.end : s->end)) return "the batch's offsets go beyond the segment";
     if (!batch_crc_ok(p, h)) return "the batch's CRC does not match";
     int32_t epoch = epochs_at(&c->epochs, h->base_offset);
     if (epoch >= 0 && h->leader_epoch != epoch) return "the batch's leader epoch is not the one of this offset";
@@ -41,6 +41,10 @@ static enum err out_add(struct compactor *c, const uint8_t *p, size_t len) {
 
 static enum err clean(struct compactor *c, const uint8_t *p, const struct batch_header *h) {
     struct filter_result r;
+    if (c->mending) {
+        c->changed = true;
+        return out_add(c, p, h->total_bytes);
+    }
     bool last = c->ends_group && c->in_at + c->in_used + h->total_bytes == c->source->size_bytes;
     last |= epochs_begins_at(&c->epochs, batch_last_offset(h) + 1); /* a replica that copies the epoch must reach its end */
     enum err err = batch_filter(&c->rules, p, h, last, &r);
@@ -72,6 +76,10 @@ static void take(struct compactor *c) {
         const uint8_t *p = c->in + c->in_used;
         uint32_t left = c->in_len - c->in_used;
         enum err err = batch_parse(p, left, &h);
+        if (err == ERR_TRUNCATED && c->feeding) {
+            c->wrong = "it ends inside a batch";
+            return;
+        }
         if (err == ERR_TRUNCATED) {
             c->in_need = left >= BATCH_HEADER_BYTES ? h.total_bytes : BATCH_HEADER_BYTES;
             if (c->in_need > c->source->size_bytes - c->in_at - c->in_used) c->wrong = "the batch goes beyond the segment";
@@ -82,6 +90,7 @@ static void take(struct compactor *c) {
         c->err = c->cleaning ? clean(c, p, &h) : map_add(c, p, &h);
         if (c->err == ERR_CORRUPT) c->wrong = "the records of the batch cannot be read";
         if (c->err != OK) return;
+        if (c->feeding && h.base_offset > c->expected) c->dense = false;
         c->expected = batch_last_offset(&h) + 1;
         c->in_used += h.total_bytes;
     }

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "base/assert.h"
 #include "base/trace.h"
+#include "log/mend.h"
 #include "log/store.h"
 
 /* Index of the first range that ends behind `offset`. */
@@ -39,10 +40,15 @@ const struct faulty_range *faulty_overlaps(const struct log_impl *l, int64_t bas
     return NULL;
 }
 
+static void changed(struct log_impl *l) {
+    if (l->pub.on_faulty) l->pub.on_faulty(&l->pub, l->pub.owner);
+}
+
 static void removed(struct log_impl *l, uint32_t from, uint32_t n) {
     if (n > 0) memmove(l->faulty + from, l->faulty + from + n, (l->faulty_count - from - n) * sizeof *l->faulty);
     l->faulty_count -= n;
     l->pub.faulty = l->faulty_count > 0 && l->faulty[l->faulty_count - 1].end > l->pub.start;
+    if (n > 0) changed(l);
 }
 
 static bool room(struct log_impl *l) {
@@ -89,6 +95,7 @@ enum err faulty_add(struct log_impl *l, const struct faulty_range *r, const char
     while (i + 1 < l->faulty_count && joins(l, &l->faulty[i], &l->faulty[i + 1])) join(l, i);
     if (i > 0 && joins(l, &l->faulty[i - 1], &l->faulty[i])) join(l, i - 1);
     impl_dirty(l);
+    changed(l);
     return OK;
 }
 
@@ -98,6 +105,13 @@ void faulty_heal(struct log_impl *l, int64_t start) {
     trace_info("log", "%s: offsets %lld to %lld read right again and are served", l->folder, (long long)start, (long long)l->faulty[i].end - 1);
     removed(l, i, 1);
     impl_dirty(l);
+}
+
+uint32_t log_faulty_ranges(const struct log *pub, uint32_t n, struct log_faulty *out) {
+    const struct log_impl *l = impl_of_const(pub);
+    for (uint32_t i = 0; i < n && i < l->faulty_count; i++)
+        out[i] = (struct log_faulty){l->faulty[i].start, l->faulty[i].end, l->faulty[i].base};
+    return l->faulty_count;
 }
 
 void faulty_cut(struct log_impl *l, int64_t end) {

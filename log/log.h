@@ -164,6 +164,8 @@ struct log_vote { int32_t epoch; bool has_voted; int32_t node; struct uuid incar
 
 /* Called on the shard's thread whenever durable_end, durable_seq or what is durable of the epoch table moved, or the log failed. */
 typedef void log_durable_fn(struct log *l, void *owner);
+/* What is known of damage has changed (log/mend.h lists it). The log is in the middle of something: look, and act later. */
+typedef void log_faulty_fn(struct log *l, void *owner);
 
 /* Read-only outside log/. */
 struct log {
@@ -187,7 +189,8 @@ struct log {
     struct epochs epochs;
     struct producers producers;
     bool deleted, faulty;
-    log_durable_fn *on_durable;          /* set by the server */
+    log_durable_fn *on_durable;          /* set by the server, like */
+    log_faulty_fn *on_faulty;
     void *owner;
     struct log_shard *shard;
 };

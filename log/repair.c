@@ -270,7 +270,7 @@ static enum err swap(struct anew *a, const struct segment_index *index, int64_t 
     err = folder_manifest_write(a->x->io, a->x->store->dir, l, &m);
     manifest_free(&m);
     if (err == OK) err = digester_result(a->digester, made.base, &sealed);
-    if (err == OK) err = swap_join(l, 1, &made, &sealed.digest, 0);
+    if (err == OK) err = swap_join(l, 1, &made, &sealed.digest, 0, false);
     free(sealed.chunks);
     return err;
 }

@@ -13,7 +13,7 @@
 static const enum file_kind KINDS[] = {FILE_INDEX, FILE_TIMEINDEX, FILE_LOG};
 
 /* In memory: `count` segments from made->base on become one. */
-static void replace(struct log_impl *l, uint32_t count, const struct segment *made, int64_t cleaned_end) {
+static void replace(struct log_impl *l, uint32_t count, const struct segment *made, int64_t cleaned_end, bool dense) {
     struct segment *first = segment_by_base(l, made->base);
     uint32_t at = (uint32_t)(first - l->segments);
     ASSERT(count > 0 && at + count < l->segment_count && first[count - 1].end == made->end);
@@ -31,7 +31,7 @@ static void replace(struct log_impl *l, uint32_t count, const struct segment *ma
     memmove(first + 1, first + count, (l->segment_count - at - count) * sizeof *first);
     l->segment_count -= count - 1;
     l->cleaned_end = MAX(l->cleaned_end, cleaned_end);
-    l->compacted_end = MAX(l->compacted_end, made->end);
+    if (!dense) l->compacted_end = MAX(l->compacted_end, made->end);
     l->change++;
     faulty_forget(l, made->base, made->end); /* of a file that is not the log's any more; the new one was made of what is sound */
     tail_drop_below(l, made->end);
@@ -39,7 +39,7 @@ static void replace(struct log_impl *l, uint32_t count, const struct segment *ma
     impl_forget_max_timestamp(l);
 }
 
-enum err swap_join(struct log_impl *l, uint32_t count, const struct segment *made, const struct digest128 *digest, int64_t cleaned_end) {
+enum err swap_join(struct log_impl *l, uint32_t count, const struct segment *made, const struct digest128 *digest, int64_t cleaned_end, bool dense) {
     struct log_shard *sh = l->pub.shard;
     const struct segment *first = segment_by_base(l, made->base);
     ASSERT(first && made->swap_id && made->written_bytes == made->size_bytes);
@@ -55,11 +55,12 @@ enum err swap_join(struct log_impl *l, uint32_t count, const struct segment *mad
     m.digest = (ProtobufCBinaryData){sizeof digest->b, (uint8_t *)(uintptr_t)digest->b};
     m.file_id = made->swap_id;
     m.cleaned_end = cleaned_end;
+    m.dense = dense;
     enum err err = shard_effect_reserve(sh);
     if (err == OK) err = shard_message(sh, ENTRY_SWAP, l->pub.plid, &m.base);
     free(bases);
     if (err != OK) return err;
-    replace(l, count, made, cleaned_end);
+    replace(l, count, made, cleaned_end, dense);
     struct effect *e = shard_effect(sh, EFFECT_SWAP, l);
     e->offset = made->base;
     e->swap_id = made->swap_id;
@@ -119,7 +120,7 @@ static enum err fold(struct log_impl *l, const Varve__Storage__SwapEntry *m) {
         if (first[i].base != m->old_bases[i] || first[i].written_bytes != first[i].size_bytes) return ERR_CORRUPT;
     if (first[m->n_old_bases - 1].end != made.end || m->cleaned_end > l->pub.end) return ERR_CORRUPT;
     made.swap_id = m->file_id;
-    replace(l, (uint32_t)m->n_old_bases, &made, m->cleaned_end);
+    replace(l, (uint32_t)m->n_old_bases, &made, m->cleaned_end, m->dense);
     return OK;
 }
 

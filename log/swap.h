@@ -14,7 +14,7 @@
 #include "log/shard.h"
 
 /* `made`: base of the first old one, end of the last, swap_id set. `count` segments from made->base on go. ERR_NOMEM: nothing changed. */
-MUST_CHECK enum err swap_join(struct log_impl *l, uint32_t count, const struct segment *made, const struct digest128 *digest, int64_t cleaned_end);
+MUST_CHECK enum err swap_join(struct log_impl *l, uint32_t count, const struct segment *made, const struct digest128 *digest, int64_t cleaned_end, bool dense);
 void swap_durable(struct log_impl *l, int64_t base, uint64_t swap_id, uint32_t dropped_total);
 /* Replay. ERR_CORRUPT, ERR_NOMEM. */
 MUST_CHECK enum err swap_fold(struct log_impl *l, const uint8_t *body, uint32_t len);
