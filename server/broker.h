@@ -62,6 +62,8 @@ struct reactor {
     uint32_t forward_copies, forward_served; /* server/forward.h: on their way from here; requests of other brokers in work */
     bool busy;                           /* there is work for another turn: do not wait */
     int64_t now_ns;                      /* refreshed once a turn */
+    int64_t awake_ns;                    /* likewise, but without the time that a turn came late: what replicas measure silence by */
+    int64_t looked_ns;                   /* when both were refreshed */
     int64_t now_ms;                      /* wall clock, once a turn */
 };
 #endif

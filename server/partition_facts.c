@@ -28,7 +28,7 @@ static void fill_progress(const struct reactor *r, const struct partition *p, co
             const struct replica_peer *peer = &p->replica.peers[k];
             if (peer->member.node != leader->members[i] || peer->match.offset < 0) continue;
             out->end[i] = peer->match.offset;
-            out->silent_ms[i] = MAX(r->now_ns - peer->acked_ns, 0) / 1000000;
+            out->silent_ms[i] = MAX(r->awake_ns - peer->acked_ns, 0) / 1000000;
         }
     }
 }

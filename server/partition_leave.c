@@ -10,7 +10,7 @@ void partition_map_leave(struct partition_map *m) {
 static bool another_could_lead(const struct partition *p) {
     const struct replica *r = &p->replica;
     for (uint32_t i = 0; i < r->config.voters; i++)
-        if (!replica_member_eq(&r->config.members[i], &r->self) && replica_keeps_up(r, &r->config.members[i], p->map->reactor->now_ns))
+        if (!replica_member_eq(&r->config.members[i], &r->self) && replica_keeps_up(r, &r->config.members[i], p->map->reactor->awake_ns))
             return true;
     return false;
 }

@@ -108,7 +108,7 @@ static int16_t delete_records_error(const struct partition *p, int64_t offset) {
 }
 
 static enum err move_start(struct partition *p, int64_t offset) {
-    struct replica_event event = {.kind = REPLICA_MOVE_START, .now_ns = p->map->reactor->now_ns, .u.position = {0, offset}};
+    struct replica_event event = {.kind = REPLICA_MOVE_START, .now_ns = p->map->reactor->awake_ns, .u.position = {0, offset}};
     return partition_step(p, &event, NULL);
 }
 
@@ -204,8 +204,8 @@ static int16_t handover(struct partition *p, int32_t node) {
     for (uint32_t i = 0; i < r->config.voters; i++) {
         struct replica_member m = r->config.members[i];
         if (m.node != node) continue;
-        if (!replica_keeps_up(r, &m, p->map->reactor->now_ns)) return KERR_ELIGIBLE_LEADERS_NOT_AVAILABLE;
-        struct replica_event event = {.kind = REPLICA_TRANSFER, .now_ns = p->map->reactor->now_ns, .u.member = m};
+        if (!replica_keeps_up(r, &m, p->map->reactor->awake_ns)) return KERR_ELIGIBLE_LEADERS_NOT_AVAILABLE;
+        struct replica_event event = {.kind = REPLICA_TRANSFER, .now_ns = p->map->reactor->awake_ns, .u.member = m};
         enum err err = partition_step(p, &event, NULL);
         return err == OK || err == ERR_AGAIN ? KERR_NONE : KERR_ELIGIBLE_LEADERS_NOT_AVAILABLE;
     }

@@ -183,7 +183,7 @@ static void see(struct reconcile_input *in, struct reconciler *c, const struct r
     in->prefers = reactor_config(r)->auto_leader_rebalance;
     in->self_drains = c->leaving || drains(reactor_image(r), core->self.node);
     for (int i = 0; i < core->config.count; i++)
-        if (replica_keeps_up(core, &core->config.members[i], r->now_ns)) in->in_sync |= 1u << i;
+        if (replica_keeps_up(core, &core->config.members[i], r->awake_ns)) in->in_sync |= 1u << i;
 }
 
 /* ---- one step ---------------------------------------------------------------------------------------------------------- */

@@ -147,9 +147,13 @@ static struct before note(const struct partition *p) {
     return (struct before){partition_is_led(p), r->established, r->epoch, r->high_watermark, r->config.id};
 }
 
+/* The core's time stands still while this thread does not run (reactor.awake_ns). */
 static void arm(struct partition *p) {
+    const struct reactor *r = p->map->reactor;
     int64_t at = replica_deadline(&p->replica);
-    if (at == INT64_MAX || (timer_armed(&p->timer) && p->timer.deadline_ns <= at)) return;
+    if (at == INT64_MAX) return;
+    at += r->now_ns - r->awake_ns;
+    if (timer_armed(&p->timer) && p->timer.deadline_ns <= at) return;
     timer_set(&p->map->reactor->timers, &p->timer, at);
 }
 
@@ -159,7 +163,7 @@ static uint16_t in_sync(const struct partition *p) {
     const struct replica *r = &p->replica;
     uint16_t bits = 0;
     for (uint32_t i = 0; i < r->config.count; i++)
-        if (replica_keeps_up(r, &r->config.members[i], p->map->reactor->now_ns)) bits |= (uint16_t)(1u << i);
+        if (replica_keeps_up(r, &r->config.members[i], p->map->reactor->awake_ns)) bits |= (uint16_t)(1u << i);
     return bits;
 }
 
@@ -193,6 +197,9 @@ static void tell_leaders(struct partition *p, const struct before *was, bool loo
                                               replica_config_compare(r->config.id, was->config) != 0;
     bool follows = !led && r->has_leader && r->epoch != p->followed_epoch;
     if (changed || follows) controller_quorum_changed(reactor, p->plid);
+    if (led != was->led || (led && r->established != was->established))
+        trace_debug("replica", "%s-%d: %s, epoch %d", p->log->topic, p->log->partition,
+                    !led ? "leads no more" : r->established ? "leads and is established" : "leads", led ? r->epoch : was->epoch);
     if (follows) {
         p->followed_epoch = r->epoch;
         leaders_follow(reactor, p->plid, r->epoch, r->leader.node);
@@ -235,7 +242,7 @@ enum err partition_step(struct partition *p, const struct replica_event *event, 
 }
 
 static enum err step_at(struct partition *p, enum replica_event_kind kind, struct replica_position at) {
-    struct replica_event event = {.kind = kind, .now_ns = p->map->reactor->now_ns, .u.position = at};
+    struct replica_event event = {.kind = kind, .now_ns = p->map->reactor->awake_ns, .u.position = at};
     return partition_step(p, &event, NULL);
 }
 
@@ -272,7 +279,7 @@ enum err partition_start_replica(struct partition *p, bool campaign_soon) {
     enum err err = first_config(p, &from);
     if (err == OK && p->created) err = first_markers(l, &from, &markers);
     if (err != OK) return err;
-    struct replica_event event = {.kind = REPLICA_START, .now_ns = p->map->reactor->now_ns, .u.start = &from};
+    struct replica_event event = {.kind = REPLICA_START, .now_ns = p->map->reactor->awake_ns, .u.start = &from};
     p->started = true;
     err = partition_step(p, &event, NULL);
     free(markers);
@@ -306,7 +313,7 @@ void partition_on_durable(struct log *l, void *owner) {
         return;
     }
     if (partition_is_replicated(p)) {
-        struct replica_event event = {.kind = REPLICA_DURABLE, .now_ns = p->map->reactor->now_ns, .u.seq = l->durable_seq};
+        struct replica_event event = {.kind = REPLICA_DURABLE, .now_ns = p->map->reactor->awake_ns, .u.seq = l->durable_seq};
         start_that_was_due(p);
         (void)partition_step(p, &event, NULL);
     } else {
@@ -330,7 +337,7 @@ enum err partition_before_append(struct partition *p) {
 
 /* Where there are no others, nothing follows from it before it is durable. */
 void partition_after_append(struct partition *p) {
-    struct replica_event event = {.kind = REPLICA_APPENDED, .now_ns = p->map->reactor->now_ns, .u.position = {p->log->epoch, p->log->end}};
+    struct replica_event event = {.kind = REPLICA_APPENDED, .now_ns = p->map->reactor->awake_ns, .u.position = {p->log->epoch, p->log->end}};
     if (partition_is_replicated(p)) {
         (void)partition_step(p, &event, NULL);
         return;
@@ -344,10 +351,10 @@ void partition_after_append(struct partition *p) {
 void partition_timer(struct timer *t) {
     struct partition *p = CONTAINER_OF(t, struct partition, timer);
     struct reactor *r = p->map->reactor;
-    if (r->now_ns < replica_deadline(&p->replica)) { /* it was put off meanwhile */
+    if (r->awake_ns < replica_deadline(&p->replica)) { /* it was put off meanwhile */
         arm(p);
     } else if (partition_is_led(p) || !p->map->leaving) {
-        struct replica_event event = {.kind = REPLICA_TICK, .now_ns = r->now_ns};
+        struct replica_event event = {.kind = REPLICA_TICK, .now_ns = r->awake_ns};
         (void)partition_step(p, &event, NULL);
     }
     if (!partition_is_led(p)) return;
@@ -394,12 +401,12 @@ void partition_receive(struct reactor *r, uint64_t group, const struct replica_m
     if (!p || !p->started || r->partitions->stop_error || !can_take(p, m, records)) return;
     if (m->kind == REPLICA_TIMEOUT_NOW && r->partitions->leaving) return;
     struct partition_incoming in = {m, records};
-    struct replica_event event = {.kind = REPLICA_MESSAGE, .now_ns = r->now_ns, .u.message = m};
+    struct replica_event event = {.kind = REPLICA_MESSAGE, .now_ns = r->awake_ns, .u.message = m};
     (void)partition_step(p, &event, &in);
 }
 
 static void lost(struct partition *p, const struct replica_member *m) {
-    struct replica_event event = {.kind = REPLICA_PEER_LOST, .now_ns = p->map->reactor->now_ns, .u.member = *m};
+    struct replica_event event = {.kind = REPLICA_PEER_LOST, .now_ns = p->map->reactor->awake_ns, .u.member = *m};
     (void)partition_step(p, &event, NULL);
 }
 
@@ -432,14 +439,14 @@ enum err partition_reconfigure(struct reactor *r, uint64_t group, const struct r
     struct partition *p = partition_find(r, group);
     if (!p || !p->started) return ERR_CLOSED;
     if (p->epoch_due != 0) return ERR_AGAIN;
-    struct replica_event event = {.kind = REPLICA_RECONFIGURE, .now_ns = r->now_ns, .u.config = to};
+    struct replica_event event = {.kind = REPLICA_RECONFIGURE, .now_ns = r->awake_ns, .u.config = to};
     return partition_step(p, &event, NULL);
 }
 
 enum err partition_transfer(struct reactor *r, uint64_t group, const struct replica_member *to) {
     struct partition *p = partition_find(r, group);
     if (!p || !p->started) return ERR_CLOSED;
-    struct replica_event event = {.kind = REPLICA_TRANSFER, .now_ns = r->now_ns, .u.member = *to};
+    struct replica_event event = {.kind = REPLICA_TRANSFER, .now_ns = r->awake_ns, .u.member = *to};
     return partition_step(p, &event, NULL);
 }
 

@@ -29,7 +29,7 @@ struct outgoing {
 static void report_sent(struct partition *p, uint64_t session, struct replica_position at) {
     for (uint32_t i = 0; i < p->replica.peer_count; i++) {
         if (p->replica.peers[i].session != session) continue;
-        struct replica_event event = {.kind = REPLICA_SENT, .now_ns = p->map->reactor->now_ns,
+        struct replica_event event = {.kind = REPLICA_SENT, .now_ns = p->map->reactor->awake_ns,
                                       .u.sent = {.peer = i, .session = session, .position = at}};
         (void)partition_step(p, &event, NULL);
         return;

@@ -123,8 +123,6 @@ static void turn(void) {
         if (nodes[i].up) next = MIN(next, reactor(i)->busy ? sim_now_ns(w) : timers_next(&reactor(i)->timers));
     for (uint32_t k = 0; k < queued; k++) next = MIN(next, queue[k].due_ns);
     sim_advance(w, MAX(next, sim_now_ns(w) + 1000));
-    for (int i = 0; i < NODES; i++)
-        if (nodes[i].up) reactor(i)->now_ns = sim_now_ns(w);
     deliver_due();
     check_agreement();
 }
