@@ -295,11 +295,22 @@ static bool check_entries(struct alter_state *s, struct alter_resource *r) {
     return true;
 }
 
+/* A request that another broker has forwarded is about that one, or was meant for it. */
+static bool registered(const struct alter_state *s, struct str name) {
+    const struct image *im = request_image(s->rq);
+    char id[16];
+    for (uint32_t i = 0; i < im->node_count && s->rq->origin; i++) {
+        snprintf(id, sizeof id, "%d", im->nodes[i].node);
+        if (str_is(name, id)) return true;
+    }
+    return false;
+}
+
 /* Its name is this broker's id, or for configs empty: all brokers. */
 static bool broker_named(struct alter_state *s, struct alter_resource *r) {
     char self[16];
     snprintf(self, sizeof self, "%d", request_broker(s->rq)->config.node_id);
-    if (str_is(r->name, self) || (r->name.len == 0 && r->type == API_RESOURCE_BROKER)) return true;
+    if (str_is(r->name, self) || (r->type == API_RESOURCE_BROKER && (r->name.len == 0 || registered(s, r->name)))) return true;
     refuse(r, KERR_INVALID_REQUEST, request_printf(s->rq, "Unexpected broker id, expected %s, but received %.*s", self,
                                                    (int)MIN(r->name.len, 64), r->name.p));
     return false;

@@ -5,12 +5,12 @@
 #include "base/assert.h"
 #include "base/trace.h"
 #include "proto/forward.pb-c.h"
+#include "proto/kafka_messages.h"
 #include "server/api.h"
 #include "server/conn_impl.h"
 #include "server/controller.h"
 #include "server/quotas.h"
 
-enum { API_METADATA = 3, API_FIND_COORDINATOR = 10 };
 #define RETRY_NS 20000000
 #define LOOK_NS 2000000       /* how often the image is looked at */
 
@@ -161,8 +161,19 @@ static void begin(struct forward *f) {
     timer_set(&f->reactor->timers, &f->timer, f->reactor->now_ns);
 }
 
-bool forward_wanted(const struct request *rq, const struct api *api) {
-    return api->for_controller && !rq->origin && !controller_is_active(request_broker(rq));
+/* Log levels are the broker's own: those requests stay, unless they ask for more. */
+static bool only_loggers(struct request *rq) {
+    struct wire_reader r = rq->body;
+    struct k_incremental_alter_configs_request m;
+    if (rq->header.api_key != API_INCREMENTAL_ALTER_CONFIGS) return false;
+    if (k_incremental_alter_configs_request_decode(&m, &r, rq->header.api_version)) return true; /* the handler says why not */
+    for (int32_t i = 0; i < m.resources_n; i++)
+        if (m.resources[i].resource_type != API_RESOURCE_BROKER_LOGGER) return false;
+    return true;
+}
+
+bool forward_wanted(struct request *rq, const struct api *api) {
+    return api->for_controller && !rq->origin && !controller_is_active(request_broker(rq)) && !only_loggers(rq);
 }
 
 void forward_request(struct request *rq) {

@@ -26,7 +26,7 @@ enum { FORWARD_COPIES_MAX = 64, FORWARD_SERVED_MAX = 256 };
 /* Before broker_start(): takes calls. */
 void forward_open(struct broker *b);
 /* Whether `rq` is to be handled by the controller and that is not here. */
-bool forward_wanted(const struct request *rq, const struct api *api);
+bool forward_wanted(struct request *rq, const struct api *api);
 /* In the place of the handler. */
 void forward_request(struct request *rq);
 /* A copy of the request goes to the controller for what it causes there (a topic made on first use); the answer is not used. `done`:
