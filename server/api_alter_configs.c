@@ -208,10 +208,17 @@ static void alter_topic(struct alter_state *s, struct alter_resource *r, struct 
 
 static void alter_broker(struct alter_state *s, struct alter_resource *r, struct controller_edit *e) {
     static const struct image_configs none;
-    const struct image_broker *b = controller_edit_image(e)->broker;
+    const struct image *im = controller_edit_image(e);
+    const struct image_broker *b = im->broker;
     const struct config *config = &request_broker(s->rq)->config;
-    if (r->name.len == 0) alter(s, r, b ? &b->defaults : &none, config, e);
-    else alter(s, r, b ? &b->own : &none, b ? &b->with_defaults : config, e);
+    if (r->name.len == 0) {
+        alter(s, r, b ? &b->defaults : &none, config, e);
+        return;
+    }
+    char id[16];
+    snprintf(id, sizeof id, "%.*s", (int)MIN(r->name.len, 15), r->name.p); /* of a broker that is there: broker_named() */
+    const struct image_configs *own = image_broker_configs(im, request_broker(s->rq), (int32_t)strtol(id, NULL, 10));
+    alter(s, r, own ? own : &none, b ? &b->with_defaults : config, e);
 }
 
 /* A name is all that it takes, so there is a bound. */
@@ -366,9 +373,21 @@ static bool check_resources(struct alter_state *s) {
            check_twice(s, API_RESOURCE_BROKER_LOGGER);
 }
 
+static bool only_loggers(const struct alter_state *s) {
+    for (int32_t i = 0; i < s->count; i++)
+        if (s->resources[i].type != API_RESOURCE_BROKER_LOGGER) return false;
+    return true;
+}
+
 static void submit(struct alter_state *s, void (*done)(struct controller_change *ch)) {
     if (!check_resources(s)) return;
     s->change = (struct controller_change){.caller = s->rq->reactor, .make = make, .done = done, .owner = s};
+    if (only_loggers(s)) { /* no metadata: any broker does that for itself */
+        for (int32_t i = 0; i < s->count; i++)
+            if (!s->resources[i].error) alter_logger(s, &s->resources[i]);
+        done(&s->change);
+        return;
+    }
     controller_submit(request_broker(s->rq)->controller, &s->change);
 }
 
