@@ -107,6 +107,7 @@ struct io_vtable {
     int (*listen)(struct io *io, struct sockaddr_storage *addr, int backlog); /* binds; port 0 is filled in */
     int (*socket)(struct io *io, int family);             /* for IO_CONNECT */
     int (*shutdown)(struct io *io, int fd);               /* both ways: pending RECV/SEND end soon */
+    void (*detach)(struct io *io, int fd);                /* the socket goes on with another io of the process; ops on it must be done */
     int (*sockname)(struct io *io, int fd, struct sockaddr_storage *addr);    /* own end of a connection, or a listener's */
     void (*recv_release)(struct io *io, void *pooled_buf);
 
@@ -159,6 +160,7 @@ static inline int io_lock(struct io *io, const char *path) { return io->v->lock(
 static inline int io_listen(struct io *io, struct sockaddr_storage *addr, int backlog) { return io->v->listen(io, addr, backlog); }
 static inline int io_socket(struct io *io, int family) { return io->v->socket(io, family); }
 static inline int io_shutdown(struct io *io, int fd) { return io->v->shutdown(io, fd); }
+static inline void io_detach(struct io *io, int fd) { io->v->detach(io, fd); }
 static inline int io_sockname(struct io *io, int fd, struct sockaddr_storage *addr) { return io->v->sockname(io, fd, addr); }
 static inline void io_recv_release(struct io *io, void *b) { io->v->recv_release(io, b); }
 static inline void io_submit(struct io *io, struct io_op *op) { io->v->submit(io, op); }

@@ -259,15 +259,25 @@ static void blocking_cancel(struct io *io, struct io_op *op) {
     }
 }
 
+/* Whether epoll knew it. */
+static bool watch_drop(struct blocking_io *b, int fd) {
+    if (fd < 0 || (size_t)fd >= b->watch_count || !b->watches[fd]) return false;
+    struct watch *w = b->watches[fd];
+    bool registered = w->registered;
+    ASSERT(list_empty(&w->readers) && list_empty(&w->writers));
+    free(w);
+    b->watches[fd] = NULL;
+    return registered;
+}
+
 static int blocking_close(struct io *io, int fd) {
-    struct blocking_io *b = self(io);
-    if (fd >= 0 && (size_t)fd < b->watch_count && b->watches[fd]) {
-        struct watch *w = b->watches[fd];
-        ASSERT(list_empty(&w->readers) && list_empty(&w->writers));
-        free(w); /* epoll itself forgets a closed socket */
-        b->watches[fd] = NULL;
-    }
+    watch_drop(self(io), fd); /* epoll itself forgets a closed socket */
     return posix_close(io, fd);
+}
+
+static void blocking_detach(struct io *io, int fd) {
+    struct blocking_io *b = self(io);
+    if (watch_drop(b, fd)) (void)epoll_ctl(b->epoll_fd, EPOLL_CTL_DEL, fd, NULL); /* events that come all the same meet no watch */
 }
 
 static void blocking_recv_release(struct io *io, void *buf) {
@@ -364,6 +374,7 @@ static const struct io_vtable blocking_vtable = {
     .name = "blocking",
     POSIX_CALLS,
     .close = blocking_close,
+    .detach = blocking_detach,
     .recv_release = blocking_recv_release,
     .submit = blocking_submit,
     .cancel = blocking_cancel,

@@ -324,10 +324,13 @@ static void uring_destroy(struct io *io) {
     free(u);
 }
 
+static void uring_detach(struct io *io, int fd) { (void)io, (void)fd; } /* nothing is kept for a socket between its ops */
+
 static const struct io_vtable uring_vtable = {
     .name = "io_uring",
     POSIX_CALLS,
     .close = posix_close,
+    .detach = uring_detach,
     .recv_release = uring_recv_release,
     .submit = uring_submit,
     .cancel = uring_cancel,

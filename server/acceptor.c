@@ -2,12 +2,12 @@
 #include "server/acceptor.h"
 #include <arpa/inet.h>
 #include <errno.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <uthash.h>
 #include "base/assert.h"
 #include "base/trace.h"
+#include "server/address.h"
 #include "server/conn_impl.h"
 #include "server/image.h"
 #include "server/quotas.h"
@@ -35,61 +35,11 @@ static void address_key(const struct sockaddr_storage *addr, uint8_t key[16]) {
 
 /* ---- addresses --------------------------------------------------------------------------- */
 
-/* Names other than localhost ask the resolver; that may block, so it is done at start only. */
-static bool address_resolve(const char *host, uint16_t port, struct sockaddr_storage *out) {
-    struct sockaddr_in *v4 = (struct sockaddr_in *)(void *)out;
-    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)(void *)out;
-    memset(out, 0, sizeof *out);
-    if (!host[0]) host = "0.0.0.0";
-    if (strcmp(host, "localhost") == 0) host = "127.0.0.1";
-    if (inet_pton(AF_INET, host, &v4->sin_addr) == 1) {
-        v4->sin_family = AF_INET;
-        v4->sin_port = htons(port);
-        return true;
-    }
-    if (inet_pton(AF_INET6, host, &v6->sin6_addr) == 1) {
-        v6->sin6_family = AF_INET6;
-        v6->sin6_port = htons(port);
-        return true;
-    }
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
-    if (getaddrinfo(host, NULL, &hints, &found) != 0) return false;
-    bool usable = found->ai_addrlen <= sizeof *out && (found->ai_family == AF_INET || found->ai_family == AF_INET6);
-    if (usable) {
-        memcpy(out, found->ai_addr, found->ai_addrlen);
-        if (found->ai_family == AF_INET) v4->sin_port = htons(port);
-        else v6->sin6_port = htons(port);
-    }
-    freeaddrinfo(found);
-    return usable;
-}
-
-static bool is_wildcard(const struct sockaddr_storage *addr) {
-    if (addr->ss_family == AF_INET) return ((const struct sockaddr_in *)(const void *)addr)->sin_addr.s_addr == 0;
-    return IN6_IS_ADDR_UNSPECIFIED(&((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr);
-}
-
-static void host_text(const struct sockaddr_storage *addr, char out[INET6_ADDRSTRLEN]) {
-    out[0] = 0;
-    if (addr->ss_family == AF_INET) {
-        inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)addr)->sin_addr, out, INET6_ADDRSTRLEN);
-        return;
-    }
-    const struct in6_addr *a = &((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr;
-    if (IN6_IS_ADDR_V4MAPPED(a)) inet_ntop(AF_INET, a->s6_addr + 12, out, INET6_ADDRSTRLEN);
-    else inet_ntop(AF_INET6, a, out, INET6_ADDRSTRLEN);
-}
-
-static uint16_t port_of(const struct sockaddr_storage *addr) {
-    if (addr->ss_family == AF_INET) return ntohs(((const struct sockaddr_in *)(const void *)addr)->sin_port);
-    return ntohs(((const struct sockaddr_in6 *)(const void *)addr)->sin6_port);
-}
-
 void request_advertised(struct request *rq, struct str *host, int32_t *port) {
     const struct acceptor *a = broker_acceptor(rq->reactor->broker);
     const struct listener *l = rq->conn ? rq->conn->ticket->listener : &a->listeners[0];
     *host = str_from(l->config->host);
-    *port = port_of(&l->addr);
+    *port = address_port(&l->addr);
     if (l->config->advertised_host[0]) {
         *host = str_from(l->config->advertised_host);
         if (l->config->advertised_port) *port = l->config->advertised_port;
@@ -100,7 +50,7 @@ void request_advertised(struct request *rq, struct str *host, int32_t *port) {
     struct sockaddr_storage local;
     *host = STR_LIT("localhost"); /* when the way in cannot be told */
     if (!rq->conn || rq->conn->closing || io_sockname(rq->reactor->io, rq->conn->fd, &local) < 0) return;
-    host_text(&local, text);
+    address_host_text(&local, text);
     char *kept = arena_strdup(&rq->arena, str_from(text));
     if (kept) *host = str_from(kept);
 }
@@ -111,10 +61,10 @@ void broker_listens_text(const struct broker *b, char *out, size_t len) {
     out[0] = 0;
     for (uint32_t i = 0; i < a->listener_count; i++) {
         char host[INET6_ADDRSTRLEN];
-        host_text(&a->listeners[i].addr, host);
+        address_host_text(&a->listeners[i].addr, host);
         bool v6 = strchr(host, ':') != NULL;
         int n = snprintf(out + at, len - at, "%s%s%s%s:%u", i ? ", " : "", v6 ? "[" : "", host, v6 ? "]" : "",
-                         port_of(&a->listeners[i].addr));
+                         address_port(&a->listeners[i].addr));
         if (n < 0 || (size_t)n >= len - at) return;
         at += (size_t)n;
     }
@@ -205,7 +155,7 @@ static void refused_due(struct timer *timer) { refused_close(CONTAINER_OF(timer,
  * at once, only when its quota has room again. */
 static bool too_many_at_once(struct acceptor *a, struct conn_ticket *t) {
     char host[INET6_ADDRSTRLEN];
-    host_text(&t->peer, host);
+    address_host_text(&t->peer, host);
     int64_t now_ns = home_of(a)->now_ns, wait_ns = quota_connection(a->broker, str_from(host), now_ns);
     if (wait_ns == 0) return false;
     trace_debug("accept", "%s: refused: connection_creation_rate is exceeded", host);
@@ -221,7 +171,7 @@ static void accepted(struct acceptor *a, struct accept_slot *slot, int fd) {
     if (!t) {
         if (!a->stopping) {
             char host[INET6_ADDRSTRLEN];
-            host_text(&slot->op.addr, host);
+            address_host_text(&slot->op.addr, host);
             trace_warn("accept", "%s: refused: %s", host, why);
         }
         io_close(home_of(a)->io, fd);
@@ -300,7 +250,7 @@ static enum err listener_open(struct acceptor *a, const struct config_listener *
         snprintf(why, why_len, "listeners: the host \"%s\" cannot be resolved", config->host);
         return ERR_INVALID;
     }
-    l->wildcard = is_wildcard(&l->addr);
+    l->wildcard = address_is_wildcard(&l->addr);
     l->fd = io_listen(home_of(a)->io, &l->addr, LISTEN_BACKLOG);
     if (l->fd < 0) {
         const char *reason = l->fd == -EADDRINUSE      ? "another process listens there"

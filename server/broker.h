@@ -19,6 +19,8 @@ struct broker_run;
 struct image;
 struct controller;
 struct leaders;
+struct peers;
+struct peer_set;
 struct fetch_session_cache;
 struct quota_table;
 struct reactor;
@@ -35,6 +37,7 @@ struct broker {
     struct cluster *cluster;             /* on reactor 0: which one, and how to get in; NULL: alone (server/cluster.h) */
     struct broker_run *run;              /* listeners and the stages of stopping: server/broker.c */
     struct uuid cluster_id;
+    struct peers *peers;                 /* other brokers: server/peer.h */
     struct quota_table *quotas;          /* what clients have used of theirs: atomics, any thread (server/quota_table.h) */
     _Atomic(int64_t) group_bytes;        /* what consumer groups hold, all reactors together */
     atomic_bool stopping;
@@ -58,6 +61,7 @@ struct reactor {
     struct cleaner cleaner;
     struct image *image;                 /* the one this reactor works with; see server/image.h */
     struct conn_set *conns;              /* server/conn.h */
+    struct peer_set *peers;              /* its connections with other brokers: server/peer.h */
     struct fetch_session_cache *fetch_sessions; /* made by this reactor: server/fetch_session.h */
     uint32_t forward_copies, forward_served; /* server/forward.h: on their way from here; requests of other brokers in work */
     bool busy;                           /* there is work for another turn: do not wait */

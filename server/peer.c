@@ -1,44 +1,253 @@
-/* peer.c - see peer.h. Nobody is connected. */
+/* peer.c - see peer.h: what the rest of the broker calls, and the life of it all. */
 #include "server/peer.h"
-#include "server/reactor.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include "base/assert.h"
+#include "base/trace.h"
+#include "server/peer_impl.h"
+
+static const struct peer_hooks no_hooks;
+
+/* ---- who is there ------------------------------------------------------------------------------------ */
 
 enum err peer_set_node(struct broker *b, int32_t node, const char *host, int32_t port) {
-    (void)host, (void)port;
-    return node == b->config.node_id ? ERR_INVALID : OK;
+    struct peers *p = b->peers;
+    if (node == p->node || node < 0 || port < 0 || port > 65535 || strlen(host) >= PEER_HOST_BYTES) return ERR_INVALID;
+    int32_t slot = peer_node_slot(p, node, port > 0);
+    if (slot < 0) return port > 0 ? ERR_FULL : OK;
+    struct peer_node *n = &p->nodes[slot];
+    pthread_mutex_lock(&p->lock);
+    bool same = n->port == port && strcmp(n->host, host) == 0;
+    strncpy(n->host, host, sizeof n->host - 1);
+    n->host[sizeof n->host - 1] = 0;
+    n->port = (uint16_t)port;
+    pthread_mutex_unlock(&p->lock);
+    if (!same) peer_nodes_changed(p);
+    return OK;
 }
-void peer_set_cluster(struct broker *b, const struct uuid *cluster_id) { (void)b, (void)cluster_id; }
-bool peer_is_up(const struct reactor *r, int32_t node) { return node == r->broker->config.node_id; }
+
+void peer_set_cluster(struct broker *b, const struct uuid *cluster_id) {
+    struct peers *p = b->peers;
+    pthread_mutex_lock(&p->lock);
+    bool same = uuid_eq(&p->cluster_id, cluster_id);
+    p->cluster_id = *cluster_id;
+    pthread_mutex_unlock(&p->lock);
+    if (!same) peer_nodes_changed(p);
+}
+
+bool peer_is_up(const struct reactor *r, int32_t node) {
+    struct peers *p = r->broker->peers;
+    if (node == r->broker->config.node_id) return true;
+    int32_t slot = p ? peer_node_slot(p, node, false) : -1;
+    if (slot < 0 || atomic_load(&p->nodes[slot].links) == 0) return false;
+    return r->now_ns - atomic_load(&p->nodes[slot].heard_ns) <= PEER_SILENT_NS;
+}
+
 bool peer_incarnation(const struct reactor *r, int32_t node, struct uuid *out) {
-    if (node != r->broker->config.node_id) return false;
-    *out = *log_store_incarnation(r->broker->store);
+    struct peers *p = r->broker->peers;
+    *out = p->incarnation;
+    if (node == p->node) return true;
+    int32_t slot = peer_node_slot(p, node, false);
+    if (slot < 0) return false;
+    pthread_mutex_lock(&p->lock);
+    bool known = p->nodes[slot].has_incarnation;
+    *out = p->nodes[slot].incarnation;
+    pthread_mutex_unlock(&p->lock);
+    return known;
+}
+
+bool peer_advertised(const struct broker *b, const char **host, int32_t *port) {
+    const struct config_address *said = &b->config.peer_advertised;
+    if (!b->peers || b->peers->listen_fd < 0) return false;
+    *host = said->host[0] ? said->host : b->peers->listen_host;
+    *port = said->host[0] ? said->port : address_port(&b->peers->listen_addr);
     return true;
 }
-bool peer_advertised(const struct broker *b, const char **host, int32_t *port) {
-    (void)b, (void)host, (void)port;
-    return false;
-}
+
+/* ---- messages ------------------------------------------------------------------------------------------ */
 
 bool peer_send(struct reactor *r, uint64_t group, const struct replica_message *m, struct slice *slices, uint32_t count) {
-    (void)r, (void)group, (void)m;
-    for (uint32_t i = 0; i < count; i++) buf_unref(slices[i].buf);
-    return false;
+    int32_t slot = peer_node_slot(r->broker->peers, m->to.node, false);
+    struct peer_link *l = slot < 0 ? NULL : r->peers->links[slot];
+    struct peer_part part;
+    if (!peer_link_is_up(l) || !uuid_eq(&l->hello.incarnation, &m->to.incarnation)) {
+        for (uint32_t i = 0; i < count; i++) buf_unref(slices[i].buf);
+        return false;
+    }
+    part.kind = PEER_PART_REPLICA;
+    part.group = group;
+    part.u.replica = *m;
+    return peer_stream_put(&l->stream, &part, slices, count, count > 0 ? PEER_QUEUE_BYTES : PEER_QUEUE_SMALL_BYTES);
 }
-void peer_report_leader(struct reactor *r, uint64_t group, const struct leader_info *info) { (void)r, (void)group, (void)info; }
-void peer_report_leader_to(struct reactor *r, int32_t node, uint64_t group, const struct leader_info *info) {
-    (void)r, (void)node, (void)group, (void)info;
-}
-void peer_set_hooks(struct broker *b, const struct peer_hooks *hooks) { (void)b, (void)hooks; }
 
-static void call_closed(struct timer *t) {
-    struct peer_call *c = CONTAINER_OF(t, struct peer_call, timer);
-    c->err = ERR_CLOSED;
-    c->answer = BYTES_NULL;
-    c->done(c);
+static void report(struct peer_link *l, uint64_t group, const struct leader_info *info) {
+    struct peer_part part = {.kind = PEER_PART_LEADER, .group = group, .u.leader = *info};
+    if (!peer_stream_put(&l->stream, &part, NULL, 0, PEER_QUEUE_REPORTS_BYTES)) l->reports_lost = true;
 }
-void peer_call(struct peer_call *c) {
-    timer_init(&c->timer, call_closed);
-    timer_set(&c->caller->timers, &c->timer, c->caller->now_ns);
+
+void peer_report_leader(struct reactor *r, uint64_t group, const struct leader_info *info) {
+    if (!r->peers) return;
+    uint32_t count = atomic_load(&r->broker->peers->node_count);
+    for (uint32_t i = 0; i < count; i++)
+        if (peer_link_is_up(r->peers->links[i])) report(r->peers->links[i], group, info);
 }
-void peer_call_cancel(struct peer_call *c) { timer_cancel(&c->caller->timers, &c->timer); }
-void peer_serve(struct broker *b, enum peer_call_kind kind, peer_serve_fn *fn) { (void)b, (void)kind, (void)fn; }
-void peer_answer_send(struct peer_answer *a, struct bytes answer) { (void)a, (void)answer; }
+
+void peer_report_leader_to(struct reactor *r, int32_t node, uint64_t group, const struct leader_info *info) {
+    int32_t slot = peer_node_slot(r->broker->peers, node, false);
+    if (slot >= 0 && peer_link_is_up(r->peers->links[slot])) report(r->peers->links[slot], group, info);
+}
+
+void peer_set_hooks(struct broker *b, const struct peer_hooks *hooks) { b->peers->hooks = hooks; }
+
+void peer_serve(struct broker *b, enum peer_call_kind kind, peer_serve_fn *fn) {
+    ASSERT(kind > 0 && kind < PEER_CALL_KINDS);
+    b->peers->serve[kind] = fn;
+}
+
+/* ---- a turn ---------------------------------------------------------------------------------------------- */
+
+static void round_due(struct timer *t) {
+    struct peer_set *set = CONTAINER_OF(t, struct peer_set, round);
+    int64_t now_ns = set->reactor->now_ns;
+    uint32_t count = atomic_load(&set->peers->node_count);
+    for (uint32_t i = 0; i < count; i++)
+        if (set->links[i]) peer_link_round(set->links[i], now_ns);
+    LIST_FOREACH_SAFE(it, &set->visits) peer_link_round(LIST_ENTRY(it, struct peer_link, link), now_ns);
+    if (!set->shut) timer_set(&set->reactor->timers, t, now_ns + PEER_PING_NS);
+}
+
+static void visits_sweep(struct peer_set *set) {
+    LIST_FOREACH_SAFE(it, &set->visits) {
+        struct peer_link *l = LIST_ENTRY(it, struct peer_link, link);
+        if (l->state == PEER_LINK_OFF && peer_link_is_idle(l)) peer_link_free(l);
+    }
+}
+
+void peer_set_turn(struct reactor *r) {
+    struct peer_set *set = r->peers;
+    if (!set) return;
+    peer_nodes_sync(set);
+    if (!timer_armed(&set->round) && !set->shut && atomic_load(&set->peers->node_count) > 0)
+        timer_set(&r->timers, &set->round, r->now_ns + PEER_PING_NS);
+    peer_inbox_run(set);
+    peer_calls_run(set);
+}
+
+bool peer_set_flush(struct reactor *r) {
+    struct peer_set *set = r->peers;
+    struct list batch, *node;
+    if (!set) return false;
+    list_init(&batch);
+    while ((node = list_pop_front(&set->work))) list_push_back(&batch, node);
+    while ((node = list_pop_front(&batch))) peer_stream_visit(LIST_ENTRY(node, struct peer_stream, work));
+    visits_sweep(set);
+    return !list_empty(&set->inbox) || !list_empty(&set->done_calls) || !list_empty(&set->work) ||
+           (!set->shut && atomic_load(&set->peers->changes) != set->seen);
+}
+
+/* ---- life -------------------------------------------------------------------------------------------------- */
+
+static void set_init(struct peers *p, struct reactor *r) {
+    struct peer_set *set = &p->sets[r->index];
+    set->peers = p;
+    set->reactor = r;
+    list_init(&set->visits);
+    list_init(&set->conns);
+    list_init(&set->work);
+    list_init(&set->inbox);
+    list_init(&set->orphans);
+    list_init(&set->done_calls);
+    timer_init(&set->round, round_due);
+    r->peers = set;
+}
+
+enum err peers_open(struct broker *b) {
+    struct peers *p = calloc(1, sizeof *p);
+    if (p) p->sets = calloc(b->reactor_count, sizeof *p->sets);
+    if (!p || !p->sets) {
+        free(p);
+        return ERR_NOMEM;
+    }
+    p->broker = b;
+    p->hooks = &no_hooks;
+    p->node = b->config.node_id;
+    p->incarnation = *log_store_incarnation(b->store);
+    p->body_max = (uint32_t)MAX(PEER_BATCH_MAX, b->config.socket_request_max_bytes);
+    p->listen_fd = -1;
+    pthread_mutex_init(&p->lock, NULL);
+    list_init(&p->incoming);
+    list_init(&p->leftovers);
+    list_init(&p->greeting);
+    timer_init(&p->watch, NULL);
+    b->peers = p;
+    for (uint32_t i = 0; i < b->reactor_count; i++) set_init(p, &b->reactors[i]);
+    return OK;
+}
+
+enum err peers_start(struct broker *b, char *why, size_t why_len) {
+    const struct config *config = &b->config;
+    enum err err = config->peer_listens ? peer_listen(b->peers, why, why_len) : OK;
+    for (uint32_t i = 0; i < config->voter_count && err == OK; i++) {
+        const struct config_voter *v = &config->voters[i];
+        if (v->node != b->peers->node) err = peer_set_node(b, v->node, v->at.host, v->at.port);
+        if (err != OK) snprintf(why, why_len, "controller.quorum.voters: broker %d: %s", v->node, err_str(err));
+    }
+    return err;
+}
+
+void peers_stop(struct broker *b) {
+    if (!b->peers || atomic_exchange(&b->peers->stopping, true)) return;
+    timer_cancel(&b->reactors[0].timers, &b->peers->watch);
+    peer_listen_stop(b->peers);
+    LIST_FOREACH_SAFE(it, &b->peers->greeting)
+        peer_stream_close(&LIST_ENTRY(it, struct peer_conn, link)->stream, NULL, false);
+}
+
+void peer_set_shut(struct reactor *r) {
+    struct peer_set *set = r->peers;
+    if (!set || set->shut) return;
+    set->shut = true;
+    timer_cancel(&r->timers, &set->round);
+    if (r->index == 0) peers_stop(r->broker);
+    for (uint32_t i = 0; i < PEER_NODES_MAX; i++)
+        if (set->links[i]) peer_link_close(set->links[i], NULL, false);
+    LIST_FOREACH_SAFE(it, &set->visits) peer_link_close(LIST_ENTRY(it, struct peer_link, link), NULL, false);
+    LIST_FOREACH_SAFE(it, &set->conns) peer_stream_close(&LIST_ENTRY(it, struct peer_conn, link)->stream, NULL, false);
+}
+
+bool peer_set_is_empty(const struct reactor *r) {
+    const struct peer_set *set = r->peers;
+    if (!set) return true;
+    if (!list_empty(&set->visits) || !list_empty(&set->conns)) return false;
+    for (uint32_t i = 0; i < PEER_NODES_MAX; i++)
+        if (set->links[i] && !peer_link_is_idle(set->links[i])) return false;
+    return r->index > 0 || (list_empty(&set->peers->greeting) && set->peers->listen_fd < 0);
+}
+
+void peer_set_free(struct reactor *r) {
+    struct peer_set *set = r->peers;
+    struct list *node;
+    if (!set) return;
+    for (uint32_t i = 0; i < PEER_NODES_MAX; i++) {
+        if (set->links[i]) peer_link_free(set->links[i]);
+        set->links[i] = NULL;
+    }
+    timer_cancel(&r->timers, &set->round);
+    if (r->index == 0) timer_cancel(&r->timers, &set->peers->watch);
+    pthread_mutex_lock(&set->peers->lock); /* other reactors may still read what they were sent */
+    while ((node = list_pop_front(&set->orphans))) list_push_back(&set->peers->leftovers, node);
+    pthread_mutex_unlock(&set->peers->lock);
+    r->peers = NULL;
+}
+
+void peers_close(struct broker *b) {
+    struct peers *p = b->peers;
+    struct list *node;
+    if (!p) return;
+    while ((node = list_pop_front(&p->leftovers))) peer_frame_free(LIST_ENTRY(node, struct peer_frame, link));
+    peer_incoming_free_all(p);
+    pthread_mutex_destroy(&p->lock);
+    free(p->sets);
+    free(p);
+    b->peers = NULL;
+}

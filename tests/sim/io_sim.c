@@ -400,6 +400,8 @@ static bool sim_syncs_all(struct io *io, int fd) {
     return true;
 }
 
+static void sim_detach(struct io *io, int fd) { (void)io, (void)fd; } /* handles belong to the node */
+
 static int sim_sockname(struct io *io, int fd, struct sockaddr_storage *addr) {
     struct sim_io *s = self(io);
     if (is_dead(s)) return -ESHUTDOWN;
@@ -621,6 +623,7 @@ static const struct io_vtable sim_vtable = {
     .socket = sim_socket,
     .shutdown = sim_shutdown,
     .syncs_all = sim_syncs_all,
+    .detach = sim_detach,
     .sockname = sim_sockname,
     .recv_release = sim_recv_release,
     .submit = sim_submit,

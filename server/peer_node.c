@@ -1,0 +1,210 @@
+/* peer_node.c - which other brokers there are, and which of them are alive.
+ *
+ *   UNKNOWN --- a link works ---> UP --- a connection breaks, is refused, or silence ---> LOST --- a link works ---> UP
+ *
+ * A connection that breaks makes its node LOST although others may still work: reactor 0's watch finds those and makes it UP
+ * again. Each reactor compares what it has told its hooks with the count of changes, so none is missed and none told twice. */
+#include <stdio.h>
+#include "base/assert.h"
+#include "base/trace.h"
+#include "server/peer_impl.h"
+
+void peer_nodes_changed(struct peers *p) {
+    atomic_fetch_add(&p->changes, 1);
+    for (uint32_t i = 0; i < p->broker->reactor_count; i++)
+        if (p->broker->reactors[i].io) io_wake(p->broker->reactors[i].io);
+}
+
+int32_t peer_node_slot(struct peers *p, int32_t node, bool make) {
+    uint32_t count = atomic_load(&p->node_count);
+    for (uint32_t i = 0; i < count; i++)
+        if (p->nodes[i].node == node) return (int32_t)i;
+    if (!make || count == PEER_NODES_MAX) return -1;
+    p->nodes[count].node = node; /* reactor 0's only, and only here */
+    atomic_store(&p->node_count, count + 1);
+    if (count == 0) peer_watch_begin(p);
+    return (int32_t)count;
+}
+
+void peer_node_change(struct peers *p, struct peer_node *n, enum peer_node_state to) {
+    uint64_t state = atomic_load(&n->state);
+    do {
+        enum peer_node_state from = (enum peer_node_state)(state & 3);
+        if (from == to) return;
+    } while (!atomic_compare_exchange_weak(&n->state, &state, ((state >> 2) + 1) << 2 | (uint64_t)to));
+    peer_nodes_changed(p);
+}
+
+void peer_node_heard(struct peers *p, int32_t slot, struct io *io) {
+    if (slot >= 0) atomic_store_explicit(&p->nodes[slot].heard_ns, io_mono_ns(io), memory_order_relaxed);
+}
+
+/* Its hello was taken, on whichever connection. */
+void peer_node_arrived(struct peers *p, int32_t slot, const struct peer_hello *hello) {
+    struct peer_node *n = &p->nodes[slot];
+    pthread_mutex_lock(&p->lock);
+    bool other = n->has_incarnation && !uuid_eq(&n->incarnation, &hello->incarnation);
+    n->has_incarnation = true;
+    n->incarnation = hello->incarnation;
+    pthread_mutex_unlock(&p->lock);
+    if (other) trace_warn("peer", "broker %d has another data directory than before", n->node);
+}
+
+/* ---- what each reactor does about it ------------------------------------------------------------- */
+
+static void tell(struct peer_set *set, uint32_t slot) {
+    struct peer_node *n = &set->peers->nodes[slot];
+    const struct peer_hooks *hooks = set->peers->hooks;
+    uint64_t state = atomic_load(&n->state), seen = set->node_seen[slot];
+    if (state == seen) return;
+    set->node_seen[slot] = state;
+    bool up = (state & 3) == PEER_NODE_UP, was_lost = !up || (state >> 2) - (seen >> 2) > 1;
+    if (set->reactor->index == 0) {
+        if (was_lost) trace_warn("peer", "broker %d: not reached", n->node);
+        if (up) trace_info("peer", "broker %d: connected", n->node);
+    }
+    if (was_lost && hooks->lost) hooks->lost(set->reactor, n->node);
+    if (up && hooks->found) hooks->found(set->reactor, n->node);
+}
+
+/* Nothing comes from there any more: every connection may be one that nobody will ever answer on. */
+static void silence(struct peer_set *set, uint32_t slot) {
+    uint32_t silences = atomic_load(&set->peers->nodes[slot].silences);
+    if (silences == set->silence_seen[slot]) return;
+    set->silence_seen[slot] = silences;
+    if (set->links[slot]) peer_link_close(set->links[slot], "the broker is silent", true);
+    LIST_FOREACH_SAFE(it, &set->conns) {
+        struct peer_conn *c = LIST_ENTRY(it, struct peer_conn, link);
+        if (c->slot == (int32_t)slot) peer_stream_close(&c->stream, "the broker is silent", true);
+    }
+}
+
+static void address(struct peer_set *set, uint32_t slot) {
+    struct peer_node *n = &set->peers->nodes[slot];
+    char host[PEER_HOST_BYTES];
+    pthread_mutex_lock(&set->peers->lock);
+    uint16_t port = n->port;
+    memcpy(host, n->host, sizeof host);
+    pthread_mutex_unlock(&set->peers->lock);
+    if (!set->links[slot] && port > 0) set->links[slot] = peer_link_new(set, (int32_t)slot);
+    if (!set->links[slot]) return; /* no memory: tried again with the next change */
+    peer_link_address(set->links[slot], host, port);
+    uint32_t arrivals = atomic_load(&n->arrivals);
+    if (arrivals == set->arrival_seen[slot]) return;
+    set->arrival_seen[slot] = arrivals;
+    peer_link_kick(set->links[slot]);
+}
+
+/* Connections that were made before the cluster was known may turn out to be with another one. */
+static bool is_foreign(struct peers *p, const struct peer_hello *h) {
+    pthread_mutex_lock(&p->lock);
+    bool foreign = !uuid_is_zero(&p->cluster_id) && !uuid_is_zero(&h->cluster_id) && !uuid_eq(&p->cluster_id, &h->cluster_id);
+    pthread_mutex_unlock(&p->lock);
+    return foreign;
+}
+
+static void drop_foreign(struct peer_set *set, uint32_t slot) {
+    struct peer_link *l = set->links[slot];
+    if (peer_link_is_up(l) && is_foreign(set->peers, &l->hello)) peer_link_close(l, "it belongs to another cluster", true);
+    LIST_FOREACH_SAFE(it, &set->conns) {
+        struct peer_conn *c = LIST_ENTRY(it, struct peer_conn, link);
+        if (c->slot == (int32_t)slot && is_foreign(set->peers, &c->hello)) peer_stream_close(&c->stream, "it belongs to another cluster", true);
+    }
+}
+
+void peer_nodes_sync(struct peer_set *set) {
+    struct peers *p = set->peers;
+    uint64_t changes = atomic_load(&p->changes);
+    if (changes == set->seen || set->shut) return;
+    set->seen = changes;
+    uint32_t count = atomic_load(&p->node_count);
+    for (uint32_t i = 0; i < count; i++) {
+        silence(set, i);
+        address(set, i);
+        drop_foreign(set, i);
+        tell(set, i);
+    }
+}
+
+/* ---- reactor 0 watches ----------------------------------------------------------------------------- */
+
+static void watch_node(struct peers *p, struct peer_node *n, int64_t now_ns) {
+    bool fresh = now_ns - atomic_load(&n->heard_ns) <= PEER_SILENT_NS, works = atomic_load(&n->links) > 0;
+    enum peer_node_state state = (enum peer_node_state)(atomic_load(&n->state) & 3);
+    if (!fresh && state == PEER_NODE_UP) {
+        trace_warn("peer", "broker %d: nothing was heard from it for %d ms", n->node, (int)(PEER_SILENT_NS / 1000000));
+        atomic_fetch_add(&n->silences, 1);
+        peer_node_change(p, n, PEER_NODE_LOST);
+    } else if (fresh && works && state == PEER_NODE_LOST) {
+        peer_node_change(p, n, PEER_NODE_UP);
+    }
+}
+
+/* When this broker itself stood still, what the others sent meanwhile may not have been read yet. */
+static void watch(struct timer *t) {
+    struct peers *p = CONTAINER_OF(t, struct peers, watch);
+    struct reactor *r = &p->broker->reactors[0];
+    bool late = r->now_ns - p->watch_ns > PEER_SILENT_NS / 2;
+    uint32_t count = atomic_load(&p->node_count);
+    for (uint32_t i = 0; i < count; i++) {
+        struct peer_link *l = r->peers->links[i];
+        bool quiet = r->now_ns - atomic_load(&p->nodes[i].heard_ns) > PEER_QUIET_NS;
+        if (l && quiet) peer_link_round(l, INT64_MAX);
+        if (!late) watch_node(p, &p->nodes[i], r->now_ns);
+    }
+    p->watch_ns = r->now_ns + PEER_WATCH_NS;
+    if (!atomic_load(&p->stopping)) timer_set(&r->timers, t, p->watch_ns);
+}
+
+void peer_watch_begin(struct peers *p) {
+    struct reactor *r = &p->broker->reactors[0];
+    timer_init(&p->watch, watch);
+    p->watch_ns = r->now_ns + PEER_WATCH_NS;
+    timer_set(&r->timers, &p->watch, p->watch_ns);
+}
+
+/* ---- hellos ------------------------------------------------------------------------------------------- */
+
+void peer_hello_fill(struct peers *p, struct peer_hello *h, int32_t wanted, uint32_t reactor) {
+    memset(h, 0, sizeof *h);
+    h->version_min = h->version_max = PEER_VERSION;
+    h->node = p->node;
+    h->incarnation = p->incarnation;
+    h->wanted = wanted;
+    h->reactor = reactor;
+    pthread_mutex_lock(&p->lock);
+    h->cluster_id = p->cluster_id;
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void uuid_text(const struct uuid *u, char out[33]) {
+    for (int i = 0; i < 16; i++) snprintf(out + 2 * i, 3, "%02x", u->b[i]);
+}
+
+bool peer_hello_refused(struct peers *p, struct peer_hello *h, int32_t wanted, char *why, size_t why_len) {
+    char theirs[33], ours[33];
+    if (h->version_min > PEER_VERSION || h->version_max < PEER_VERSION) {
+        snprintf(why, why_len, "it speaks versions %u to %u of the protocol, this broker %d", h->version_min, h->version_max, PEER_VERSION);
+        return true;
+    }
+    h->version_min = h->version_max = PEER_VERSION;
+    if (h->node == p->node && uuid_eq(&h->incarnation, &p->incarnation)) {
+        snprintf(why, why_len, "it is this broker itself");
+        return true;
+    }
+    if (h->node == p->node) {
+        snprintf(why, why_len, "it has the same node.id, %d", h->node);
+        return true;
+    }
+    if (wanted >= 0 && h->node != wanted) {
+        snprintf(why, why_len, "it is broker %d, not %d", h->node, wanted);
+        return true;
+    }
+    if (!is_foreign(p, h)) return false;
+    struct peer_hello own;
+    peer_hello_fill(p, &own, -1, 0);
+    uuid_text(&h->cluster_id, theirs);
+    uuid_text(&own.cluster_id, ours);
+    snprintf(why, why_len, "it belongs to another cluster (%s, not %s)", theirs, ours);
+    return true;
+}
