@@ -15,6 +15,7 @@
 #include "server/leaders.h"
 #include "server/memory.h"
 #include "server/partition.h"
+#include "server/peer.h"
 #include "server/peer_hooks.h"
 #include "server/quota_table.h"
 #include "server/reactor.h"
@@ -148,6 +149,7 @@ enum err broker_open(struct broker *b, struct log_recovery *rec, char *why, size
         if (!r->partitions || !r->groups || !r->reconciler) return ERR_NOMEM;
         conn_set_on_closed(r->conns, acceptor_ticket_closed);
     }
+    if (peers_open(b) != OK) return ERR_NOMEM;
     peer_hooks_open(b);
     forward_open(b);
     reassign_open(b);
@@ -185,13 +187,29 @@ static void metadata_ready(void *ctx, enum err err, const char *why) {
     listen_try(&b->run->listen_timer);
 }
 
+/* The metadata log needs the other brokers, so their listener opens first. */
+static void peers_try(struct timer *t) {
+    struct broker_run *run = CONTAINER_OF(t, struct broker_run, listen_timer);
+    struct broker *b = run->broker;
+    char why[512] = "";
+    if (atomic_load(&b->stopping)) return;
+    enum err err = peers_start(b, why, sizeof why);
+    int64_t now_ns = io_mono_ns(b->reactors[0].io);
+    if (err == ERR_BUSY && now_ns < run->listen_deadline_ns) timer_set(&b->reactors[0].timers, t, now_ns + LISTEN_RETRY_NS);
+    else if (err != OK) run->ready(run->ready_ctx, err, why);
+    else controller_start(b->controller, run->recovery, metadata_ready, b);
+}
+
 void broker_start(struct broker *b, const struct log_recovery *rec, void (*ready)(void *ctx, enum err err, const char *why),
                   void *ctx) {
     b->run->ready = ready;
     b->run->ready_ctx = ctx;
     atomic_store(&b->run->turning, true);
     if (atomic_load(&b->stopping)) io_wake(b->reactors[0].io); /* broker_stop() may have come too early to wake */
-    controller_start(b->controller, rec, metadata_ready, b);
+    b->run->recovery = rec;
+    timer_init(&b->run->listen_timer, peers_try);
+    b->run->listen_deadline_ns = io_mono_ns(b->reactors[0].io) + LISTEN_WAIT_NS;
+    peers_try(&b->run->listen_timer);
 }
 
 void broker_stop(struct broker *b) {
@@ -219,6 +237,7 @@ static void drain_delivered(struct mail *m) {
 static void shut_delivered(struct mail *m) {
     struct reactor_run *run = CONTAINER_OF(m, struct reactor_run, mail);
     conn_set_shut(run->reactor->conns);
+    peer_set_shut(run->reactor);
     partition_map_stop(run->reactor->partitions, KERR_NOT_LEADER_OR_FOLLOWER);
     atomic_store(&run->stage, REACTOR_SHUTTING);
 }
@@ -312,7 +331,7 @@ void broker_run_turn(struct reactor *r) {
     if (stage == REACTOR_LEAVING && !partition_map_must_lead(r->partitions)) atomic_store(&run->stage, REACTOR_LEFT);
     if (stage == REACTOR_DRAINING && conn_set_count(r->conns) == 0) atomic_store(&run->stage, REACTOR_DRAINED);
     /* Requests outlive their connections: what they wait for still points to them. */
-    bool idle = conn_set_count(r->conns) == 0 && conn_set_requests(r->conns) == 0;
+    bool idle = conn_set_count(r->conns) == 0 && conn_set_requests(r->conns) == 0 && peer_set_is_empty(r);
     if (stage == REACTOR_SHUTTING && idle) atomic_store(&run->stage, REACTOR_SHUT);
     if (r->index == 0) phase_turn(r->broker);
 }
@@ -323,6 +342,7 @@ void broker_close(struct broker *b) {
     cluster_close(b);
     reassigner_free(b->reassigner);
     if (b->controller) controller_free(b->controller);
+    peers_close(b);
     if (b->store) log_store_close(b->store);
     if (b->run) {
         acceptor_free(&b->run->acceptor);

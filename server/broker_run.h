@@ -26,6 +26,7 @@ struct reactor_run {
 struct broker_run {
     struct broker *broker;
     struct acceptor acceptor;
+    const struct log_recovery *recovery; /* borrowed, until the controller has started */
     struct timer listen_timer;           /* a taken port is tried again */
     int64_t listen_deadline_ns;
     enum broker_phase phase;

@@ -113,7 +113,6 @@ static void round_due(struct timer *t) {
     for (uint32_t i = 0; i < count; i++)
         if (set->links[i]) peer_link_round(set->links[i], now_ns);
     LIST_FOREACH_SAFE(it, &set->visits) peer_link_round(LIST_ENTRY(it, struct peer_link, link), now_ns);
-    if (!set->shut) timer_set(&set->reactor->timers, t, now_ns + PEER_PING_NS);
 }
 
 static void visits_sweep(struct peer_set *set) {
@@ -127,7 +126,8 @@ void peer_set_turn(struct reactor *r) {
     struct peer_set *set = r->peers;
     if (!set) return;
     peer_nodes_sync(set);
-    if (!timer_armed(&set->round) && !set->shut && atomic_load(&set->peers->node_count) > 0)
+    bool any = atomic_load(&set->peers->node_count) > 0 || !list_empty(&set->visits);
+    if (any && !timer_armed(&set->round) && !set->shut)
         timer_set(&r->timers, &set->round, r->now_ns + PEER_PING_NS);
     peer_inbox_run(set);
     peer_calls_run(set);
@@ -171,7 +171,8 @@ enum err peers_open(struct broker *b) {
     p->broker = b;
     p->hooks = &no_hooks;
     p->node = b->config.node_id;
-    p->incarnation = *log_store_incarnation(b->store);
+    if (b->store) p->incarnation = *log_store_incarnation(b->store);
+    else io_entropy(b->reactors[0].io, &p->incarnation, sizeof p->incarnation); /* tests without a directory */
     p->body_max = (uint32_t)MAX(PEER_BATCH_MAX, b->config.socket_request_max_bytes);
     p->listen_fd = -1;
     pthread_mutex_init(&p->lock, NULL);

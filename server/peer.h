@@ -27,7 +27,7 @@ enum {
     PEER_BATCH_MAX = 104857600,          /* then it travels alone, up to this */
     PEER_HOST_BYTES = 256
 };
-#define PEER_SILENT_NS 2000000000
+#define PEER_SILENT_NS INT64_C(2000000000)
 
 /* ---- who is there -------------------------------------------------------------------------- */
 

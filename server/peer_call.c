@@ -33,7 +33,7 @@ static bool pieces_put(struct peer_stream *s, struct peer_part *p, struct bytes 
     uint32_t len = (uint32_t)whole.len;
     p->u.call.total = len;
     p->u.call.at = 0;
-    if (s->queued > 0 && s->queued + len > PEER_QUEUE_CALLS_BYTES) return false;
+    if (s->queued + len > PEER_QUEUE_CALLS_BYTES) return false;
     do {
         struct slice piece = {NULL, 0, MIN(len - p->u.call.at, PEER_PIECE_BYTES)};
         if (piece.len > 0) {

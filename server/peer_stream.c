@@ -259,7 +259,7 @@ bool peer_stream_put(struct peer_stream *s, const struct peer_part *part, struct
     ASSERT(count <= PEER_SLICES_MAX);
     for (uint32_t i = 0; i < count; i++) body += slices[i].len;
     p.body_bytes = (uint32_t)body;
-    bool fits = !s->closing && body <= s->set->peers->body_max && (s->queued == 0 || s->queued + body + PEER_PART_BYTES <= limit);
+    bool fits = !s->closing && body <= s->set->peers->body_max && (s->queued <= limit / 2 || s->queued + body + PEER_PART_BYTES <= limit);
     struct peer_out *o = fits ? open_for(s, (uint32_t)body, count) : NULL;
     uint32_t before = o ? o->header.len : 0;
     if (!o || !peer_part_encode(&o->header, &p)) {

@@ -8,6 +8,7 @@
 #include "server/group_coordinator.h"
 #include "server/leaders.h"
 #include "server/partition.h"
+#include "server/peer.h"
 #include "server/peer_hooks.h"
 #include "server/reconcile.h"
 
@@ -44,11 +45,13 @@ void reactor_turn(struct reactor *r, int64_t deadline_ns) {
     look_at_clocks(r, timer_ns);
     mailbox_drain(&r->mailbox);
     timers_run(&r->timers, r->now_ns);
+    peer_set_turn(r);
     if (r->partitions) partition_map_turn(r->partitions);
     r->busy = conn_set_turn(r->conns);
     if (r->shard) log_shard_turn(r->shard);
     bool unfinished = r->partitions && partition_map_flush(r->partitions);
     if (conn_set_turn(r->conns) || unfinished) r->busy = true;
+    if (peer_set_flush(r)) r->busy = true;
     broker_run_turn(r);
 }
 
@@ -56,16 +59,19 @@ void reactor_turn(struct reactor *r, int64_t deadline_ns) {
 void reactor_close(struct reactor *r) {
     if (!r->conns) return;
     conn_set_shut(r->conns);
-    while (conn_set_count(r->conns) > 0) {
+    peer_set_shut(r);
+    while (conn_set_count(r->conns) > 0 || !peer_set_is_empty(r)) {
         io_turn(r->io, io_mono_ns(r->io) + 10000000);
         r->now_ns = io_mono_ns(r->io);
         conn_set_turn(r->conns);
+        peer_set_flush(r);
     }
     group_set_free(r->groups);
     partition_map_free(r->partitions);
     peer_hooks_free(r);
     reconciler_free(r->reconciler);
     leaders_free(r->leaders);
+    peer_set_free(r);
     conn_set_free(r->conns);
     fetch_session_cache_free(r->fetch_sessions);
     timers_free(&r->timers);
