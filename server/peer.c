@@ -4,9 +4,15 @@
 #include <stdlib.h>
 #include "base/assert.h"
 #include "base/trace.h"
+#include "server/partition.h"
 #include "server/peer_impl.h"
 
-static const struct peer_hooks no_hooks;
+/* Only who leads reports it. */
+static void learn(struct reactor *r, int32_t node, uint64_t group, const struct leader_info *info) {
+    if (r->leaders && (info->leader == node || info->leader == -1)) leaders_learn(r, group, info);
+}
+
+static const struct peer_hooks standard_hooks = {.receive = partition_receive, .lost = partition_peer_lost, .leader = learn};
 
 /* ---- who is there ------------------------------------------------------------------------------------ */
 
@@ -80,21 +86,11 @@ bool peer_send(struct reactor *r, uint64_t group, const struct replica_message *
     return peer_stream_put(&l->stream, &part, slices, count, count > 0 ? PEER_QUEUE_BYTES : PEER_QUEUE_SMALL_BYTES);
 }
 
-static void report(struct peer_link *l, uint64_t group, const struct leader_info *info) {
-    struct peer_part part = {.kind = PEER_PART_LEADER, .group = group, .u.leader = *info};
-    if (!peer_stream_put(&l->stream, &part, NULL, 0, PEER_QUEUE_REPORTS_BYTES)) l->reports_lost = true;
-}
-
 void peer_report_leader(struct reactor *r, uint64_t group, const struct leader_info *info) {
     if (!r->peers) return;
     uint32_t count = atomic_load(&r->broker->peers->node_count);
     for (uint32_t i = 0; i < count; i++)
-        if (peer_link_is_up(r->peers->links[i])) report(r->peers->links[i], group, info);
-}
-
-void peer_report_leader_to(struct reactor *r, int32_t node, uint64_t group, const struct leader_info *info) {
-    int32_t slot = peer_node_slot(r->broker->peers, node, false);
-    if (slot >= 0 && peer_link_is_up(r->peers->links[slot])) report(r->peers->links[slot], group, info);
+        if (peer_link_is_up(r->peers->links[i])) peer_link_report(r->peers->links[i], group, info);
 }
 
 void peer_set_hooks(struct broker *b, const struct peer_hooks *hooks) { b->peers->hooks = hooks; }
@@ -141,7 +137,10 @@ bool peer_set_flush(struct reactor *r) {
     while ((node = list_pop_front(&set->work))) list_push_back(&batch, node);
     while ((node = list_pop_front(&batch))) peer_stream_visit(LIST_ENTRY(node, struct peer_stream, work));
     visits_sweep(set);
-    return !list_empty(&set->inbox) || !list_empty(&set->done_calls) || !list_empty(&set->work) ||
+    bool more = false;
+    for (uint32_t i = 0, count = atomic_load(&set->peers->node_count); i < count; i++)
+        if (set->links[i] && peer_link_walk(set->links[i])) more = true;
+    return more || !list_empty(&set->inbox) || !list_empty(&set->done_calls) || !list_empty(&set->work) ||
            (!set->shut && atomic_load(&set->peers->changes) != set->seen);
 }
 
@@ -169,7 +168,7 @@ enum err peers_open(struct broker *b) {
         return ERR_NOMEM;
     }
     p->broker = b;
-    p->hooks = &no_hooks;
+    p->hooks = &standard_hooks;
     p->node = b->config.node_id;
     if (b->store) p->incarnation = *log_store_incarnation(b->store);
     else io_entropy(b->reactors[0].io, &p->incarnation, sizeof p->incarnation); /* tests without a directory */
@@ -181,7 +180,10 @@ enum err peers_open(struct broker *b) {
     list_init(&p->greeting);
     timer_init(&p->watch, NULL);
     b->peers = p;
-    for (uint32_t i = 0; i < b->reactor_count; i++) set_init(p, &b->reactors[i]);
+    for (uint32_t i = 0; i < b->reactor_count; i++) {
+        set_init(p, &b->reactors[i]);
+        if (b->reactors[i].leaders) leaders_on_report(b->reactors[i].leaders, peer_report_leader);
+    }
     return OK;
 }
 

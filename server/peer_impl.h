@@ -38,6 +38,7 @@
 #define PEER_CONNS_MAX 4096                 /* incoming, all reactors */
 #define PEER_GREETING_MAX 64                /* of them without a hello */
 #define PEER_ACCEPTS 2
+#define PEER_WALK_REPORTS 128               /* of a turn, to one that is told all */
 #define PEER_CALLS_MAX 256                  /* of one connection that are not answered */
 
 /* ---- frames -------------------------------------------------------------------------------------- */
@@ -265,7 +266,9 @@ struct peer_link {
     struct sockaddr_storage addr;
     struct peer_stream stream;
     struct peer_hello hello;
-    bool reports_lost;
+    bool reports_lost;                   /* the queue was full: everything is reported again */
+    bool walking;                        /* all reports are on their way, a few each turn */
+    struct leaders_walk walk;
     uint64_t ping;                       /* the newest */
     int64_t ping_ns, pong_ns;            /* sent; answered */
     bool ping_waits;
@@ -279,6 +282,8 @@ void peer_link_begin(struct peer_link *l);   /* the first attempt of one to an a
 void peer_link_kick(struct peer_link *l);    /* it seems to be there: do not wait */
 void peer_link_close(struct peer_link *l, const char *why, bool broken);
 void peer_link_round(struct peer_link *l, int64_t now_ns);
+void peer_link_report(struct peer_link *l, uint64_t group, const struct leader_info *info);
+bool peer_link_walk(struct peer_link *l);    /* at a turn's end; true: there is more to report */
 bool peer_link_is_idle(const struct peer_link *l);
 void peer_link_free(struct peer_link *l);
 static inline bool peer_link_is_up(const struct peer_link *l) { return l && l->state == PEER_LINK_UP; }
