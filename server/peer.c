@@ -4,15 +4,9 @@
 #include <stdlib.h>
 #include "base/assert.h"
 #include "base/trace.h"
-#include "server/partition.h"
 #include "server/peer_impl.h"
 
-/* Only who leads reports it. */
-static void learn(struct reactor *r, int32_t node, uint64_t group, const struct leader_info *info) {
-    if (r->leaders && (info->leader == node || info->leader == -1)) leaders_learn(r, group, info);
-}
-
-static const struct peer_hooks standard_hooks = {.receive = partition_receive, .lost = partition_peer_lost, .leader = learn};
+static const struct peer_hooks no_hooks;
 
 /* ---- who is there ------------------------------------------------------------------------------------ */
 
@@ -93,6 +87,11 @@ void peer_report_leader(struct reactor *r, uint64_t group, const struct leader_i
         if (peer_link_is_up(r->peers->links[i])) peer_link_report(r->peers->links[i], group, info);
 }
 
+void peer_report_leader_to(struct reactor *r, int32_t node, uint64_t group, const struct leader_info *info) {
+    int32_t slot = r->peers ? peer_node_slot(r->broker->peers, node, false) : -1;
+    if (slot >= 0 && peer_link_is_up(r->peers->links[slot])) peer_link_report(r->peers->links[slot], group, info);
+}
+
 void peer_set_hooks(struct broker *b, const struct peer_hooks *hooks) { b->peers->hooks = hooks; }
 
 void peer_serve(struct broker *b, enum peer_call_kind kind, peer_serve_fn *fn) {
@@ -137,10 +136,7 @@ bool peer_set_flush(struct reactor *r) {
     while ((node = list_pop_front(&set->work))) list_push_back(&batch, node);
     while ((node = list_pop_front(&batch))) peer_stream_visit(LIST_ENTRY(node, struct peer_stream, work));
     visits_sweep(set);
-    bool more = false;
-    for (uint32_t i = 0, count = atomic_load(&set->peers->node_count); i < count; i++)
-        if (set->links[i] && peer_link_walk(set->links[i])) more = true;
-    return more || !list_empty(&set->inbox) || !list_empty(&set->done_calls) || !list_empty(&set->work) ||
+    return !list_empty(&set->inbox) || !list_empty(&set->done_calls) || !list_empty(&set->work) ||
            (!set->shut && atomic_load(&set->peers->changes) != set->seen);
 }
 
@@ -168,7 +164,7 @@ enum err peers_open(struct broker *b) {
         return ERR_NOMEM;
     }
     p->broker = b;
-    p->hooks = &standard_hooks;
+    p->hooks = &no_hooks;
     p->node = b->config.node_id;
     if (b->store) p->incarnation = *log_store_incarnation(b->store);
     else io_entropy(b->reactors[0].io, &p->incarnation, sizeof p->incarnation); /* tests without a directory */
@@ -180,10 +176,7 @@ enum err peers_open(struct broker *b) {
     list_init(&p->greeting);
     timer_init(&p->watch, NULL);
     b->peers = p;
-    for (uint32_t i = 0; i < b->reactor_count; i++) {
-        set_init(p, &b->reactors[i]);
-        if (b->reactors[i].leaders) leaders_on_report(b->reactors[i].leaders, peer_report_leader);
-    }
+    for (uint32_t i = 0; i < b->reactor_count; i++) set_init(p, &b->reactors[i]);
     return OK;
 }
 

@@ -51,9 +51,9 @@ bool peer_advertised(const struct broker *b, const char **host, int32_t *port);
  * add up to the records of the append. False: not connected, connected to another incarnation, or the queue is full: as if it
  * was lost. */
 bool peer_send(struct reactor *r, uint64_t group, const struct replica_message *m, struct slice *slices, uint32_t count);
-/* Tells all connected brokers who leads `group`. A new connection, and one whose full queue dropped a report, is told everything that
- * this reactor's table of leaders has to report (leaders_walk_begin()). */
+/* Tells all connected brokers / one broker who leads `group`. What a full queue drops is asked for again (leaders_wanted). */
 void peer_report_leader(struct reactor *r, uint64_t group, const struct leader_info *info);
+void peer_report_leader_to(struct reactor *r, int32_t node, uint64_t group, const struct leader_info *info);
 
 /* What the rest of the broker does with what arrives. NULL members: nothing. */
 struct peer_hooks {
@@ -66,8 +66,10 @@ struct peer_hooks {
     void (*found)(struct reactor *r, int32_t node);
     /* On the reactor that owns `group`. */
     void (*leader)(struct reactor *r, int32_t node, uint64_t group, const struct leader_info *info);
+    /* This reactor's connection to `node` is new (or its queue dropped reports): report all leaders to it. */
+    void (*leaders_wanted)(struct reactor *r, int32_t node);
 };
-/* Before broker_start(); `hooks` outlives the broker. peers_open() sets those of partitions and leaders. */
+/* Before broker_start(); `hooks` outlives the broker. The broker's own: server/peer_hooks.c. */
 void peer_set_hooks(struct broker *b, const struct peer_hooks *hooks);
 
 /* ---- calls --------------------------------------------------------------------------------------- */

@@ -38,7 +38,6 @@
 #define PEER_CONNS_MAX 4096                 /* incoming, all reactors */
 #define PEER_GREETING_MAX 64                /* of them without a hello */
 #define PEER_ACCEPTS 2
-#define PEER_WALK_REPORTS 128               /* of a turn, to one that is told all */
 #define PEER_CALLS_MAX 256                  /* of one connection that are not answered */
 
 /* ---- frames -------------------------------------------------------------------------------------- */
@@ -267,8 +266,6 @@ struct peer_link {
     struct peer_stream stream;
     struct peer_hello hello;
     bool reports_lost;                   /* the queue was full: everything is reported again */
-    bool walking;                        /* all reports are on their way, a few each turn */
-    struct leaders_walk walk;
     uint64_t ping;                       /* the newest */
     int64_t ping_ns, pong_ns;            /* sent; answered */
     bool ping_waits;
@@ -283,7 +280,6 @@ void peer_link_kick(struct peer_link *l);    /* it seems to be there: do not wai
 void peer_link_close(struct peer_link *l, const char *why, bool broken);
 void peer_link_round(struct peer_link *l, int64_t now_ns);
 void peer_link_report(struct peer_link *l, uint64_t group, const struct leader_info *info);
-bool peer_link_walk(struct peer_link *l);    /* at a turn's end; true: there is more to report */
 bool peer_link_is_idle(const struct peer_link *l);
 void peer_link_free(struct peer_link *l);
 static inline bool peer_link_is_up(const struct peer_link *l) { return l && l->state == PEER_LINK_UP; }

@@ -14,8 +14,6 @@
 static struct reactor *reactor_of(const struct peer_link *l) { return l->set->reactor; }
 static struct peer_node *node_of(const struct peer_link *l) { return l->slot < 0 ? NULL : &l->set->peers->nodes[l->slot]; }
 
-static void walk_end(struct peer_link *l);
-
 /* ---- the end of an attempt ------------------------------------------------------------------------ */
 
 static int64_t pause_ns(struct peer_link *l) {
@@ -53,7 +51,6 @@ static void give_up(struct peer_link *l, bool broken) {
         atomic_fetch_sub(&n->links, 1);
         if (broken) peer_node_change(l->set->peers, n, PEER_NODE_LOST);
     }
-    walk_end(l);
     peer_calls_fail(l, ERR_CLOSED);
 }
 
@@ -91,33 +88,15 @@ void peer_link_report(struct peer_link *l, uint64_t group, const struct leader_i
     if (!peer_stream_put(&l->stream, &part, NULL, 0, PEER_QUEUE_REPORTS_BYTES)) l->reports_lost = true;
 }
 
-static void walk_begin(struct peer_link *l) {
+static void reports_wanted(struct peer_link *l) {
+    const struct peer_hooks *hooks = l->set->peers->hooks;
     l->reports_lost = false;
-    if (l->slot < 0 || !reactor_of(l)->leaders) return;
-    if (l->walking) leaders_walk_end(&l->walk);
-    l->walking = true;
-    leaders_walk_begin(reactor_of(l), &l->walk);
-    reactor_of(l)->busy = true;
-}
-
-static void walk_end(struct peer_link *l) {
-    if (l->walking) leaders_walk_end(&l->walk);
-    l->walking = false;
-}
-
-bool peer_link_walk(struct peer_link *l) {
-    uint64_t group;
-    for (int i = 0; l->walking && i < PEER_WALK_REPORTS; i++) {
-        const struct leader_info *info = leaders_walk_next(reactor_of(l), &l->walk, &group);
-        if (info) peer_link_report(l, group, info);
-        else walk_end(l);
-    }
-    return l->walking;
+    if (l->slot >= 0 && hooks->leaders_wanted) hooks->leaders_wanted(reactor_of(l), l->hello.node);
 }
 
 static void link_drained(struct peer_stream *s) {
     struct peer_link *l = CONTAINER_OF(s, struct peer_link, stream);
-    if (l->state == PEER_LINK_UP && l->reports_lost) walk_begin(l);
+    if (l->state == PEER_LINK_UP && l->reports_lost) reports_wanted(l);
 }
 
 static void greeted(struct peer_link *l, struct peer_frame *f) {
@@ -148,7 +127,7 @@ static void greeted(struct peer_link *l, struct peer_frame *f) {
         peer_node_change(p, n, PEER_NODE_UP);
     }
     peer_calls_begin(l);
-    walk_begin(l);
+    reports_wanted(l);
 }
 
 static bool back_part(struct peer_link *l, const struct peer_part *part, struct peer_frame *f) {
