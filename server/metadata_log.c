@@ -14,7 +14,7 @@
 #include "server/cluster.h"
 #include "server/controller_impl.h"
 
-enum { READ_BYTES = 1 << 20 };
+enum { READ_BYTES = 1 << 20, BATCHES_A_TURN = 16 };
 #define RETRY_NS 50000000
 
 
@@ -206,8 +206,13 @@ static void advance(struct controller *c) {
     if (f->away || !f->running || c->stopping || timer_armed(&f->timer)) return;
     enum err err = f->err;
     f->err = OK;
-    while (!err && f->at < f->len) {
+    for (int n = 0; !err && f->at < f->len; n++) {
         if (!f->replay && !controller_publish_has_room(c)) return; /* metadata_log_continue() */
+        if (n == BATCHES_A_TURN) {
+            f->away = true;
+            go_on(c);
+            return;
+        }
         err = apply_next(c);
         if (err) f->at = f->len = 0; /* to be read again, if at all */
         controller_ask_role_unless_active(c);

@@ -141,7 +141,7 @@ static void say_waiting(struct cluster *cl) {
 static void answered_here(void *ctx, const Varve__Cluster__RegisterAnswer *answer) {
     struct cluster *cl = ctx;
     cl->registration.away = false;
-    registration_answered(cl, answer);
+    if (!cl->stopping) registration_answered(cl, answer);
 }
 
 static void called(struct peer_call *call) {
