@@ -14,6 +14,7 @@
 #include "server/controller_impl.h"
 
 #define RETRY_NS 100000000
+#define AGAIN_NS 1000000000   /* until metadata is here: others may have come whom it has to be got from */
 #define CALL_NS 2000000000
 #define REFUSED_NS 5000000000 /* a broker that was killed, or whose disk was replaced, is believed to be there for a moment */
 #define SAY_FIRST_NS 3000000000
@@ -160,10 +161,7 @@ static void attempt(struct timer *t) {
     struct registration *g = &cl->registration;
     if (g->away || cl->stopping) return;
     if (cluster_stage(cl->broker) != CLUSTER_MEMBER) say_waiting(cl);
-    if (g->registered && !g->again) {
-        if (cluster_stage(cl->broker) != CLUSTER_MEMBER) attempt_in(cl, SAY_NS);
-        return;
-    }
+    if (g->registered && !g->again && cluster_stage(cl->broker) == CLUSTER_MEMBER) return;
     g->call = (struct peer_call){
         .caller = cluster_reactor(cl), .kind = PEER_CALL_REGISTER, .timeout_ns = CALL_NS, .done = called, .owner = cl,
     };
@@ -180,13 +178,16 @@ static void attempt(struct timer *t) {
     else peer_call(&g->call);
 }
 
+/* Without its address nothing can be acknowledged to a leader; metadata, which has them all, comes from that leader. */
+static void take_address(struct cluster *cl, const Varve__Cluster__Address *a) {
+    if (!a || a->node < 0 || a->node == cl->broker->config.node_id || a->port <= 0 || a->port > 65535) return;
+    enum err err = peer_set_node(cl->broker, a->node, a->host, a->port);
+    if (err) trace_warn("cluster", "broker %d at %s:%d cannot be connected to: %s", a->node, a->host, a->port, err_str(err));
+}
 static void take_addresses(struct cluster *cl, const Varve__Cluster__RegisterAnswer *m) {
-    for (size_t i = 0; i < m->n_brokers; i++) {
-        const Varve__Cluster__Address *a = m->brokers[i];
-        if (a->node < 0 || a->node == cl->broker->config.node_id || a->port <= 0 || a->port > 65535) continue;
-        enum err err = peer_set_node(cl->broker, a->node, a->host, a->port);
-        if (err) trace_warn("cluster", "broker %d at %s:%d cannot be connected to: %s", a->node, a->host, a->port, err_str(err));
-    }
+    if (cluster_stage(cl->broker) == CLUSTER_MEMBER) return; /* metadata knows better */
+    take_address(cl, m->controller);
+    for (size_t i = 0; i < m->n_brokers; i++) take_address(cl, m->brokers[i]);
 }
 
 static void take_controller(struct registration *g, const Varve__Cluster__Address *a) {
@@ -199,14 +200,15 @@ static void take_controller(struct registration *g, const Varve__Cluster__Addres
 
 void registration_answered(struct cluster *cl, const Varve__Cluster__RegisterAnswer *m) {
     struct registration *g = &cl->registration;
-    attempt_in(cl, RETRY_NS);
+    bool done = m && m->status == VARVE__CLUSTER__REGISTER_ANSWER__STATUS__OK;
+    attempt_in(cl, done ? AGAIN_NS : RETRY_NS);
     if (!m) return;
     take_addresses(cl, m);
     if (m->status != VARVE__CLUSTER__REGISTER_ANSWER__STATUS__REFUSED) g->refused_ns = 0;
     switch (m->status) {
     case VARVE__CLUSTER__REGISTER_ANSWER__STATUS__OK:
+        if (!g->registered) g->wanted = m->metadata_end;
         g->registered = true;
-        g->wanted = m->metadata_end;
         controller_wants(cl->broker->controller, m->metadata_end);
         registration_look(cl);
         break;
