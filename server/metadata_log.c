@@ -286,13 +286,6 @@ static void created(void *ctx, enum err err) {
     c->start_mail.deliver = created_home;
     mailbox_post(&controller_reactor(c)->mailbox, &c->start_mail);
 }
-/* Until partitions have it (then theirs is taken). */
-__attribute__((weak)) bool partition_create_replica(struct reactor *r, const struct image_topic *t, int32_t partition, const struct partition_spec *spec,
-                                                    void (*done)(void *ctx, enum err err), void *ctx) {
-    ASSERT(spec->config && spec->config->count == 1);
-    return partition_create(r, t, partition, done, ctx);
-}
-
 /* The owner's thread. */
 static void create_arrive(struct mail *m) {
     struct controller *c = CONTAINER_OF(m, struct controller, start_mail);

@@ -1,0 +1,492 @@
+/* test_cluster.c - brokers that form a cluster, join it, lose their disks, and change metadata while its leader moves: whole
+ * brokers in one thread, in the simulated world (tests/sim/io_sim.h). */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "server/cluster.h"
+#include "server/controller_impl.h"
+#include "server/reactor.h"
+#include "tests/sim/io_sim.h"
+
+enum { PLACES = 6, REACTORS = 2, KAFKA = 9100, PEERS = 9200 };
+#define MS INT64_C(1000000)
+#define SECOND (1000 * MS)
+
+/* One machine of the world. Its number there is its index; a wiped disk is another machine with the same id and ports. */
+struct place {
+    unsigned at;
+    int32_t id;
+    const char *settings;                /* beside id, ports and folder */
+    struct broker *b;                    /* NULL: down */
+    struct io *ios[REACTORS];
+    struct log_recovery recovery;
+    bool ready, failed, ended;
+    char why[512];
+};
+static struct sim_world *world;
+static struct place places[PLACES];
+static const char voters_123[] = "controller.quorum.voters=1@127.0.0.1:9201,2@127.0.0.1:9202,3@127.0.0.1:9203\n";
+
+/* ---- life of a broker ------------------------------------------------------------------------------ */
+
+static void on_ready(void *ctx, enum err err, const char *why) {
+    struct place *p = ctx;
+    p->ready = err == OK;
+    p->failed = err != OK;
+    if (err) snprintf(p->why, sizeof p->why, "%s", why);
+}
+
+static void begin(struct place *p) {
+    char text[1024], why[512];
+    struct config config;
+    snprintf(text, sizeof text, "log.dirs=/data\nlisteners=127.0.0.1:%d\nnode.id=%d\nreactors=%d\njournal.bytes=4194304\ntail.bytes=1048576\n"
+             "memory.max.bytes=134217728\ndisk.reserve.bytes=0\nshutdown.timeout.ms=200\npeer.listen=127.0.0.1:%d\nlog.level=%s\n%s",
+             KAFKA + p->id, p->id, REACTORS, PEERS + p->id, getenv("VARVE_TEST_TRACE") ? "info" : "error", p->settings);
+    struct config_builder *b = config_builder_new();
+    ck_assert_msg(config_add_properties(b, "test", text, strlen(text), why, sizeof why) == OK, "%s", why);
+    ck_assert_msg(config_finish(b, &config, why, sizeof why) == OK, "%s", why);
+    config_builder_free(b);
+    ck_assert_int_eq(broker_init(p->b, &config), OK);
+    for (int i = 0; i < REACTORS; i++) {
+        p->ios[i] = sim_io_create(world, p->at);
+        ck_assert(p->ios[i] && reactor_init(&p->b->reactors[i], p->ios[i]) == OK);
+    }
+    enum err err = broker_open(p->b, &p->recovery, p->why, sizeof p->why);
+    p->failed = err != OK;
+    if (!err) broker_start(p->b, &p->recovery, on_ready, p);
+}
+
+/* As after kill -9, or a power cut; the memory is lost with it. */
+static void die(struct place *p, enum sim_crash_policy policy) {
+    if (!p->b) return;
+    sim_crash(world, p->at, policy);
+    for (int i = 0; i < REACTORS; i++) io_destroy(p->ios[i]);
+    p->b = NULL;
+    p->ready = false;
+}
+
+static void guarded(struct place *p, void (*what)(struct place *p, int arg), int arg) {
+    static jmp_buf jump;
+    struct sim_fatal *fatal = sim_fatal(world);
+    fatal->jump = &jump;
+    if (setjmp(jump) == 0) {
+        what(p, arg);
+    } else if (fatal->happened) {
+        snprintf(p->why, sizeof p->why, "%s", fatal->message);
+        p->ended = true;
+    }
+    fatal->jump = NULL;
+    if (sim_crashed(world, p->at)) die(p, SIM_KILLED);
+}
+static void begin_guarded(struct place *p, int arg) {
+    (void)arg;
+    begin(p);
+}
+static void turn_guarded(struct place *p, int i) { reactor_turn(&p->b->reactors[i], 0); }
+
+static void start(int at, int32_t id, const char *settings) {
+    struct place *p = &places[at];
+    ck_assert(!p->b);
+    *p = (struct place){.at = (unsigned)at, .id = id, .settings = settings, .b = calloc(1, sizeof *p->b)};
+    guarded(p, begin_guarded, 0);
+}
+static void restart(int at) { start(at, places[at].id, places[at].settings); }
+
+/* ---- the world turns --------------------------------------------------------------------------------- */
+
+static bool due(const struct place *p, int i) {
+    const struct reactor *r = &p->b->reactors[i];
+    return sim_io_ready(p->ios[i]) || r->busy || timers_next(&r->timers) <= sim_now_ns(world);
+}
+
+static void pass(void) {
+    int64_t next = sim_now_ns(world) + SECOND;
+    bool turned = false;
+    for (int k = 0; k < PLACES; k++) {
+        struct place *p = &places[k];
+        for (int i = 0; p->b && i < REACTORS; i++) {
+            if (due(p, i)) {
+                turned = true;
+                guarded(p, turn_guarded, i);
+            } else {
+                next = MIN(next, timers_next(&p->b->reactors[i].timers));
+            }
+        }
+        if (p->b && broker_ended(p->b)) {
+            bool clean = broker_clean(p->b);
+            for (int i = 0; i < REACTORS; i++) reactor_close(&p->b->reactors[i]);
+            broker_close(p->b);
+            free(p->b);
+            p->b = NULL;
+            for (int i = 0; i < REACTORS; i++) io_destroy(p->ios[i]);
+            ck_assert(clean);
+        }
+    }
+    if (!turned) sim_advance(world, next);
+}
+
+static void run(int64_t ns) {
+    int64_t until = sim_now_ns(world) + ns;
+    while (sim_now_ns(world) < until) pass();
+}
+static bool run_until(bool (*what)(void), int64_t ns) {
+    int64_t until = sim_now_ns(world) + ns;
+    while (!what()) {
+        if (sim_now_ns(world) >= until) return false;
+        pass();
+    }
+    return true;
+}
+
+static void stop(int at) {
+    broker_stop(places[at].b);
+    int64_t until = sim_now_ns(world) + 10 * SECOND;
+    while (places[at].b && sim_now_ns(world) < until) pass();
+    ck_assert(!places[at].b);
+}
+
+/* ---- what to see -------------------------------------------------------------------------------------- */
+
+static const struct image *image_of(int at) { return atomic_load(&places[at].b->image); }
+
+static int active(void) {
+    int found = -1;
+    for (int k = 0; k < PLACES; k++)
+        if (places[k].b && controller_is_active(places[k].b)) found = k;
+    return found;
+}
+
+/* All that are up serve clients, know each other, and one of them is the controller. */
+static bool whole(void) {
+    uint32_t up = 0;
+    for (int k = 0; k < PLACES; k++) up += places[k].b != NULL;
+    if (active() < 0) return false;
+    uint64_t end = image_of(active())->metadata_end;
+    for (int k = 0; k < PLACES; k++) {
+        if (!places[k].b) continue;
+        if (!places[k].ready || image_of(k)->node_count < up || image_of(k)->metadata_end != end) return false;
+        const struct image_node *n = image_node(image_of(k), places[k].id);
+        if (!n || !uuid_eq(&n->incarnation, log_store_incarnation(places[k].b->store))) return false;
+    }
+    return true;
+}
+static void must_be_whole(int64_t ns) {
+    if (run_until(whole, ns)) return;
+    for (int k = 0; k < PLACES; k++)
+        if (places[k].b)
+            fprintf(stderr, "place %d, broker %d: ready %d, stage %d, active %d, nodes %u, end %llu %s\n", k, places[k].id, places[k].ready,
+                    cluster_stage(places[k].b), controller_is_active(places[k].b), image_of(k)->node_count,
+                    (unsigned long long)image_of(k)->metadata_end, places[k].why);
+    ck_abort_msg("the cluster is not whole after %lld ms", (long long)(ns / MS));
+}
+
+static void same_cluster(void) {
+    struct uuid first, other;
+    bool any = false;
+    for (int k = 0; k < PLACES; k++) {
+        if (!places[k].b) continue;
+        ck_assert(cluster_id(places[k].b, any ? &other : &first));
+        if (any) ck_assert(uuid_eq(&first, &other));
+        any = true;
+    }
+}
+
+static void three(void) {
+    for (int k = 0; k < 3; k++) start(k, k + 1, voters_123);
+}
+
+static const struct replica_config *quorum(void) {
+    return active() < 0 ? NULL : &places[active()].b->controller->role.config;
+}
+static bool votes(int at) {
+    struct replica_member m = {places[at].id, *log_store_incarnation(places[at].b->store)};
+    return quorum() && replica_config_is_voter(quorum(), &m);
+}
+static bool learns(int at) {
+    struct replica_member m = {places[at].id, *log_store_incarnation(places[at].b->store)};
+    return quorum() && replica_config_find(quorum(), &m) >= 0 && !votes(at);
+}
+
+static void setup_seed(uint64_t seed) {
+    world = sim_world_new(seed);
+    memset(places, 0, sizeof places);
+    for (int k = 0; k < PLACES; k++) places[k].at = (unsigned)k;
+}
+static void setup(void) { setup_seed(1); }
+static void teardown(void) {
+    for (int k = 0; k < PLACES; k++) die(&places[k], SIM_KILLED);
+    sim_world_free(world);
+}
+
+/* ---- forming -------------------------------------------------------------------------------------------- */
+
+START_TEST(three_blank_brokers_form_one_cluster) {
+    three();
+    must_be_whole(5 * SECOND);
+    same_cluster();
+    ck_assert_uint_eq(quorum()->voters, 3);
+    ck_assert_uint_eq(quorum()->count, 3);
+}
+END_TEST
+
+START_TEST(it_is_formed_by_all_voters) {
+    start(0, 1, voters_123);
+    start(2, 3, voters_123);
+    run(10 * SECOND);
+    ck_assert(!places[0].ready && !places[2].ready && active() < 0);
+    ck_assert_int_eq(cluster_stage(places[0].b), CLUSTER_FORMING);
+    start(1, 2, voters_123);
+    must_be_whole(5 * SECOND);
+    same_cluster();
+}
+END_TEST
+
+/* Each broker dies at each of the operations on its disk while the cluster forms. */
+START_TEST(a_crash_while_forming) {
+    for (uint64_t op = 1;; op++) {
+        if (op > 1) {
+            teardown();
+            setup_seed(op);
+        }
+        int at = _i;
+        sim_crash_at(world, (unsigned)at, op);
+        three();
+        run(3 * SECOND);
+        bool crashed = !places[at].b;
+        sim_crash_at(world, (unsigned)at, 0);
+        if (crashed) restart(at);
+        must_be_whole(10 * SECOND);
+        same_cluster();
+        if (!crashed) break;
+        ck_assert_uint_lt(op, 1000);
+    }
+}
+END_TEST
+
+/* ---- joining ---------------------------------------------------------------------------------------------- */
+
+static bool fourth_learns(void) { return places[3].b && learns(3); }
+
+
+START_TEST(a_fourth_joins_and_learns) {
+    three();
+    must_be_whole(5 * SECOND);
+    start(3, 4, "controller.quorum.bootstrap.servers=127.0.0.1:9202\n");
+    must_be_whole(5 * SECOND);
+    same_cluster();
+    ck_assert(run_until(fourth_learns, 5 * SECOND));
+    ck_assert_uint_eq(quorum()->voters, 3);
+}
+END_TEST
+
+START_TEST(others_join_a_broker_that_was_alone) {
+    start(0, 1, "");
+    must_be_whole(5 * SECOND);
+    struct uuid before, after;
+    ck_assert(cluster_id(places[0].b, &before));
+    start(1, 2, voters_123);
+    start(2, 3, "controller.quorum.bootstrap.servers=127.0.0.1:9201\n");
+    must_be_whole(5 * SECOND);
+    ck_assert(cluster_id(places[2].b, &after) && uuid_eq(&before, &after));
+    ck_assert_uint_eq(quorum()->voters, 1);
+}
+END_TEST
+
+START_TEST(brokers_of_another_cluster_are_refused) {
+    start(3, 3, "");
+    must_be_whole(5 * SECOND);
+    stop(3);
+    start(0, 1, voters_123);
+    start(1, 2, voters_123);
+    start(2, 3, voters_123);
+    must_be_whole(5 * SECOND);
+    die(&places[2], SIM_KILLED);
+    places[3].settings = voters_123;
+    restart(3);
+    run(10 * SECOND);
+    ck_assert(!places[3].ready);
+    die(&places[3], SIM_KILLED);
+    must_be_whole(5 * SECOND);
+}
+END_TEST
+
+START_TEST(a_second_broker_with_the_same_id_is_refused) {
+    three();
+    must_be_whole(5 * SECOND);
+    struct place *p = &places[4];
+    *p = (struct place){.at = 4};
+    start(4, 3, "controller.quorum.bootstrap.servers=127.0.0.1:9201\nlisteners=127.0.0.1:9109\npeer.listen=127.0.0.1:9209\n");
+    run(12 * SECOND);
+    ck_assert(!places[4].ready);
+    ck_assert_msg(strstr(places[4].why, "node.id") != NULL, "%s", places[4].why);
+    die(&places[4], SIM_KILLED);
+    must_be_whole(5 * SECOND);
+    ck_assert(votes(2));
+}
+END_TEST
+
+/* ---- disks that are lost, majorities that are away ------------------------------------------------------------ */
+
+static bool third_votes_anew(void) { return places[5].b && votes(5) && quorum()->count == 3 && quorum()->voters == 3; }
+
+START_TEST(a_broker_that_lost_its_disk_votes_again) {
+    three();
+    must_be_whole(5 * SECOND);
+    die(&places[2], SIM_KILLED);
+    start(5, 3, voters_123);
+    must_be_whole(15 * SECOND);
+    ck_assert(run_until(third_votes_anew, 15 * SECOND));
+}
+END_TEST
+
+START_TEST(a_minority_waits) {
+    three();
+    must_be_whole(5 * SECOND);
+    for (int k = 0; k < 3; k++) die(&places[k], SIM_LOSE_ALL);
+    restart(1);
+    run(10 * SECOND);
+    ck_assert(!places[1].ready && !places[1].failed);
+    ck_assert_int_eq(cluster_stage(places[1].b), CLUSTER_JOINING);
+    restart(0);
+    must_be_whole(5 * SECOND);
+    restart(2);
+    must_be_whole(5 * SECOND);
+}
+END_TEST
+
+/* ---- changes ------------------------------------------------------------------------------------------------------ */
+
+/* Takes numbers of a counter: each is given to one change, or to none. */
+enum { TAKERS = 4, TAKEN_MAX = 20000 };
+struct taker {
+    struct controller_change change;
+    struct broker *b;
+    int64_t got;
+    bool away;
+};
+static struct taker *takers[TAKERS];
+static uint8_t taken[TAKEN_MAX];
+static uint32_t taken_count, lost_count, unknown_count;
+
+static void take_make(struct controller_change *ch, struct controller_edit *e) {
+    struct taker *t = ch->owner;
+    t->got = controller_edit_image(e)->next_producer_id;
+    controller_set_next_producer_id(e, t->got + 1);
+}
+static void take_done(struct controller_change *ch) {
+    struct taker *t = ch->owner;
+    t->away = false;
+    if (ch->err) {
+        lost_count++;
+        unknown_count += ch->unknown;
+        ck_assert(ch->unknown || ch->err == ERR_NOT_CONTROLLER || ch->err == ERR_CLOSED);
+        return;
+    }
+    ck_assert_int_lt(t->got, TAKEN_MAX);
+    ck_assert_msg(!taken[t->got], "%lld was given twice", (long long)t->got);
+    taken[t->got] = 1;
+    taken_count++;
+}
+static void take(void) {
+    for (int i = 0; i < TAKERS; i++) {
+        struct taker *t = takers[i];
+        bool gone = true;
+        for (int k = 0; k < PLACES; k++) gone = gone && (!places[k].b || places[k].b != t->b);
+        if (t->away && !gone) continue;
+        int at = active();
+        if (at < 0) continue;
+        if (t->away) t = takers[i] = calloc(1, sizeof *t); /* its broker died with it */
+        t->b = places[at].b;
+        t->away = true;
+        t->change = (struct controller_change){.caller = &t->b->reactors[i % REACTORS], .make = take_make, .done = take_done, .owner = t};
+        controller_submit(t->b->controller, &t->change);
+    }
+}
+
+START_TEST(changes_while_the_controller_moves) {
+    teardown();
+    setup_seed((uint64_t)_i + 1);
+    memset(taken, 0, sizeof taken);
+    taken_count = lost_count = unknown_count = 0;
+    for (int i = 0; i < TAKERS; i++) takers[i] = calloc(1, sizeof *takers[i]);
+    three();
+    must_be_whole(5 * SECOND);
+    int64_t next = sim_now_ns(world) + SECOND, until = sim_now_ns(world) + 30 * SECOND;
+    uint32_t moves = 0;
+    int down = -1, cut = -1;
+    while (sim_now_ns(world) < until) {
+        take();
+        pass();
+        if (sim_now_ns(world) < next) continue;
+        next = sim_now_ns(world) + 700 * MS + (int64_t)(sim_hash(world) % 800) * MS;
+        for (int k = 0; k < 3; k++) {
+            if (cut < 0 || k == cut) continue;
+            sim_link_cut(world, (unsigned)cut, (unsigned)k, false);
+            sim_link_cut(world, (unsigned)k, (unsigned)cut, false);
+        }
+        if (down >= 0) restart(down);
+        cut = down = -1;
+        int at = active();
+        if (at < 0) continue;
+        moves++;
+        if (sim_hash(world) & 1) {
+            down = at;
+            die(&places[at], SIM_RANDOM);
+        } else {
+            cut = at;
+            for (int k = 0; k < 3; k++) {
+                if (k == at) continue;
+                sim_link_cut(world, (unsigned)at, (unsigned)k, true);
+                sim_link_cut(world, (unsigned)k, (unsigned)at, true);
+            }
+        }
+    }
+    for (int a = 0; a < 3; a++)
+        for (int b = 0; b < 3; b++)
+            if (a != b) sim_link_cut(world, (unsigned)a, (unsigned)b, false);
+    if (down >= 0) restart(down);
+    must_be_whole(10 * SECOND);
+    int64_t end = image_of(0)->next_producer_id;
+    for (int k = 1; k < 3; k++) ck_assert_int_eq(image_of(k)->next_producer_id, end);
+    for (int64_t i = end; i < TAKEN_MAX; i++) ck_assert(!taken[i]);
+    ck_assert_uint_gt(moves, 5);
+    ck_assert_uint_gt(taken_count, 100);
+    ck_assert_uint_gt(lost_count, 0);
+}
+END_TEST
+
+static Suite *cluster_suite(void) {
+    Suite *s = suite_create("cluster");
+    TCase *t = tcase_create("forming");
+    tcase_set_timeout(t, 120);
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, three_blank_brokers_form_one_cluster);
+    tcase_add_test(t, it_is_formed_by_all_voters);
+    tcase_add_loop_test(t, a_crash_while_forming, 0, 3);
+    suite_add_tcase(s, t);
+    t = tcase_create("joining");
+    tcase_set_timeout(t, 60);
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, a_fourth_joins_and_learns);
+    tcase_add_test(t, others_join_a_broker_that_was_alone);
+    tcase_add_test(t, brokers_of_another_cluster_are_refused);
+    tcase_add_test(t, a_second_broker_with_the_same_id_is_refused);
+    tcase_add_test(t, a_broker_that_lost_its_disk_votes_again);
+    tcase_add_test(t, a_minority_waits);
+    suite_add_tcase(s, t);
+    t = tcase_create("changes");
+    tcase_set_timeout(t, 120);
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_loop_test(t, changes_while_the_controller_moves, 0, 4);
+    suite_add_tcase(s, t);
+    return s;
+}
+
+int main(void) {
+    SRunner *r = srunner_create(cluster_suite());
+    srunner_run_all(r, CK_ENV);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}
