@@ -56,6 +56,14 @@ bool peer_incarnation(const struct reactor *r, int32_t node, struct uuid *out) {
     return known;
 }
 
+bool peer_answers(const struct reactor *r, int32_t node, struct uuid *out) {
+    int32_t slot = peer_node_slot(r->broker->peers, node, false);
+    const struct peer_link *l = slot < 0 ? NULL : r->peers->links[slot];
+    if (!l || !peer_link_is_up(l)) return false;
+    *out = l->hello.incarnation;
+    return true;
+}
+
 bool peer_advertised(const struct broker *b, const char **host, int32_t *port) {
     const struct config_address *said = &b->config.peer_advertised;
     if (!b->peers || b->peers->listen_fd < 0) return false;

@@ -41,6 +41,9 @@ void peer_set_cluster(struct broker *b, const struct uuid *cluster_id);
 bool peer_is_up(const struct reactor *r, int32_t node);
 /* Of the newest hello. False: never connected. */
 bool peer_incarnation(const struct reactor *r, int32_t node, struct uuid *out);
+/* The incarnation of whoever answers at the address that `node` is known by, while that is connected; another broker that says
+ * the same node.id from elsewhere does not show here, as it does above. Reactor 0's. */
+bool peer_answers(const struct reactor *r, int32_t node, struct uuid *out);
 /* Where other brokers reach this one, for its registration: peer.advertised, the own entry of controller.quorum.voters, or
  * where it listens. False: it has no peer listener. `host` lives as long as the broker. */
 bool peer_advertised(const struct broker *b, const char **host, int32_t *port);

@@ -81,8 +81,7 @@ static bool is_taken(const struct broker *b, const struct image_node *known, con
     struct uuid there;
     if (!known || uuid_eq(&known->incarnation, &facts->incarnation)) return false;
     if (known->node == b->config.node_id) return true;
-    return peer_is_up(&b->reactors[0], known->node) && peer_incarnation(&b->reactors[0], known->node, &there) &&
-           uuid_eq(&there, &known->incarnation);
+    return peer_answers(&b->reactors[0], known->node, &there) && uuid_eq(&there, &known->incarnation);
 }
 
 static const char *refusal(const struct broker *b, const struct image *im, const struct image_node *facts) {

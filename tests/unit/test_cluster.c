@@ -293,7 +293,7 @@ START_TEST(others_join_a_broker_that_was_alone) {
 }
 END_TEST
 
-START_TEST(brokers_of_another_cluster_are_refused) {
+START_TEST(a_broker_of_another_cluster_stays_outside) {
     start(3, 3, "");
     must_be_whole(5 * SECOND);
     stop(3);
@@ -301,12 +301,16 @@ START_TEST(brokers_of_another_cluster_are_refused) {
     start(1, 2, voters_123);
     start(2, 3, voters_123);
     must_be_whole(5 * SECOND);
+    struct uuid third = *log_store_incarnation(places[2].b->store), ours, theirs;
     die(&places[2], SIM_KILLED);
     places[3].settings = voters_123;
     restart(3);
     run(10 * SECOND);
-    ck_assert(!places[3].ready);
+    ck_assert(cluster_id(places[0].b, &ours) && cluster_id(places[3].b, &theirs) && !uuid_eq(&ours, &theirs));
+    ck_assert(uuid_eq(&image_node(image_of(0), 3)->incarnation, &third));
+    ck_assert_uint_eq(image_of(3)->node_count, 1);
     die(&places[3], SIM_KILLED);
+    restart(2);
     must_be_whole(5 * SECOND);
 }
 END_TEST
@@ -470,7 +474,7 @@ static Suite *cluster_suite(void) {
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, a_fourth_joins_and_learns);
     tcase_add_test(t, others_join_a_broker_that_was_alone);
-    tcase_add_test(t, brokers_of_another_cluster_are_refused);
+    tcase_add_test(t, a_broker_of_another_cluster_stays_outside);
     tcase_add_test(t, a_second_broker_with_the_same_id_is_refused);
     tcase_add_test(t, a_broker_that_lost_its_disk_votes_again);
     tcase_add_test(t, a_minority_waits);
