@@ -9,7 +9,7 @@
 #include "server/peer_impl.h"
 #include "tests/sim/io_sim.h"
 
-enum { REACTORS = 2, NODES = 3, GOT_MAX = 4096, REAL_PORT = 39400 };
+enum { REACTORS = 2, NODES = 3, GOT_MAX = 4096, REAL_PORT = 10000 };
 enum backend { SIMULATED, URING, BLOCKING };
 static enum backend backend;
 static struct sim_world *world;
@@ -693,7 +693,7 @@ END_TEST
 static int run(enum backend with) {
     static const char *const names[] = {"peers, simulated", "peers on io_uring", "peers on blocking I/O"};
     backend = with;
-    if (with != SIMULATED) port_base = REAL_PORT + (int)(getpid() % 200) * 100;
+    if (with != SIMULATED) port_base = REAL_PORT + (int)(getpid() % 99) * 100;
     Suite *s = suite_create(names[with]);
     TCase *t = tcase_create(names[with]);
     tcase_set_timeout(t, 120);
