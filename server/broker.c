@@ -25,6 +25,7 @@
 #define LISTEN_RETRY_NS 10000000
 #define LISTEN_WAIT_NS 1000000000
 #define STOP_LOOK_NS 10000000     /* how often reactor 0 looks how far the others are */
+#define HANDOVER_NS 1000000000    /* time for the next leadership to go */
 #define STORING_NS 20000000000   /* time for the last checkpoint without any progress; a full disk may never let it finish */
 #define FAILING_NS 300000000      /* time for error responses to leave before the process ends */
 #define JOURNAL_PIECE_BYTES 16777216u
@@ -224,6 +225,7 @@ static struct reactor_run *run_of(struct reactor *r) { return &r->broker->run->r
 static void leave_delivered(struct mail *m) {
     struct reactor_run *run = CONTAINER_OF(m, struct reactor_run, mail);
     partition_map_leave(run->reactor->partitions);
+    atomic_store(&run->to_hand_over, partition_map_to_hand_over(run->reactor->partitions));
     atomic_store(&run->stage, REACTOR_LEAVING);
 }
 
@@ -268,6 +270,23 @@ static void store_stopped(void *ctx, enum err err) {
     if (b->run->phase != BROKER_ENDED) end(b, err == OK && !atomic_load(&b->failed));
 }
 
+/* Whether leaderships are still going to others. */
+static bool still_leaving(struct broker *b, int64_t now_ns) {
+    struct broker_run *run = b->run;
+    uint64_t left = 0;
+    if (!all_at(b, REACTOR_LEAVING)) return true; /* the mail is still on its way */
+    if (all_at(b, REACTOR_LEFT)) return false;
+    for (uint32_t i = 0; i < b->reactor_count; i++) left += atomic_load(&run->reactors[i].to_hand_over);
+    if (left < run->progress) {
+        run->progress = left;
+        run->give_up_ns = now_ns + HANDOVER_NS;
+    }
+    if (now_ns < run->deadline_ns && now_ns < run->give_up_ns) return true;
+    trace_warn("broker", "%llu partitions could not be handed over to other brokers: they have no leader until those notice",
+               (unsigned long long)left);
+    return false;
+}
+
 static void phase_turn(struct broker *b) {
     struct broker_run *run = b->run;
     int64_t now_ns = b->reactors[0].now_ns;
@@ -281,12 +300,12 @@ static void phase_turn(struct broker *b) {
         if (!atomic_load(&b->stopping)) return;
         run->phase = BROKER_LEAVING;
         run->deadline_ns = now_ns + (int64_t)b->config.shutdown_timeout_ms * 1000000;
+        run->give_up_ns = now_ns + HANDOVER_NS;
+        run->progress = UINT64_MAX;
         post_all(b, leave_delivered);
         break;
     case BROKER_LEAVING:
-        if (!all_at(b, REACTOR_LEFT) && now_ns < run->deadline_ns) break;
-        if (!all_at(b, REACTOR_LEAVING)) break; /* the mail is still on its way */
-        if (!all_at(b, REACTOR_LEFT)) trace_warn("broker", "not all leaderships could be handed over within shutdown.timeout.ms");
+        if (still_leaving(b, now_ns)) break;
         acceptor_stop(&run->acceptor);
         run->phase = BROKER_DRAINING;
         run->deadline_ns = now_ns + (int64_t)b->config.shutdown_timeout_ms * 1000000;
@@ -328,7 +347,10 @@ static void phase_turn(struct broker *b) {
 void broker_run_turn(struct reactor *r) {
     struct reactor_run *run = run_of(r);
     enum reactor_stage stage = atomic_load(&run->stage);
-    if (stage == REACTOR_LEAVING && !partition_map_must_lead(r->partitions)) atomic_store(&run->stage, REACTOR_LEFT);
+    if (stage == REACTOR_LEAVING) {
+        atomic_store(&run->to_hand_over, partition_map_to_hand_over(r->partitions));
+        if (atomic_load(&run->to_hand_over) == 0) atomic_store(&run->stage, REACTOR_LEFT);
+    }
     if (stage == REACTOR_DRAINING && conn_set_count(r->conns) == 0) atomic_store(&run->stage, REACTOR_DRAINED);
     /* Requests outlive their connections: what they wait for still points to them. */
     bool idle = conn_set_count(r->conns) == 0 && conn_set_requests(r->conns) == 0 && peer_set_is_empty(r);

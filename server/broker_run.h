@@ -4,7 +4,8 @@
  *   RUNNING -> LEAVING -> DRAINING -> SHUTTING -> STORING -> ENDED         clean stop
  *   any     -> FAILING  -> ENDED                                           the data directory is latched
  *
- *   LEAVING   all is served; leaderships go to other brokers that can take them, for shutdown.timeout.ms
+ *   LEAVING   all is served; leaderships go to other brokers that can take them, for shutdown.timeout.ms; no longer than a second
+ *             without one that went: those that could take them may be stopping, too
  *   DRAINING  no new connections or requests; those in work finish, for shutdown.timeout.ms
  *   SHUTTING  connections are cut off, whoever waits on a partition is answered
  *   STORING   the store checkpoints everything; given up after a minute, as after a crash
@@ -21,6 +22,7 @@ struct reactor_run {
     struct reactor *reactor;
     struct mail mail;
     _Atomic(enum reactor_stage) stage;
+    _Atomic uint32_t to_hand_over;       /* while LEAVING */
 };
 
 struct broker_run {
@@ -32,7 +34,8 @@ struct broker_run {
     enum broker_phase phase;
     struct reactor_run *reactors;
     int64_t deadline_ns;
-    uint64_t progress;                   /* of the store, when that was last looked at */
+    uint64_t progress;                   /* of the store, or what was still to be handed over, when that was last looked at */
+    int64_t give_up_ns;                  /* LEAVING: unless there is progress */
     struct timer timer;                  /* reactor 0 looks again */
     atomic_bool turning;                 /* broker_start() was called: reactor 0 may sleep in a turn */
     atomic_bool ended, clean;

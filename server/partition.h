@@ -38,8 +38,8 @@ void partition_map_stop(struct partition_map *m, int16_t error);
 /* The broker is about to stop, the reactor still serves: its replicas do not ask for leadership any more, and what they lead goes to
  * voters that have all of it. The reactor's thread, like the next. */
 void partition_map_leave(struct partition_map *m);
-/* Whether something is led here that another voter could lead. */
-bool partition_map_must_lead(const struct partition_map *m);
+/* How many groups are led here that another voter could lead. */
+uint32_t partition_map_to_hand_over(const struct partition_map *m);
 /* After the reactor has stopped. */
 void partition_map_free(struct partition_map *m);
 /* End of a reactor's turn, before log_shard_turn(): retries writes that the journal had no room for. */

@@ -15,8 +15,9 @@ static bool another_could_lead(const struct partition *p) {
     return false;
 }
 
-bool partition_map_must_lead(const struct partition_map *m) {
+uint32_t partition_map_to_hand_over(const struct partition_map *m) {
+    uint32_t n = 0;
     for (const struct partition *p = m->by_plid; p; p = p->hh.next)
-        if (p->started && !p->gone && partition_is_led(p) && another_could_lead(p)) return true;
-    return false;
+        n += p->started && !p->gone && partition_is_led(p) && another_could_lead(p);
+    return n;
 }
