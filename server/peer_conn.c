@@ -159,7 +159,8 @@ static void conn_closing(struct peer_stream *s, const char *why, bool broken) {
     if (why && !broken) trace_warn("peer", "%s: broker %d: closing: %s", c->from, c->hello.node, why);
     else if (why) trace_info("peer", "%s: broker %d: closing: %s", c->from, c->hello.node, why);
     struct peer_node *n = &c->peers->nodes[c->slot];
-    if (broken && (atomic_load(&n->state) & 3) == PEER_NODE_UP) peer_node_change(c->peers, n, PEER_NODE_LOST);
+    bool visit = c->hello.wanted < 0; /* to an address, for calls: it ends when there are none */
+    if (broken && !visit && (atomic_load(&n->state) & 3) == PEER_NODE_UP) peer_node_change(c->peers, n, PEER_NODE_LOST);
 }
 
 static void conn_ended(struct peer_stream *s) {
