@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-enum { MIN_IN_SYNC_DEFAULT = 1 };
+enum { MIN_IN_SYNC_DEFAULT = 1, CONTROLLER_MS = 5000 /* what only a controller knows: a cluster in trouble is shown all the same */ };
 
 int view_load(struct cluster_view *v, struct client *c, const struct options *o) {
     *v = (struct cluster_view){.code = EXIT_OK};
@@ -14,8 +14,10 @@ int view_load(struct cluster_view *v, struct client *c, const struct options *o)
         view_free(v);
         return code;
     }
-    if ((err = admin_describe_quorum(c, o->timeout_ms, &v->quorum)) != OK) v->code = cli_failed(o, c, err, NULL);
-    if ((err = admin_list_reassignments(c, o->timeout_ms, &v->moves)) != OK) v->code = cli_failed(o, c, err, NULL);
+    int32_t timeout_ms = MIN(o->timeout_ms, CONTROLLER_MS);
+    if (v->nodes->controller < 0) return EXIT_OK; /* nobody could answer */
+    if ((err = admin_describe_quorum(c, timeout_ms, &v->quorum)) != OK) v->code = cli_failed(o, c, err, NULL);
+    if ((err = admin_list_reassignments(c, timeout_ms, &v->moves)) != OK) v->code = cli_failed(o, c, err, NULL);
     return EXIT_OK;
 }
 
@@ -84,7 +86,7 @@ const char *partition_state_name(enum partition_state state) {
 int32_t view_min_in_sync(struct client *c, const struct options *o, const char *topic) {
     struct admin_configs *configs;
     int32_t min = MIN_IN_SYNC_DEFAULT;
-    if (admin_describe_configs(c, ADMIN_TOPIC, topic, o->timeout_ms, &configs) != OK) return min;
+    if (admin_describe_configs(c, ADMIN_TOPIC, topic, MIN(o->timeout_ms, CONTROLLER_MS), &configs) != OK) return min;
     for (int32_t i = 0; i < configs->count; i++)
         if (strcmp(configs->configs[i].name, "min.insync.replicas") == 0 && configs->configs[i].value) min = atoi(configs->configs[i].value);
     admin_configs_free(configs);

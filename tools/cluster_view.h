@@ -6,7 +6,7 @@
 
 struct cluster_view {
     struct admin_nodes *nodes;
-    struct admin_quorum *quorum;               /* NULL: not to be had, which was told */
+    struct admin_quorum *quorum;               /* NULL: not to be had, which was told, or there is no controller */
     struct client_cluster *cluster;            /* all topics */
     struct admin_reassignments *moves;         /* NULL: not to be had, which was told */
     int code;                                  /* of what could not be had; EXIT_OK */

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include "tools/cluster_view.h"
 
-enum { IDS_TEXT = 256, REASONS_MAX = 24, REASON_BYTES = 320 };
+enum { NODE_MS = 5000, IDS_TEXT = 256, REASONS_MAX = 24, REASON_BYTES = 320 };
 
 struct explaining {
     struct client *c;
@@ -28,7 +28,7 @@ static void say(struct explaining *e, const char *fmt, ...) {
 static const struct admin_dir_partition *copy_at(struct explaining *e, int32_t node, const struct client_topic *t, int32_t partition,
                                                  struct admin_log_dirs **dirs, int16_t *code) {
     *code = 0;
-    if (admin_describe_log_dirs(e->c, node, e->o->timeout_ms, dirs) != OK) {
+    if (admin_describe_log_dirs(e->c, node, MIN(e->o->timeout_ms, NODE_MS), dirs) != OK) {
         *dirs = NULL;
         return NULL;
     }

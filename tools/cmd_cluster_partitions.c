@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include "tools/cluster_view.h"
 
-enum { IDS_TEXT = 256 };
+enum { IDS_TEXT = 256, ONE_MS = 2000 /* for one node or partition: those in trouble do not keep the others from being shown */ };
 
 /* The copies of one partition, by the word of the brokers that hold them. */
 struct node_dirs { int32_t node; struct admin_log_dirs *dirs; };
@@ -21,7 +21,7 @@ static void ask_dirs(struct listing *l) {
     l->dirs = calloc((size_t)nodes->count + 1, sizeof *l->dirs);
     for (int32_t i = 0; l->dirs && i < nodes->count; i++) {
         struct admin_log_dirs *dirs;
-        if (!nodes->nodes[i].up || admin_describe_log_dirs(l->c, nodes->nodes[i].id, l->o->timeout_ms, &dirs) != OK) continue;
+        if (!nodes->nodes[i].up || admin_describe_log_dirs(l->c, nodes->nodes[i].id, MIN(l->o->timeout_ms, ONE_MS), &dirs) != OK) continue;
         l->dirs[l->dir_count++] = (struct node_dirs){nodes->nodes[i].id, dirs};
     }
 }
@@ -97,7 +97,7 @@ static int row(void *ctx, const struct client_topic *t, const struct client_part
     struct client_offset end = {.offset = -1};
     enum partition_state state = view_state(&l->view, t, p);
     if (l->o->unhealthy && (state == PARTITION_OK || state == PARTITION_NOT_PREFERRED)) return EXIT_OK;
-    if (state != PARTITION_OFFLINE && client_list_offset(l->c, t->name, p->index, OFFSET_LATEST, l->o->timeout_ms, &end) != OK) end.offset = -1;
+    if (state != PARTITION_OFFLINE && client_list_offset(l->c, t->name, p->index, OFFSET_LATEST, MIN(l->o->timeout_ms, ONE_MS), &end) != OK) end.offset = -1;
     int64_t lag = worst_lag(l, t->name, p->index);
     if (l->o->json) row_json(l, t, p, end.offset, lag, state);
     else row_text(l, t, p, end.offset, lag, state);

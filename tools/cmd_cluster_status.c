@@ -34,6 +34,7 @@ static void known_nodes(const struct cluster_view *v, struct node_ids *n) {
 
 struct health {
     struct node_ids nodes, down;
+    struct node_ids behind;       /* voters that are up and lack metadata */
     int32_t voters, voters_up;
     int32_t topics, partitions, offline, under_replicated, under_min, not_preferred, moving;
     char verdict[512];
@@ -66,8 +67,10 @@ static void count_nodes(const struct cluster_view *v, struct health *h) {
         if (!view_is_up(v, h->nodes.ids[i])) know(&h->down, h->nodes.ids[i]);
     for (int32_t i = 0; v->quorum && i < v->quorum->count; i++) {
         if (!v->quorum->members[i].voter) continue;
+        bool up = view_is_up(v, v->quorum->members[i].id);
         h->voters++;
-        h->voters_up += view_is_up(v, v->quorum->members[i].id);
+        h->voters_up += up;
+        if (up && v->quorum->members[i].caught_up_ms < 0) know(&h->behind, v->quorum->members[i].id);
     }
 }
 
@@ -90,6 +93,9 @@ static void judge(const struct cluster_view *v, struct health *h) {
     if (h->under_min) say(h, "%d partitions refuse acks=all", h->under_min);
     if (h->down.count) say(h, "%s %s down", h->down.count > 1 ? "nodes" : "node", ids);
     if (h->under_replicated) say(h, "%d partitions under-replicated", h->under_replicated);
+    ids_text(ids, sizeof ids, h->behind.ids, h->behind.count);
+    if (h->behind.count) say(h, "%s %s not caught up with the metadata%s", h->behind.count > 1 ? "voters" : "voter", ids,
+                             h->behind.count > 1 ? "" : ": just started, or on a new disk");
     if (!v->quorum) say(h, "the metadata quorum cannot be asked");
     else if (h->voters_up == h->voters / 2 + 1 && h->voters > 2) say(h, "one more lost voter stops the metadata quorum");
     if (h->well) snprintf(h->verdict, sizeof h->verdict, "healthy");
@@ -144,6 +150,7 @@ static void status_json(const struct cluster_view *v, const struct health *h) {
         json_i64(&json, "node", m->id);
         json_bool(&json, "leader", m->id == v->quorum->leader);
         json_i64(&json, "lag", member_lag(v, m));
+        json_bool(&json, "caught_up", m->caught_up_ms >= 0);
         json_object_end(&json);
     }
     json_array_end(&json);
