@@ -283,15 +283,10 @@ def judge(history, read, idempotent=True):
 
 
 def gap(history, topic, at, window=10.0, partition=None):
-    """Seconds from `at` to the end of the longest silence that a client saw then: when records were acknowledged again."""
+    """Seconds of the longest silence that begins within `window` of `at`, counted from `at` on: how long nothing was acknowledged."""
     times = sorted(a.time for a in history.acks if a.topic == topic and a.time > at - 1 and partition in (None, a.partition))
-    longest, until = 0.0, None
-    for before, after in zip(times, times[1:]):
-        if before > at + window:
-            break
-        if after > at and after - max(before, at) > longest:
-            longest, until = after - max(before, at), after
-    return math.inf if until is None else until - at
+    gaps = [after - max(before, at) for before, after in zip(times, times[1:]) if after > at and before <= at + window]
+    return max(gaps, default=math.inf)
 
 
 def percentile(values, p):
@@ -344,11 +339,21 @@ class Load:
     def gap(self, at, window=10.0, partition=None):
         return gap(self.history, self.topic, at, window, partition)
 
+    def judge_now(self):
+        """check() while the producers go on: of what was acknowledged until now."""
+        snapshot = Record()
+        with self.history.lock:
+            snapshot.acks, snapshot.failures = list(self.history.acks), list(self.history.failures)
+        self.verdict(snapshot, 0)
+
     def check(self, failures=0):
         """Reads everything and judges. Returns how many were acknowledged."""
-        wrong = judge(self.history, read_all(self.cluster.bootstrap, [self.topic]))
-        if len(self.history.failures) > failures:
-            wrong.append(f"{len(self.history.failures)} sends failed, the first: {self.history.failures[0]}")
-        if wrong:
-            raise AssertionError(f"{len(wrong)} wrong of {self.acks()} acknowledged:\n  " + "\n  ".join(wrong[:30]))
+        self.verdict(self.history, failures)
         return self.acks()
+
+    def verdict(self, history, failures):
+        wrong = judge(history, read_all(self.cluster.bootstrap, [self.topic]))
+        if len(history.failures) > failures:
+            wrong.append(f"{len(history.failures)} sends failed, the first: {history.failures[0]}")
+        if wrong:
+            raise AssertionError(f"{len(wrong)} wrong of {len(history.acks)} acknowledged:\n  " + "\n  ".join(wrong[:30]))

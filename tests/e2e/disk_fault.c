@@ -1,7 +1,7 @@
 /* disk_fault: a library to preload that lets a disk fail on request. The file $VARVE_DISK_FAULT, while it exists, says what:
- *   write|sync ERRNO PATH_PART
- * From then on writes to (or syncs of) files whose path has PATH_PART in it fail with that errno, having done nothing. It
- * cannot touch io_uring: for --set io.backend=blocking. */
+ *   write|sync ERRNO PATH_PART     writes to (or syncs of) files whose path has PATH_PART in it fail with that errno, having done nothing
+ *   slow MILLISECONDS PATH_PART    their syncs take that much longer
+ * It cannot touch io_uring: for --set io.backend=blocking. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -10,8 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
+/* The number behind `call`, if that is what the control file says of the file; else 0. */
 static int failure(const char *call, int fd) {
     const char *control = getenv("VARVE_DISK_FAULT");
     int in = control ? open(control, O_RDONLY | O_CLOEXEC) : -1;
@@ -48,5 +50,15 @@ ssize_t pwritev2(int fd, const struct iovec *iov, int count, off_t at, int flags
     return fails("write", fd) ? -1 : ((ssize_t(*)(int, const struct iovec *, int, off_t, int))real("pwritev2"))(fd, iov, count, at, flags);
 }
 ssize_t pwritev64v2(int fd, const struct iovec *iov, int count, off64_t at, int flags) { return pwritev2(fd, iov, count, at, flags); }
-int fdatasync(int fd) { return fails("sync", fd) ? -1 : ((int (*)(int))real("fdatasync"))(fd); }
-int fsync(int fd) { return fails("sync", fd) ? -1 : ((int (*)(int))real("fsync"))(fd); }
+static void wait_if_slow(int fd) {
+    int ms = failure("slow", fd);
+    if (ms > 0) nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L}, NULL);
+}
+int fdatasync(int fd) {
+    wait_if_slow(fd);
+    return fails("sync", fd) ? -1 : ((int (*)(int))real("fdatasync"))(fd);
+}
+int fsync(int fd) {
+    wait_if_slow(fd);
+    return fails("sync", fd) ? -1 : ((int (*)(int))real("fsync"))(fd);
+}

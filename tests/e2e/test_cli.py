@@ -1,7 +1,7 @@
 """Our own command line against our own broker."""
 import json
-import time
 import os
+import time
 
 from harness import kcat
 

@@ -121,12 +121,11 @@ def test_unwritable_folder(ctx):
 
 
 @contextlib.contextmanager
-def small_disk(ctx, megabytes):
-    """A file system of its own in a file; a folder on it."""
+def file_system(root, megabytes):
+    """A file system of its own in a file below `root`; the path where it is mounted. Its users must be gone at the end."""
     if os.geteuid() != 0 or not shutil.which("mkfs.ext4", path="/sbin:/usr/sbin:/usr/bin:/bin"):
         raise Skip("needs root and mkfs.ext4 for a file system in a file")
-    b = ctx.broker(start=False)
-    image, at = os.path.join(b.root, "image"), os.path.join(b.root, "disk")
+    image, at = os.path.join(root, "image"), os.path.join(root, "disk")
     os.mkdir(at)
     with open(image, "wb") as f:
         f.truncate(megabytes << 20)
@@ -134,13 +133,23 @@ def small_disk(ctx, megabytes):
     p = run(["mount", "-o", "loop", image, at], check=False)
     if p.returncode != 0:
         raise Skip(f"loop mounts are not possible: {p.stderr.strip()}")
-    b.data = os.path.join(at, "data")
     try:
-        yield b, at
+        yield at
     finally:
-        if b.alive():
-            b.kill9()
         wait_for("the disk to be free", lambda: run(["umount", at], check=False).returncode == 0)
+
+
+@contextlib.contextmanager
+def small_disk(ctx, megabytes):
+    """A broker whose data will lie on a file system of its own, and where that is."""
+    b = ctx.broker(start=False)
+    with file_system(b.root, megabytes) as at:
+        b.data = os.path.join(at, "data")
+        try:
+            yield b, at
+        finally:
+            if b.alive():
+                b.kill9()
 
 
 def hog(at, leave_bytes):

@@ -1,0 +1,117 @@
+#!/usr/bin/python3
+"""Figures of three brokers on this machine, for README.md beside this file.
+
+  cluster.py failover [KILLS]      kill -9 of the leader of a partition: how long a client sees no acknowledgement
+  cluster.py graceful [STOPS]      the same with SIGTERM
+  cluster.py partitions [N]        N replicated partitions: idle CPU and memory of each broker, and how long until all have a leader
+                                   again when one broker is killed
+
+  --bin DIR    default build/bin (a release build)"""
+import argparse
+import os
+import sys
+import time
+
+sys.dont_write_bytecode = True
+here = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(here, "../e2e"))
+import harness  # noqa: E402
+from checker import Load, summary  # noqa: E402
+from cluster import Cluster, killed_at  # noqa: E402
+
+
+def say(*words):
+    print(*words, flush=True)
+
+
+def rounds(ctx, count, graceful):
+    """One partition, two idempotent librdkafka producers with default retries and one by hand, 200 records a second each."""
+    c = Cluster(ctx)
+    c.create("t", partitions=1, min_insync_replicas=2)
+    gaps = []
+    with Load(c, "t", threads=2, raw=1) as load:
+        for i in range(count):
+            victim = c.leader("t")
+            at = time.monotonic()
+            if graceful:
+                assert victim.stop() == 0, victim.trace()[-2000:]
+            else:
+                at = killed_at(victim)
+            load.wait_acks(50, 30)
+            time.sleep(0.5)
+            gaps.append(load.gap(at))
+            victim.start()
+            c.wait_formed()
+            c.wait_in_sync("t")
+            load.wait_acks(10)
+            if i % 10 == 9:
+                say(f"{i + 1}: {summary(gaps)}")
+    total = load.check()
+    say(f"{'graceful stop' if graceful else 'kill -9'} of the leader, {summary(gaps)}; {total} records acknowledged, 0 lost, 0 twice, 0 out of order")
+
+
+def idle(c, seconds):
+    before = {n.id: n.cpu_seconds() for n in c.running()}
+    time.sleep(seconds)
+    for n in c.running():
+        say(f"node {n.id}: {(n.cpu_seconds() - before[n.id]) / seconds * 100:.2f} % of a processor, {n.rss_kb() / 1024:.1f} MiB resident")
+
+
+def leaderless(c, topic, but):
+    m = c.any_metadata([topic], but=but)
+    return -1 if not m else sum(1 for p in m.topics[topic].values() if p.leader in {b.id for b in but} or p.leader < 0)
+
+
+def partitions(ctx, count):
+    c = Cluster(ctx)
+    say("three brokers, nothing in them:")
+    idle(c, 10)
+    begun = time.monotonic()
+    c.create("many", partitions=count, min_insync_replicas=2)
+    say(f"{count} partitions with three replicas each, created and in sync after {time.monotonic() - begun:.1f} s; idle:")
+    time.sleep(3)
+    idle(c, 20)
+    for victim in list(c.nodes.values()):
+        led = sum(1 for p in c.any_metadata(["many"]).topics["many"].values() if p.leader == victim.id)
+        at = killed_at(victim)
+        half = None
+        while True:
+            left = leaderless(c, "many", (victim,))
+            now = time.monotonic() - at
+            if half is None and 0 <= left <= led / 2:
+                half = now
+            if left == 0:
+                break
+            if now > 60:
+                raise AssertionError(f"{left} partitions have no leader after 60 s")
+            time.sleep(0.01)
+        say(f"kill -9 of node {victim.id}, which led {led}: half of them led again after {half * 1000:.0f} ms, all after {now * 1000:.0f} ms")
+        begun = time.monotonic()
+        victim.start()
+        c.wait_in_sync("many", seconds=120)
+        say(f"started again: all in sync after {time.monotonic() - begun:.1f} s")
+        time.sleep(3)
+    idle(c, 10)
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("what", choices=("failover", "graceful", "partitions"))
+    p.add_argument("count", type=int, nargs="?")
+    p.add_argument("--bin", default=os.path.join(here, "../../build/bin"))
+    args = p.parse_args()
+    ctx = harness.Context(args.bin, "", False)
+    try:
+        if args.what == "partitions":
+            partitions(ctx, args.count or 1000)
+        else:
+            rounds(ctx, args.count or 50, args.what == "graceful")
+    except BaseException:
+        for node in ctx.brokers:
+            say(f"--- trace of node {node.id} (end)\n{node.trace()[-3000:]}")
+        raise
+    finally:
+        ctx.cleanup()
+
+
+main()

@@ -1,0 +1,208 @@
+"""What happens to the disk of one of three brokers: wiped, full, slow, failing."""
+import contextlib
+import errno
+import os
+import shutil
+import time
+
+from checker import Load, summary
+from cluster import Cluster, killed_at
+from harness import Skip, wait_for
+from test_cluster_kill import GOES_ON, healthy, settle
+from test_limits import file_system, hog
+
+
+def same_copies(ctx, c):
+    """Stops all cleanly: the copies are byte for byte the same, and sound."""
+    c.wait_in_sync()
+    for node in c.nodes.values():
+        assert node.stop() == 0, node.trace()[-3000:]
+    first, *rest = c.nodes.values()
+    for node in rest:
+        p = ctx.varve("dump", "--compare", first.data, node.data, check=False)
+        assert p.returncode == 0, p.stdout + p.stderr
+    for node in c.nodes.values():
+        p = ctx.varve("dump", "--verify", node.data, check=False)
+        assert p.returncode == 0, p.stdout + p.stderr
+
+
+def test_wiped_disk(ctx):
+    """D16: a node comes back with an empty disk: it has no vote, learns everything, and full redundancy is restored by itself."""
+    c = Cluster(ctx)
+    c.create("t", partitions=3, min_insync_replicas=2)
+    with Load(c, "t") as load:
+        victim = c.leader("t")
+        killed_at(victim)
+        victim.wipe()
+        load.wait_acks(50, GOES_ON)
+        victim.start()
+        settle(c, load)
+        healthy(ctx, c)
+        other = c.leader("t")  # the new copy counts: one of the old ones may go
+        killed_at(next(n for n in c.running() if n is not victim and n is not other))
+        load.wait_acks(50, GOES_ON)
+        for node in c.nodes.values():
+            if not node.alive():
+                node.start()
+        settle(c, load)
+    load.check()
+    same_copies(ctx, c)
+
+
+def test_each_disk_is_wiped_in_turn(ctx):
+    """At the end no disk has survived, and every record has."""
+    c = Cluster(ctx)
+    c.create("t", partitions=2, min_insync_replicas=2)
+    with Load(c, "t") as load:
+        for node in list(c.nodes.values()):
+            killed_at(node)
+            node.wipe()
+            load.wait_acks(30, GOES_ON)
+            node.start()
+            settle(c, load)
+            c.wait_in_sync()
+            healthy(ctx, c)  # or the majority of a partition's disks would be lost
+    load.check()
+    same_copies(ctx, c)
+
+
+def full_disk(ctx, of_leader):
+    c = Cluster(ctx, start=False)
+    node = c.nodes[1]
+    with file_system(node.root, 192) as at:
+        node.data = os.path.join(at, "data")
+        node.extra = {"disk.reserve.bytes": 16 << 20, "journal.bytes": 32 << 20}
+        try:
+            c.start()
+            # Node 1 is the preferred leader of t, or of none of it.
+            ctx.varve("topic", "create", "t", "--partitions", 1, "--replication-factor", 3, "--config", "min.insync.replicas=2", "-b", c.bootstrap)
+            want = "1,2,3" if of_leader else "2,3,1"
+            ctx.varve("cluster", "move", "t", "--replicas", want, "--wait", "-b", c.bootstrap)
+            wait_for("the preferred leader", lambda: c.leader("t").id == int(want[0]), 30)
+            c.wait_in_sync("t")
+            with Load(c, "t") as load:
+                ballast = hog(at, 4 << 20)
+                if not of_leader:
+                    load.wait_acks(100, 60)
+                time.sleep(3)
+                assert node.alive(), node.trace()[-3000:]
+                assert ctx.varve("consume", "t", "-o", "-5", "-e", "-b", c.bootstrap).stdout.count("\n") == 5
+                os.unlink(ballast)
+                settle(c, load)
+            load.check()
+        finally:
+            c.kill_all()
+
+
+def test_full_disk_of_a_leader(ctx):
+    """D7: records are refused, reads go on; it is back by itself when there is room."""
+    full_disk(ctx, True)
+
+
+def test_full_disk_of_a_follower(ctx):
+    """D8: the quorum goes on without it; it catches up when there is room."""
+    full_disk(ctx, False)
+
+
+@contextlib.contextmanager
+def faulty(ctx, victim_of):
+    """A cluster on the blocking I/O with disk_fault.c below each node; (cluster, fault(node, text), heal(node))."""
+    library = os.path.join(ctx.bin, "libdisk-fault.so")
+    if not os.path.exists(library) or ctx.sanitized:
+        raise Skip("the library that fails disks was not built, or cannot be preloaded under a sanitizer")
+    c = Cluster(ctx, settings={"io.backend": "blocking"}, start=False)
+    for node in c.nodes.values():
+        node.control = os.path.join(node.root, "fault")
+        node.wrapper = ["env", f"LD_PRELOAD={library}", f"VARVE_DISK_FAULT={node.control}"]
+    c.start()
+    c.create("t", partitions=1, min_insync_replicas=2)
+    leader = c.leader("t")
+    victim = leader if victim_of == "leader" else next(n for n in c.running() if n is not leader)
+
+    def fault(text):
+        with open(victim.control + ".new", "w") as f:
+            f.write(text + "\n")
+        os.rename(victim.control + ".new", victim.control)
+    yield c, victim, fault, lambda: os.unlink(victim.control)
+
+
+def failing(ctx, whose, call):
+    with faulty(ctx, whose) as (c, victim, fault, heal):
+        with Load(c, "t") as load:
+            at = time.monotonic()
+            fault(f"{call} {errno.EIO} journal-0/")
+            code = victim.process.wait(60)
+            assert code == 1 and "has failed" in victim.trace(), (code, victim.trace()[-3000:])
+            load.wait_acks(50, GOES_ON)
+            print(f"{call} of a {whose} failed:", summary([load.gap(at)]))
+            heal()
+            victim.start()
+            settle(c, load)
+        load.check()
+        same_copies(ctx, c)
+
+
+def test_sync_of_the_leader_fails(ctx):
+    """D3: no acknowledgement, the process ends, leadership moves; it rejoins and is repaired."""
+    failing(ctx, "leader", "sync")
+
+
+def test_sync_of_a_follower_fails(ctx):
+    """D4"""
+    failing(ctx, "follower", "sync")
+
+
+def test_write_of_the_leader_fails(ctx):
+    """D6"""
+    failing(ctx, "leader", "write")
+
+
+def test_slow_disk_of_a_follower(ctx):
+    """D5, a follower's: the others are a majority without it."""
+    with faulty(ctx, "follower") as (c, _, fault, heal):
+        with Load(c, "t") as load:
+            at = time.monotonic()
+            fault("slow 1000 journal-0/")
+            load.wait_acks(200, 60)
+            time.sleep(3)
+            print("slow follower:", summary([load.gap(at)]))
+            heal()
+            settle(c, load)
+        load.check()
+
+
+def test_slow_disk_of_the_leader(ctx):
+    """D5: no false acknowledgement, and no loss, however slow."""
+    with faulty(ctx, "leader") as (c, _, fault, heal):
+        with Load(c, "t") as load:
+            fault("slow 2000 journal-0/")
+            time.sleep(8)
+            heal()
+            settle(c, load)
+        load.check()
+
+
+def test_old_disk_comes_back(ctx):
+    """D17: a copy of the disk from before is put back: nothing acknowledged since then is lost."""
+    c = Cluster(ctx)
+    c.create("t", partitions=1, min_insync_replicas=2)
+    with Load(c, "t") as load:
+        victim = next(n for n in c.running() if n is not c.leader("t"))
+        assert victim.stop() == 0
+        old = os.path.join(victim.root, "old")
+        shutil.copytree(victim.data, old)
+        victim.start()
+        settle(c, load)
+        load.wait_acks(200)
+        killed_at(victim)
+        victim.wipe()
+        os.rename(old, victim.data)
+        victim.start()
+        settle(c, load)
+    load.check()
+
+
+test_each_disk_is_wiped_in_turn.slow = test_slow_disk_of_the_leader.slow = True
+for test in (test_sync_of_the_leader_fails, test_sync_of_a_follower_fails, test_write_of_the_leader_fails, test_slow_disk_of_a_follower,
+             test_slow_disk_of_the_leader, test_old_disk_comes_back, test_each_disk_is_wiped_in_turn):
+    test.any_io = True
