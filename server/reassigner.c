@@ -34,10 +34,14 @@ static int32_t target_of(const struct image_partition *p, int32_t *nodes) {
 }
 
 /* New replicas alone would leave all partitions led by whom they were led by before: the preferred ones take turns. */
-static void rotate(int32_t *nodes, uint32_t count, uint32_t by) {
-    int32_t turned[PLACEMENT_NODES_MAX];
-    for (uint32_t i = 0; i < count; i++) turned[i] = nodes[(i + by) % count];
-    memcpy(nodes, turned, count * sizeof *nodes);
+static void take_turns(int32_t *nodes, uint32_t count, uint32_t partition) {
+    int32_t sorted[PLACEMENT_NODES_MAX];
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t k = i;
+        for (; k > 0 && sorted[k - 1] > nodes[i]; k--) sorted[k] = sorted[k - 1];
+        sorted[k] = nodes[i];
+    }
+    for (uint32_t i = 0; i < count; i++) nodes[i] = sorted[(i + partition) % count];
 }
 
 /* Returns how many reassignments it began. */
@@ -54,7 +58,7 @@ static uint32_t raise_topic(struct reassigner *s, struct controller_edit *e, con
         if (n >= wanted || moves || begun == PARTITIONS_A_CHANGE) continue;
         uint32_t count = placement_extend(&s->placement, nodes, n, wanted);
         if (count == n || !reassign_fits(p, nodes, (int32_t)count)) continue;
-        rotate(nodes, count, (uint32_t)i);
+        take_turns(nodes, count, (uint32_t)i);
         reassign_to(e, t, i, nodes, (int32_t)count);
         begun++;
     }
