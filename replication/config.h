@@ -6,11 +6,27 @@
  * voter, so their quorums intersect. A member is a node *and* its incarnation: a node that lost its disk is another member. */
 #ifndef REPLICATION_CONFIG_H
 #define REPLICATION_CONFIG_H
+#include <string.h>
 #include "base/bytes.h"
 
+#define REPLICA_LIVES_MAX (1u << 23)
 struct replica_member { int32_t node; struct uuid incarnation; };
 static inline bool replica_member_eq(const struct replica_member *a, const struct replica_member *b) {
     return a->node == b->node && uuid_eq(&a->incarnation, &b->incarnation);
+}
+
+/* A replica that left its node and came back begins with an empty log: it has forgotten what it voted and acknowledged, so it is another
+ * member, whose incarnation differs from the node's in the last bytes. The first life: the node's own. */
+static inline struct uuid replica_incarnation(const struct uuid *node, uint32_t life) {
+    struct uuid u = *node;
+    for (int i = 0; i < 4; i++) u.b[12 + i] ^= (uint8_t)(life >> (8 * (3 - i)));
+    return u;
+}
+/* Which life of a replica on `node` has `member`. False: of none, it is of another disk. */
+static inline bool replica_life(const struct uuid *node, const struct uuid *member, uint32_t *life) {
+    *life = 0;
+    for (int i = 0; i < 4; i++) *life |= (uint32_t)(node->b[12 + i] ^ member->b[12 + i]) << (8 * (3 - i));
+    return memcmp(node->b, member->b, 12) == 0 && *life < REPLICA_LIVES_MAX;
 }
 
 enum { REPLICA_MEMBERS_MAX = 9 };

@@ -33,7 +33,7 @@ struct image_node {
 };
 
 /* One replica of a partition. The target of its configuration: all without `removing`, each with the incarnation that
- * its node has now (image_node()); `incarnation` is the one at its assignment. */
+ * its node has now (image_node()), and its life in that (replica_incarnation()); `incarnation` is the node's at its assignment. */
 struct image_replica {
     int32_t node;
     uint32_t life;                                 /* with the group, the plid of the node's log: log_plid() */

@@ -140,14 +140,15 @@ static void write_quorum(struct reconciler *c, const struct replica *core) {
 
 /* ---- what is wanted -------------------------------------------------------------------------------------------------- */
 
-/* The node as it is now. What nobody has registered is as the configuration has it, or as it was when it was assigned. */
-static struct replica_member member_of(const struct image *im, const struct replica *core, int32_t node, const struct uuid *assigned) {
+/* A life of the replica on a node as that is now. What nobody has registered is as the configuration has it, or as it was when it
+ * was assigned. */
+static struct replica_member member_of(const struct image *im, const struct replica *core, int32_t node, uint32_t life, const struct uuid *assigned) {
     const struct image_node *n = image_node(im, node);
     if (node == core->self.node) return core->self;
-    if (n) return (struct replica_member){node, n->incarnation};
+    if (n) return (struct replica_member){node, replica_incarnation(&n->incarnation, life)};
     for (int i = 0; i < core->config.count; i++)
         if (core->config.members[i].node == node) return core->config.members[i];
-    return (struct replica_member){node, *assigned};
+    return (struct replica_member){node, replica_incarnation(assigned, life)};
 }
 
 static bool drains(const struct image *im, int32_t node) {
@@ -159,14 +160,14 @@ static void want_replicas(struct reconcile_input *in, const struct image *im, co
     for (int32_t i = 0; i < p->replica_count; i++) {
         if (p->at[i].removing) continue;
         if (drains(im, p->replicas[i])) in->draining |= 1u << in->voters;
-        in->voter[in->voters++] = member_of(im, core, p->replicas[i], &p->at[i].incarnation);
+        in->voter[in->voters++] = member_of(im, core, p->replicas[i], p->at[i].life, &p->at[i].incarnation);
     }
 }
 
 /* The quorum; every other broker learns. */
 static void want_quorum(struct reconcile_input *in, const struct image *im, const struct replica *core) {
     static const struct uuid none;
-    for (uint32_t i = 0; i < im->quorum_voter_count; i++) in->voter[in->voters++] = member_of(im, core, im->quorum_voters[i], &none);
+    for (uint32_t i = 0; i < im->quorum_voter_count; i++) in->voter[in->voters++] = member_of(im, core, im->quorum_voters[i], 0, &none);
     for (uint32_t i = 0; i < in->voters; i++)
         if (drains(im, in->voter[i].node)) in->draining |= 1u << i;
     for (uint32_t i = 0; i < im->node_count && in->learners < RECONCILE_LEARNERS_MAX; i++) {

@@ -270,7 +270,7 @@ enum err partition_start_replica(struct partition *p, bool campaign_soon) {
     const struct log *l = p->log;
     const struct broker *b = p->map->reactor->broker;
     struct replica_start from = {
-        .self = {b->config.node_id, *log_store_incarnation(b->store)}, .epoch = l->vote.epoch, .has_voted = l->vote.has_voted,
+        .self = {b->config.node_id, replica_incarnation(log_store_incarnation(b->store), log_plid_life(l->plid))}, .epoch = l->vote.epoch, .has_voted = l->vote.has_voted,
         .voted = {l->vote.node, l->vote.incarnation}, .base = {l->base_epoch, l->start}, .end = l->end,
         .timeout_ns = REPLICA_TIMEOUT_NS, .campaign_soon = campaign_soon,
     };

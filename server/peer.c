@@ -78,7 +78,8 @@ bool peer_send(struct reactor *r, uint64_t group, const struct replica_message *
     int32_t slot = peer_node_slot(r->broker->peers, m->to.node, false);
     struct peer_link *l = slot < 0 ? NULL : r->peers->links[slot];
     struct peer_part part;
-    if (!peer_link_is_up(l) || !uuid_eq(&l->hello.incarnation, &m->to.incarnation)) {
+    if (!peer_link_is_up(l) || !replica_life(&l->hello.incarnation, &m->to.incarnation, &part.to_life) ||
+        !replica_life(&r->broker->peers->incarnation, &m->from.incarnation, &part.from_life)) {
         for (uint32_t i = 0; i < count; i++) buf_unref(slices[i].buf);
         return false;
     }

@@ -91,8 +91,8 @@ static void part_run(struct peer_set *set, const struct peer_delivery *d, const 
     }
     if (!hooks->receive) return;
     struct replica_message m = part->u.replica;
-    m.from = (struct replica_member){d->node, d->incarnation};
-    m.to = (struct replica_member){set->peers->node, set->peers->incarnation};
+    m.from = (struct replica_member){d->node, replica_incarnation(&d->incarnation, part->from_life)};
+    m.to = (struct replica_member){set->peers->node, replica_incarnation(&set->peers->incarnation, part->to_life)};
     hooks->receive(set->reactor, part->group, &m, (struct bytes){peer_frame_body(d->frame) + part->body_at, (int32_t)part->body_bytes});
 }
 

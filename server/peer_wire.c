@@ -109,10 +109,13 @@ static void config_fill(struct replica_parts *s, const struct replica_config *c)
     s->m.config = &s->config;
 }
 
-static void replica_fill(struct replica_parts *s, uint64_t group, const struct replica_message *r) {
+static void replica_fill(struct replica_parts *s, const struct peer_part *p) {
+    const struct replica_message *r = &p->u.replica;
     ASSERT(r->config.count <= REPLICA_MEMBERS_MAX && r->marker_count <= REPLICA_MESSAGE_MARKERS_MAX);
     s->m = (Varve__Peer__Replica)VARVE__PEER__REPLICA__INIT;
-    s->m.group = group;
+    s->m.group = p->group;
+    s->m.from_life = p->from_life;
+    s->m.to_life = p->to_life;
     s->m.kind = (uint32_t)r->kind;
     s->m.epoch = r->epoch;
     s->m.asked_epoch = r->asked_epoch;
@@ -163,7 +166,7 @@ bool peer_part_encode(struct peer_header *h, const struct peer_part *p) {
     m.body = p->body_bytes;
     switch (p->kind) {
     case PEER_PART_REPLICA:
-        replica_fill(&replica, p->group, &p->u.replica);
+        replica_fill(&replica, p);
         m.kind_case = VARVE__PEER__PART__KIND_REPLICA;
         m.replica = &replica.m;
         break;
@@ -302,6 +305,9 @@ static bool part_read(const Varve__Peer__Part *m, struct peer_part *p) {
     case VARVE__PEER__PART__KIND_REPLICA:
         p->kind = PEER_PART_REPLICA;
         p->group = m->replica->group;
+        p->from_life = m->replica->from_life;
+        p->to_life = m->replica->to_life;
+        if (p->from_life >= REPLICA_LIVES_MAX || p->to_life >= REPLICA_LIVES_MAX) return false;
         if (m->replica->kind != REPLICA_APPEND && m->body > 0) return false;
         return replica_read(m->replica, &p->u.replica) && p->group >> LOG_GROUP_BITS == 0;
     case VARVE__PEER__PART__KIND_LEADER:

@@ -42,6 +42,7 @@ struct peer_part {
     enum peer_part_kind kind;
     uint32_t body_at, body_bytes;        /* body_at: in the frame's body, set by decoding */
     uint64_t group;                      /* replica, leader */
+    uint32_t from_life, to_life;         /* replica: with the incarnations of the connection's ends, `from` and `to` */
     union {
         struct replica_message replica;  /* `from` and `to` are not set */
         struct leader_info leader;

@@ -586,7 +586,9 @@ START_TEST(members_come_and_go) {
     ck_assert_int_eq(write_to(1, -1, 10), KERR_NONE);
     create_on(0, NULL, 1); /* back again, in another life */
     to = part(1)->replica.config;
-    to.members[to.count++] = member(0);
+    to.members[to.count] = member(0);
+    to.members[to.count].incarnation = replica_incarnation(&to.members[to.count].incarnation, 1);
+    to.count++;
     ck_assert_int_eq(reconfigure(1, &to), OK);
     run_ms(300);
     logs_are_equal(1, 0);

@@ -184,6 +184,7 @@ static struct replica_message message(int to, uint32_t round) {
     struct replica_message m = {.kind = REPLICA_APPEND, .epoch = 5, .session = 77, .round = round, .prev = {4, 100}, .end_offset = 200,
                                 .high_watermark = 90, .established = true, .start = 3, .marker_count = 1, .markers = {{5, 150}}};
     m.to = (struct replica_member){to, incarnation_of(to)};
+    m.from = (struct replica_member){0, incarnation_of(0)};
     m.config = (struct replica_config){{5, 2}, 2, 3, {{0, incarnation_of(0)}, {1, incarnation_of(1)}, {9, {{1}}}}};
     return m;
 }
@@ -196,6 +197,7 @@ static struct slice bytes_of(uint32_t len, uint8_t first) {
 
 static bool tell(int from, int to, uint64_t group, uint32_t round, uint32_t len) {
     struct replica_message m = message(to, round);
+    m.from = (struct replica_member){from, incarnation_of(from)};
     struct slice s = bytes_of(len, (uint8_t)round);
     if (len == 0) buf_unref(s.buf);
     return peer_send(&nodes[from].b.reactors[group % REACTORS], group, &m, &s, len > 0);
@@ -239,6 +241,22 @@ START_TEST(messages_arrive_in_order_and_whole) {
     ck_assert_uint_eq(nodes[0].found, 1);
     ck_assert_uint_eq(nodes[0].lost, 0);
     ck_assert_uint_eq(nodes[0].wanted, REACTORS);
+}
+END_TEST
+
+/* A replica that came back to its node is another member than it was. */
+START_TEST(members_of_later_lives_are_told_apart) {
+    two_connected();
+    struct replica_message m = message(1, 1);
+    m.end_offset = m.prev.offset;
+    m.marker_count = 0;
+    m.from.incarnation = replica_incarnation(&m.from.incarnation, 70000);
+    m.to.incarnation = replica_incarnation(&m.to.incarnation, 3);
+    ck_assert(peer_send(&nodes[0].b.reactors[1], 1, &m, NULL, 0));
+    RUN_UNTIL(nodes[1].got_count == 1);
+    const struct replica_message *got = &nodes[1].got[0].m;
+    ck_assert(replica_member_eq(&got->from, &m.from) && replica_member_eq(&got->to, &m.to));
+    ck_assert(!replica_member_eq(&got->to, &(struct replica_member){1, incarnation_of(1)}));
 }
 END_TEST
 
@@ -700,6 +718,7 @@ static int run(enum backend with) {
     tcase_add_checked_fixture(t, setup, teardown);
     bool all = with == SIMULATED; /* on real sockets only what they may do otherwise */
     tcase_add_test(t, messages_arrive_in_order_and_whole);
+    tcase_add_test(t, members_of_later_lives_are_told_apart);
     tcase_add_test(t, slices_are_given_back);
     if (all) tcase_add_test(t, a_turn_is_one_frame);
     if (all) tcase_add_test(t, leader_reports);

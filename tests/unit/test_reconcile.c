@@ -332,6 +332,32 @@ START_TEST(a_disk_that_is_replaced_is_filled_again) {
 }
 END_TEST
 
+/* 2 still has the configuration in which 3 voted; 3 came back with an empty log and has forgotten what it acknowledged since. Together
+ * they would be a majority of the three. */
+START_TEST(a_replica_that_came_back_gives_no_vote_to_the_past) {
+    start("1 2 3");
+    write_some(5);
+    kill_node(1);
+    want("1 2 4+1 3-");
+    await("124", 1, 10000);
+    want("1 2 4");
+    write_some(10);
+    kill_node(0);
+    kill_node(3);
+    want("1 2 4 3+2"); /* it hears of nobody in its new life */
+    open_node(1);
+    partition_configure(reactor(1), &topic, 0);
+    run_ms(5000);
+    ck_assert_int_eq(leader(), -1);
+    open_node(0);
+    partition_configure(reactor(0), &topic, 0);
+    run_ms(3000);
+    ck_assert_int_ge(leader(), 0);
+    ck_assert_int_ge(part(leader())->log->end, 15);
+    stop();
+}
+END_TEST
+
 START_TEST(leadership_comes_back_to_the_preferred_after_a_while) {
     start("1 2 3");
     write_some(5);
@@ -368,6 +394,7 @@ int main(void) {
     tcase_add_test(c, a_reassignment_that_is_given_up_leaves_nobody_behind);
     tcase_add_test(c, replicas_grow_and_shrink);
     tcase_add_test(c, a_disk_that_is_replaced_is_filled_again);
+    tcase_add_test(c, a_replica_that_came_back_gives_no_vote_to_the_past);
     tcase_add_test(c, leadership_comes_back_to_the_preferred_after_a_while);
     tcase_add_test(c, who_drains_leads_nothing);
     suite_add_tcase(s, c);
