@@ -128,7 +128,9 @@ static void say_waiting(struct cluster *cl) {
                          peer_is_up(cluster_reactor(cl), node) ? "" : " (not connected)");
         at = MIN(at + (size_t)MAX(n, 0), sizeof voters - 1);
     }
-    if (g->registered)
+    if (g->refused_ns)
+        trace_info("cluster", "asking again whether this broker may register");
+    else if (g->registered)
         trace_info("cluster", "waiting for metadata up to offset %llu; %llu are here", (unsigned long long)g->wanted,
                    (unsigned long long)c->follow.applied);
     else if (c->role.leader >= 0)
@@ -204,7 +206,7 @@ void registration_answered(struct cluster *cl, const Varve__Cluster__RegisterAns
     attempt_in(cl, done ? AGAIN_NS : RETRY_NS);
     if (!m) return;
     take_addresses(cl, m);
-    if (m->status != VARVE__CLUSTER__REGISTER_ANSWER__STATUS__REFUSED) g->refused_ns = 0;
+    if (m->status == VARVE__CLUSTER__REGISTER_ANSWER__STATUS__OK) g->refused_ns = 0;
     switch (m->status) {
     case VARVE__CLUSTER__REGISTER_ANSWER__STATUS__OK:
         if (!g->registered) g->wanted = m->metadata_end;
@@ -213,6 +215,7 @@ void registration_answered(struct cluster *cl, const Varve__Cluster__RegisterAns
         registration_look(cl);
         break;
     case VARVE__CLUSTER__REGISTER_ANSWER__STATUS__REFUSED:
+        if (!g->refused_ns) trace_warn("cluster", "the controller refuses this broker: %s", m->why);
         if (!g->refused_ns) g->refused_ns = cluster_reactor(cl)->now_ns;
         if (cluster_reactor(cl)->now_ns - g->refused_ns > REFUSED_NS) controller_fail(cl->broker->controller, ERR_EXISTS, m->why);
         return;

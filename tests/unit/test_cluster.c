@@ -320,7 +320,7 @@ START_TEST(a_second_broker_with_the_same_id_is_refused) {
     must_be_whole(5 * SECOND);
     struct place *p = &places[4];
     *p = (struct place){.at = 4};
-    start(4, 3, "controller.quorum.bootstrap.servers=127.0.0.1:9201\nlisteners=127.0.0.1:9109\npeer.listen=127.0.0.1:9209\n");
+    start(4, 3, "controller.quorum.bootstrap.servers=127.0.0.1:9202,127.0.0.1:9201\nlisteners=127.0.0.1:9109\npeer.listen=127.0.0.1:9209\n");
     run(12 * SECOND);
     ck_assert(!places[4].ready);
     ck_assert_msg(strstr(places[4].why, "node.id") != NULL, "%s", places[4].why);
