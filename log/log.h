@@ -57,6 +57,7 @@ struct log_store_config {
     uint64_t compact_batch_bytes;        /* the largest decompressed batch; 0: 64 MiB */
     uint32_t open_files_max;             /* file handles kept open, all shards together */
     bool direct;                         /* O_DIRECT works here (io_probe_direct) */
+    bool has_peers;                      /* others have what is here: a journal, catalogue or varve.meta that is damaged is a lost disk */
     bool fsync_never;                    /* relaxed mode for tests of speed only; printed at start */
     void (*failed)(void *ctx, enum err err, const char *what); /* the directory is latched */
     void *failed_ctx;
@@ -64,6 +65,7 @@ struct log_store_config {
 
 struct log_recovery {                    /* what opening found, for the start lines */
     bool fresh;                          /* the directory was empty */
+    bool lost;                           /* what was in it was damaged and is put aside (has_peers) */
     bool clean;                          /* the last life ended with a clean stop */
     uint64_t journal_groups, journal_bytes;
     uint32_t logs, faulty_logs, stray_folders;
@@ -73,7 +75,8 @@ struct log_recovery {                    /* what opening found, for the start li
 
 /* Locks, reads varve.meta and the catalogue, replays the journal (docs/storage.md, R1-R5). Blocks. On
  * failure `why` holds one sentence for the operator: what is wrong, where, what can be done.
- * ERR_BUSY: another process holds the directory. ERR_CORRUPT: damage below what was durable. */
+ * ERR_BUSY: another process holds the directory. ERR_CORRUPT: damage below what was durable. With `has_peers` that is a lost disk
+ * (votes may be gone): everything is moved to <dir>/damaged.<time>, and the directory begins anew, as another incarnation. */
 MUST_CHECK enum err log_store_open(struct io *io, const struct log_store_config *cfg, struct log_store **out,
                                    struct log_recovery *rec, char *why, size_t why_len);
 const struct uuid *log_store_cluster_id(const struct log_store *s);  /* made at first start */

@@ -119,12 +119,13 @@ void mend_over(struct compactor *c, struct log_impl *l, enum err err, const char
     else if (err != ERR_CLOSED) trace_warn("log", "%s: segment %lld is not mended: %s", l->folder, base, why);
     timer_cancel(sh->timers, &c->timer);
     compactor_forget(c);
+    if (m) {
+        m->run = NULL;
+        m->err = err;
+        m->done(m);
+    }
     l->reads--;
     shard_release_log(sh, l);
-    if (!m) return;
-    m->run = NULL;
-    m->err = err;
-    m->done(m);
 }
 
 /* ---- the beginning, the end ------------------------------------------------------------------------- */

@@ -14,6 +14,7 @@
 #include "log/writer.h"
 
 #define LOCK_FILE ".lock"
+#define ASIDE_PREFIX "damaged." /* no name of a partition's folder */
 enum { STOP_POLL_NS = 1000 * 1000 };
 
 /* ---- failure -------------------------------------------------------------------------------- */
@@ -153,12 +154,44 @@ static enum err open_parts(struct log_store *s, char *why, size_t why_len) {
     return ERR_IO;
 }
 
-enum err log_store_open(struct io *io, const struct log_store_config *cfg, struct log_store **out, struct log_recovery *rec, char *why,
-                        size_t why_len) {
-    ASSERT(cfg->shards > 0 && why_len > 0);
+/* ---- a lost disk ---------------------------------------------------------------------------- */
+
+struct aside { struct io *io; const char *dir; char to[PATH_BYTES]; int rc; };
+
+static void move_aside(void *ctx, const char *name, bool is_dir) {
+    struct aside *x = ctx;
+    char from[PATH_BYTES], to[PATH_BYTES];
+    (void)is_dir;
+    if (x->rc < 0 || strcmp(name, LOCK_FILE) == 0 || strncmp(name, ASIDE_PREFIX, sizeof ASIDE_PREFIX - 1) == 0) return;
+    path_folder(from, x->dir, name);
+    path_in_folder(to, x->dir, x->to, name);
+    x->rc = io_rename(x->io, from, to);
+}
+
+/* In any order, and a crash in the middle is no harm: what is left is damaged, too. */
+static enum err put_aside(struct log_store *s, char *why, size_t why_len) {
+    struct aside x = {.io = s->io, .dir = s->dir};
+    char path[PATH_BYTES];
+    snprintf(x.to, sizeof x.to, ASIDE_PREFIX "%lld", (long long)io_wall_ms(s->io));
+    path_folder(path, s->dir, x.to);
+    int rc = io_mkdir(s->io, path);
+    if (rc >= 0 || rc == -EEXIST) rc = io_list(s->io, s->dir, move_aside, &x);
+    if (rc >= 0) rc = x.rc;
+    if (rc >= 0) rc = io_sync_dir(s->io, path);
+    if (rc >= 0) rc = io_sync_dir(s->io, s->dir);
+    if (rc >= 0) {
+        trace_error("log", "%s: the disk is lost: %s. Other brokers have what was here, so it begins anew, as another incarnation; what was there "
+                    "is in %s, to be deleted when nobody wants to look at it any more", s->dir, why, path);
+        return OK;
+    }
+    size_t len = strlen(why);
+    snprintf(why + len, why_len - len, "; it cannot be moved to %s: %s", path, strerror(-rc));
+    return err_from_errno(rc);
+}
+
+/* `*aside`: the directory was damaged and is empty now. */
+static enum err open_once(struct io *io, const struct log_store_config *cfg, struct log_store **out, bool *aside, char *why, size_t why_len) {
     why[0] = '\0';
-    *out = NULL;
-    int64_t begin = io_mono_ns(io);
     struct log_store *s = calloc(1, sizeof *s);
     if (s) {
         *s = (struct log_store){.io = io, .config = *cfg, .dir = strdup(cfg->dir), .lock_fd = -1};
@@ -168,12 +201,30 @@ enum err log_store_open(struct io *io, const struct log_store_config *cfg, struc
     enum err err = s && s->dir && s->shards && s->assigned ? open_parts(s, why, why_len) : ERR_NOMEM;
     if (err != OK) {
         if (why[0] == '\0') snprintf(why, why_len, "%s: %s", cfg->dir, err_str(err));
+        if (err == ERR_CORRUPT && cfg->has_peers && !*aside) *aside = put_aside(s, why, why_len) == OK; /* while the lock is held */
+        else *aside = false;
         log_store_close(s);
         return err;
     }
-    s->recovery.elapsed_ns = io_mono_ns(io) - begin;
-    *rec = s->recovery;
     *out = s;
+    return OK;
+}
+
+enum err log_store_open(struct io *io, const struct log_store_config *cfg, struct log_store **out, struct log_recovery *rec, char *why,
+                        size_t why_len) {
+    ASSERT(cfg->shards > 0 && why_len > 0);
+    int64_t begin = io_mono_ns(io);
+    bool aside = false, lost = false;
+    *out = NULL;
+    enum err err = open_once(io, cfg, out, &aside, why, why_len);
+    if (err != OK && aside) {
+        lost = true;
+        err = open_once(io, cfg, out, &aside, why, why_len);
+    }
+    if (err != OK) return err;
+    (*out)->recovery.lost = lost;
+    (*out)->recovery.elapsed_ns = io_mono_ns(io) - begin;
+    *rec = (*out)->recovery;
     return OK;
 }
 

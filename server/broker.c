@@ -116,6 +116,7 @@ static void store_config_fill(struct broker *b, struct log_store_config *c) {
         .compact_bytes_per_second = compact_rate(config, b->reactor_count),
         .compact_batch_bytes = (uint64_t)config->max_decompressed_batch_bytes,
         .open_files_max = config->open_files_max > 0 ? (uint32_t)config->open_files_max : OPEN_FILES_DEFAULT,
+        .has_peers = config->voter_count > 1 || config->bootstrap_count > 0,
         .fsync_never = config->relaxed,
         .failed = store_failed,
         .failed_ctx = b,
@@ -154,6 +155,7 @@ enum err broker_open(struct broker *b, struct log_recovery *rec, char *why, size
     peer_hooks_open(b);
     forward_open(b);
     reassign_open(b);
+    partition_mend_serve(b);
     b->reassigner = reassigner_new(b);
     if (!b->reassigner) return ERR_NOMEM;
     b->controller = controller_new(b);

@@ -118,6 +118,7 @@ static struct partition *partition_new(struct partition_map *m, uint64_t plid) {
 
 static void partition_free(struct partition *p) {
     if (timer_armed(&p->timer)) timer_cancel(&p->map->reactor->timers, &p->timer);
+    partition_mend_stop(p);
     partition_drop_reads(p);
     replica_free(&p->replica);
     free(p);
@@ -127,6 +128,7 @@ static void attach(struct partition *p, struct log *l) {
     p->log = l;
     l->owner = p;
     l->on_durable = partition_on_durable;
+    l->on_faulty = partition_on_faulty;
     HASH_ADD(hh, p->map->by_plid, plid, sizeof p->plid, p);
 }
 
@@ -167,6 +169,7 @@ struct partition_map *partition_map_new(struct reactor *r) {
             partition_map_free(m);
             return NULL;
         }
+        if (l->faulty) partition_on_faulty(l, p);
     }
     log_shard_on_writable(r->shard, on_writable, m);
     housekeeping_start(r);
@@ -189,6 +192,7 @@ void partition_map_stop(struct partition_map *m, int16_t error) {
     struct partition *p, *next;
     HASH_ITER(hh, m->by_plid, p, next) {
         timer_cancel(&m->reactor->timers, &p->timer);
+        partition_mend_stop(p);
         partition_fail_produces(p, error);
         partition_fail_deletions(p, error);
         partition_end_handovers(p, error);
@@ -336,6 +340,7 @@ void partition_delete(struct reactor *r, uint64_t plid, void (*done)(void *ctx, 
     }
     HASH_DEL(r->partitions->by_plid, p);
     p->gone = true;
+    partition_mend_stop(p);
     p->delete_done = done;
     p->delete_ctx = ctx;
     list_remove(&p->blocked);

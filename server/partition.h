@@ -284,6 +284,8 @@ struct fetch_group {
     bool planned;
     uint64_t planned_moves;              /* of the owner's partitions, at the plan */
 };
+/* Answers other brokers that cannot read some of their records any more (server/partition_mend.c). */
+void partition_mend_serve(struct broker *b);
 void fetch_group_plan(struct fetch_group *g);
 /* Comes home when enough bytes are there, a partition has an error, or after fetch_group_cancel(). What a plan says is
  * up to date then, but for log starts. */

@@ -26,6 +26,7 @@ struct partition {
     uint64_t start_seq;           /* its change */
     bool known;                   /* metadata has claimed it */
     bool gone;                    /* deleted: nobody new may come */
+    struct partition_mender *mender; /* NULL: no damage was met */
     uint32_t works;               /* helper work in flight that points here */
     struct list queue;            /* partition_produce.link: not appended yet, in order of arrival */
     struct list committed;        /* wait for the high watermark, ascending by last offset */
@@ -84,6 +85,10 @@ void partition_send_appends(struct partition *p);
 void partition_send_now(struct partition *p, const struct replica_action *a);
 /* Reads that are under way serve nobody any more. */
 void partition_drop_reads(struct partition *p);
+
+/* server/partition_mend.c: log->on_faulty; and the end of what it has begun. */
+void partition_on_faulty(struct log *l, void *owner);
+void partition_mend_stop(struct partition *p);
 
 /* server/partition_offsets.c */
 void partition_end_handovers(struct partition *p, int16_t error);
