@@ -34,6 +34,13 @@ uint32_t file_limit(const struct log_impl *l, const struct segment *s, int64_t *
     return e->position;
 }
 
+/* What a check looks at: of a complete segment also what readers still get from memory. */
+static uint32_t check_limit(const struct log_impl *l, const struct segment *s, int64_t *offset) {
+    if (!s->sealed) return file_limit(l, s, offset);
+    *offset = s->end;
+    return s->size_bytes;
+}
+
 /* ---- the end ---------------------------------------------------------------------------------- */
 
 void check_stop(struct check *x) {
@@ -249,7 +256,7 @@ static void walk(struct check *x) {
         return;
     }
     int64_t limit_offset;
-    uint32_t limit = file_limit(l, s, &limit_offset), until = MIN(x->until, limit);
+    uint32_t limit = check_limit(l, s, &limit_offset), until = MIN(x->until, limit);
     x->need = 0;
     while (x->need == 0) {
         bool end = !x->searching && (x->position >= until || x->expected >= limit_offset);
@@ -300,7 +307,7 @@ void check_go(struct check *x) {
         return;
     }
     int64_t limit_offset;
-    uint32_t limit = file_limit(l, s, &limit_offset), at = x->searching ? x->search_at : x->position;
+    uint32_t limit = check_limit(l, s, &limit_offset), at = x->searching ? x->search_at : x->position;
     x->from = ALIGN_DOWN(at, MANIFEST_CHUNK_BYTES);
     uint64_t to = MAX((uint64_t)x->from + CHECK_READ_BYTES, ALIGN_UP((uint64_t)at + x->need, MANIFEST_CHUNK_BYTES));
     x->asked = (uint32_t)MIN(to, (uint64_t)MAX(limit, at)) - x->from;
@@ -318,7 +325,7 @@ static void missing(struct io_op *op) {
     struct log_impl *l = x->log;
     struct segment *s = segment_by_base(l, x->base);
     int64_t limit_offset;
-    uint32_t limit = s ? file_limit(l, s, &limit_offset) : 0;
+    uint32_t limit = s ? check_limit(l, s, &limit_offset) : 0;
     if (s && x->change == l->change && !l->delete_joined && limit > x->position && limit_offset > x->expected) {
         lose(x, "the file is missing");
         found(x, limit_offset, limit);
