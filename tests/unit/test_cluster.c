@@ -264,6 +264,32 @@ START_TEST(a_crash_while_forming) {
 }
 END_TEST
 
+static bool three_vote(void) { return quorum() && quorum()->voters == 3 && quorum()->count == 3; }
+
+/* The same, but it comes back with another disk, a blank one. */
+START_TEST(a_disk_lost_while_forming) {
+    for (uint64_t op = 1;; op++) {
+        if (op > 1) {
+            teardown();
+            setup_seed(op);
+        }
+        int at = _i;
+        sim_crash_at(world, (unsigned)at, op);
+        three();
+        int64_t until = sim_now_ns(world) + 2 * SECOND;
+        while (places[at].b && sim_now_ns(world) < until) pass();
+        bool crashed = !places[at].b;
+        sim_crash_at(world, (unsigned)at, 0);
+        if (crashed) start(5, at + 1, voters_123);
+        must_be_whole(20 * SECOND);
+        same_cluster();
+        ck_assert(run_until(three_vote, 20 * SECOND));
+        if (!crashed) break;
+        ck_assert_uint_lt(op, 1000);
+    }
+}
+END_TEST
+
 /* ---- joining ---------------------------------------------------------------------------------------------- */
 
 static bool fourth_learns(void) { return places[3].b && learns(3); }
@@ -468,6 +494,7 @@ static Suite *cluster_suite(void) {
     tcase_add_test(t, three_blank_brokers_form_one_cluster);
     tcase_add_test(t, it_is_formed_by_all_voters);
     tcase_add_loop_test(t, a_crash_while_forming, 0, 3);
+    tcase_add_loop_test(t, a_disk_lost_while_forming, 0, 3);
     suite_add_tcase(s, t);
     t = tcase_create("joining");
     tcase_set_timeout(t, 60);
