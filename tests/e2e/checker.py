@@ -231,13 +231,17 @@ def read_all(bootstrap, topics, seconds=60):
             meta = c.list_topics(topic, timeout=30).topics[topic]
             parts += [confluent_kafka.TopicPartition(topic, i, 0) for i in meta.partitions]
         out = {(p.topic, p.partition): [] for p in parts}
-        waiting = set(out)
+        ends = {(p.topic, p.partition): c.get_watermark_offsets(p, timeout=30)[1] for p in parts}
+        waiting = {at for at, end in ends.items() if end > 0}
         c.assign(parts)
         end = time.monotonic() + seconds
         while waiting:
             for m in c.consume(1000, 0.5):
                 if m.error() is None:
-                    out[m.topic(), m.partition()].append((m.offset(), m.value().decode()))
+                    at = m.topic(), m.partition()
+                    out[at].append((m.offset(), m.value().decode()))
+                    if m.offset() + 1 >= ends[at]:
+                        waiting.discard(at)
                 elif m.error().code() == confluent_kafka.KafkaError._PARTITION_EOF:
                     waiting.discard((m.topic(), m.partition()))
             if time.monotonic() > end:

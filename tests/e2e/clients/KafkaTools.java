@@ -64,6 +64,7 @@ public class KafkaTools {
             for (String l : said.toString(StandardCharsets.UTF_8).split("\n"))
                 if (!l.startsWith("\tat ") && !l.startsWith("\tSuppressed") && !l.startsWith("Caused by") && !l.contains("Ended") && !l.equals("null") && !l.isBlank()) out.println(l);
             out.println("exit code " + code);
+            out.flush(); // whoever asks one after the other waits for it
         }
         out.flush();
         Runtime.getRuntime().halt(0);
