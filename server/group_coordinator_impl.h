@@ -40,6 +40,7 @@ struct coordinator {
     int32_t partition;
     uint64_t plid;
     enum coordinator_state state;
+    int64_t loaded_ns;                    /* what was committed by others was committed before */
     struct group *groups;
     struct list link;                     /* in set->all */
     struct list work;                     /* in set->work: has something to do in slices */

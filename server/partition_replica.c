@@ -17,6 +17,7 @@
 #include "base/trace.h"
 #include "server/api_errors.h"
 #include "server/controller.h"
+#include "server/image.h"
 #include "server/leaders.h"
 #include "server/partition_config.h"
 #include "server/partition_produce.h"
@@ -226,6 +227,29 @@ static void tell_waiters(struct partition *p, const struct before *was, bool mes
     if (moved || was->established != r->established || was->led != partition_is_led(p)) partition_wake_watchers(p);
 }
 
+/* ---- how new the metadata log is here ----------------------------------------------------------------- */
+
+/* A leader that does not know yet that it has been replaced is heard for D at most (check-quorum), so who is heard 2 D later than
+ * something was committed knows of it. */
+static void note_metadata(struct partition *p, const struct replica_event *event) {
+    struct broker *b = p->map->reactor->broker;
+    const struct replica *r = &p->replica;
+    bool alone = !partition_is_replicated(p);
+    bool led = event->kind == REPLICA_TICK && partition_is_led(p) && r->established;
+    bool told = event->kind == REPLICA_MESSAGE && event->u.message->kind == REPLICA_APPEND && event->u.message->established &&
+                r->has_leader && replica_member_eq(&event->u.message->from, &r->leader) && r->high_watermark >= event->u.message->high_watermark;
+    if (!alone && !led && !told) return;
+    atomic_store_explicit(&b->metadata_heard_end, r->high_watermark, memory_order_relaxed);
+    atomic_store_explicit(&b->metadata_heard_ns, alone ? INT64_MAX : event->now_ns, memory_order_release);
+}
+
+bool partition_metadata_since(const struct reactor *r, int64_t since_ns) {
+    int64_t heard_ns = atomic_load_explicit(&r->broker->metadata_heard_ns, memory_order_acquire);
+    int64_t end = atomic_load_explicit(&r->broker->metadata_heard_end, memory_order_relaxed);
+    if (!r->image || r->image->metadata_end < (uint64_t)end) return false;
+    return heard_ns == INT64_MAX || heard_ns >= since_ns + 2 * REPLICA_TIMEOUT_NS;
+}
+
 enum err partition_step(struct partition *p, const struct replica_event *event, const struct partition_incoming *in) {
     struct before was = note(p);
     if (!p->started || p->gone) return ERR_CLOSED;
@@ -236,6 +260,7 @@ enum err partition_step(struct partition *p, const struct replica_event *event, 
         return entered;
     }
     arm(p);
+    if (p->plid == METADATA_GROUP) note_metadata(p, event);
     tell_leaders(p, &was, event->kind == REPLICA_MESSAGE || event->kind == REPLICA_TICK);
     tell_waiters(p, &was, event->kind == REPLICA_MESSAGE);
     return err;

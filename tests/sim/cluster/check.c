@@ -201,6 +201,7 @@ static void check_partition(struct check *k, struct node *n, struct partition *p
         covered(c)->truncations++;
         cluster_trace(c, "node %d cuts group %llu from %lld to %lld", n->id, (unsigned long long)g->id, (long long)s->end, (long long)p->log->end);
     }
+    if (moved && g->id == 1) cluster_trace(c, "node %d has the metadata log committed to %lld of %lld", n->id, (long long)r->high_watermark, (long long)p->log->end);
     s->high_watermark = r->high_watermark;
     s->start = p->log->start;
     s->end = p->log->end;

@@ -63,6 +63,7 @@ static void committed(struct call *call, struct wire_reader *r) {
         return;
     }
     covered(p->c)->commits++;
+    cluster_trace(p->c, "group %s has committed %llu", p->name, (unsigned long long)call->tag);
     p->committed = (int64_t)call->tag;
 }
 
