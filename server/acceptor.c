@@ -35,8 +35,19 @@ static void address_key(const struct sockaddr_storage *addr, uint8_t key[16]) {
 
 /* ---- addresses --------------------------------------------------------------------------- */
 
+/* A request that another broker hands on may come before the own listeners are open. */
+static void advertised_by_config(const struct config_listener *l, struct str *host, int32_t *port) {
+    bool given = l->advertised_host[0];
+    *host = given ? str_from(l->advertised_host) : l->host[0] ? str_from(l->host) : STR_LIT("localhost");
+    *port = given && l->advertised_port ? l->advertised_port : l->port;
+}
+
 void request_advertised(struct request *rq, struct str *host, int32_t *port) {
     const struct acceptor *a = broker_acceptor(rq->reactor->broker);
+    if (!rq->conn && a->listener_count == 0) {
+        advertised_by_config(&rq->reactor->broker->config.listeners[0], host, port);
+        return;
+    }
     const struct listener *l = rq->conn ? rq->conn->ticket->listener : &a->listeners[0];
     *host = str_from(l->config->host);
     *port = address_port(&l->addr);

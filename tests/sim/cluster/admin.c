@@ -90,6 +90,44 @@ static void delete(uint32_t i) {
     call_send(&admin.client, admin.client.controller, deleted, &admin, i, 3 * SECOND);
 }
 
+static void reassigned(struct call *call, struct wire_reader *r) {
+    struct k_alter_partition_reassignments_response a;
+    admin.asking = false;
+    bool known = r && k_alter_partition_reassignments_response_decode(&a, r, call->version) == OK;
+    if (!known || a.error_code == KERR_NOT_CONTROLLER) client_refresh(&admin.client);
+    if (known && a.error_code == KERR_NONE && a.responses_n == 1 && a.responses[0].partitions_n == 1 && a.responses[0].partitions[0].error_code == KERR_NONE)
+        covered(admin.c)->member_changes++;
+}
+
+void admin_reassign(struct cluster *c) {
+    struct k_alter_partition_reassignments_request q;
+    struct k_alter_partition_reassignments_request_topics t;
+    struct k_alter_partition_reassignments_request_topics_partitions p;
+    int32_t nodes[BROKERS_MAX], n = 0, want = (int32_t)(1 + below(c, MIN(c->node_count, 3u)));
+    if (c->faults & (1u << FAULT_LOST_DISK | 1u << FAULT_ROT)) want = (int32_t)MIN(c->node_count, 3u); /* one lost disk must be a minority */
+    uint32_t topic = (uint32_t)below(c, TOPICS), partition = (uint32_t)below(c, topic_partitions(c, topic));
+    uint32_t first = (uint32_t)below(c, c->node_count);
+    if (admin.asking || !admin.made[topic]) return;
+    for (uint32_t i = 0; i < c->node_count && n < want; i++)
+        if (c->node_count - i <= (uint32_t)(want - n) || chance(c, 2)) nodes[n++] = (int32_t)(1 + (first + i) % c->node_count);
+    k_alter_partition_reassignments_request_init(&q);
+    k_alter_partition_reassignments_request_topics_init(&t);
+    k_alter_partition_reassignments_request_topics_partitions_init(&p);
+    p.partition_index = (int32_t)partition;
+    p.replicas = nodes;
+    p.replicas_n = n;
+    t.name = str_from(topic_name(topic));
+    t.partitions = &p;
+    t.partitions_n = 1;
+    q.topics = &t;
+    q.topics_n = 1;
+    q.timeout_ms = 2000;
+    cluster_trace(c, "%s-%u shall have %d replicas, the first on node %d", topic_name(topic), partition, n, nodes[0]);
+    k_alter_partition_reassignments_request_encode(&q, call_begin(&admin.client, API_ALTER_PARTITION_REASSIGNMENTS, 0), 0);
+    admin.asking = true;
+    call_send(&admin.client, admin.client.controller, reassigned, &admin, 0, 3 * SECOND);
+}
+
 static void work(struct timer *timer) {
     (void)timer;
     again(200 * MS);

@@ -24,6 +24,7 @@ struct sight {                           /* one replica, as it was seen last */
     uint32_t life;                       /* of the node; what follows is of this life */
     bool here, reading, leading, established;
     int64_t high_watermark, start, end, verified;
+    struct uuid incarnation;
     struct replica_position durable;     /* survives a life: what comes back must contain it */
     bool durable_known;
     int32_t epoch;
@@ -33,6 +34,7 @@ struct check {
     struct group *groups[GROUPS_MAX];
     uint32_t group_count;
     struct sight sights[BROKERS_MAX + 1][GROUPS_MAX]; /* by node, by index of the group */
+    struct sight lost[BROKERS_MAX + 1][GROUPS_MAX];   /* of a disk that is lost: what it acknowledged was true then */
 };
 struct reading { struct log_read read; struct check *k; struct node *n; uint32_t life, group; };
 
@@ -171,7 +173,11 @@ static void check_majority(struct check *k, struct node *n, uint32_t group, cons
     const struct replica *r = &p->replica;
     uint32_t have = 0;
     for (int i = 0; i < r->config.voters; i++) {
-        const struct sight *s = &k->sights[r->config.members[i].node <= BROKERS_MAX ? r->config.members[i].node : 0][group];
+        const struct replica_member *m = &r->config.members[i];
+        ASSERT(m->node > 0 && m->node <= BROKERS_MAX);
+        const struct sight *s = &k->sights[m->node][group];
+        if (!uuid_eq(&s->incarnation, &m->incarnation)) s = &k->lost[m->node][group];
+        if (!uuid_eq(&s->incarnation, &m->incarnation)) continue;
         have += s->durable_known && s->durable.epoch >= r->epoch && s->durable.offset >= r->high_watermark;
     }
     if (have < replica_config_majority(&r->config))
@@ -187,7 +193,7 @@ static void check_partition(struct check *k, struct node *n, struct partition *p
     const struct replica *r = &p->replica;
     if (s->life != n->life || !s->here) {
         if (s->here) check_returned(k, n, s, p);
-        struct sight fresh = {.id = g->id, .life = n->life, .here = true, .verified = p->log->start};
+        struct sight fresh = {.id = g->id, .life = n->life, .here = true, .verified = p->log->start, .incarnation = r->self.incarnation};
         *s = fresh;
     }
     bool moved = r->high_watermark != s->high_watermark;
@@ -237,6 +243,7 @@ void check_node(struct node *n) {
 }
 
 void check_disk_lost(struct node *n) {
+    memcpy(n->c->check->lost[n->id], n->c->check->sights[n->id], sizeof n->c->check->lost[n->id]);
     memset(n->c->check->sights[n->id], 0, sizeof n->c->check->sights[n->id]);
 }
 

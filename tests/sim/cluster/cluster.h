@@ -113,6 +113,7 @@ struct call {
     call_done_fn *done;
     void *owner;
     uint64_t tag;                        /* the owner's */
+    int32_t node;                        /* that was asked */
     struct timer timer;
     struct conn_to *conn;
 };
@@ -148,6 +149,7 @@ void producers_start(struct cluster *c);
 void readers_start(struct cluster *c);
 void groups_start(struct cluster *c);
 void admin_start(struct cluster *c);
+void admin_reassign(struct cluster *c);  /* asks for other replicas of some partition */
 /* NULL: nothing is left to do. */
 const char *producers_waiting(struct cluster *c);
 const char *readers_waiting(struct cluster *c);

@@ -191,6 +191,7 @@ static const struct { uint32_t weight; bool cluster_only; } kinds[FAULT_COUNT] =
     [FAULT_RESET] = {10, false}, [FAULT_CUT] = {10, false}, [FAULT_DELAY] = {6, false}, [FAULT_PAUSE] = {6, false}, [FAULT_KILL] = {6, false},
     [FAULT_POWER] = {5, false}, [FAULT_CRASH_POINT] = {6, false}, [FAULT_BLACKOUT] = {1, false}, [FAULT_STOP] = {3, false},
     [FAULT_SYNC_ERROR] = {2, false}, [FAULT_WRITE_ERROR] = {2, false}, [FAULT_FULL_DISK] = {2, false}, [FAULT_CLOCK] = {3, false},
+    [FAULT_ROT] = {1, true}, [FAULT_LOST_DISK] = {1, true}, [FAULT_MEMBERS] = {4, true},
 };
 
 void faults_choose(struct cluster *c) {
@@ -225,7 +226,7 @@ static void happen(struct cluster *c, enum cluster_fault f) {
     case FAULT_CLOCK: clock_jump(c); break;
     case FAULT_ROT: rot(c); break;
     case FAULT_LOST_DISK: lose_disk(c); break;
-    case FAULT_MEMBERS:
+    case FAULT_MEMBERS: admin_reassign(c); break;
     case FAULT_COUNT: break;
     }
 }

@@ -24,6 +24,8 @@ struct writer {
     struct cluster *c;
     uint32_t index, topic, partition, in_flight_max;
     bool idempotent, asking_id, rewinding;
+    bool acked;                          /* something under this id */
+    bool anew;                           /* with another id, when all answers are there */
     int16_t acks;
     int64_t id;                          /* -1: none yet */
     int16_t epoch;
@@ -58,6 +60,7 @@ static void acked(struct writer *p, struct batch *b, int64_t offset) {
     bool sure = p->acks == -1 || p->c->node_count == 1;
     for (uint32_t i = 0; i < b->count; i++)
         history_acked(p->c->history, p->index, b->first + i, offset < 0 ? -1 : offset + i, sure);
+    p->acked = true;
     if (b->sends > 1) covered(p->c)->retried++;
     drop_batch(p, b);
 }
@@ -79,8 +82,12 @@ static void refused(struct writer *p, struct batch *b, int16_t error) {
         acked(p, b, -1);
         return;
     }
-    /* Behind one that failed itself this is only order; but the first that is not acknowledged continues what is. */
-    if (error == KERR_OUT_OF_ORDER_SEQUENCE_NUMBER && p->idempotent && first && !p->rewinding)
+    /* A producer that the partition does not know may begin with any number (its state may have expired), so one that was refused for want of room
+     * may be overtaken. What was sent is left to its fate. */
+    if (error == KERR_OUT_OF_ORDER_SEQUENCE_NUMBER && p->idempotent && first && !p->rewinding && !p->acked) {
+        p->anew = true;
+    } else if (error == KERR_OUT_OF_ORDER_SEQUENCE_NUMBER && p->idempotent && first && !p->rewinding)
+        /* Behind one that failed itself this is only order; but the first that is not acknowledged continues what is. */
         cluster_violated(p->c, "20 producer %u: sequence %d does not continue what was acknowledged", p->index, b->sequence);
     if (error == KERR_UNKNOWN_PRODUCER_ID || error == KERR_INVALID_PRODUCER_EPOCH)
         cluster_violated(p->c, "20 producer %u: its state is gone (error %d)", p->index, error);
@@ -96,10 +103,13 @@ static void produced(struct call *call, struct wire_reader *r) {
     ASSERT(b != NULL);
     p->away--;
     if (!r || k_produce_response_decode(&a, r, call->version) != OK || a.responses_n != 1 || a.responses[0].partition_responses_n != 1) {
+        cluster_trace(p->c, "producer %u, %s-%u: sequence %d at node %d: no answer", p->index, topic_name(p->topic), p->partition, b->sequence, call->node);
         failed(p, b);
         client_refresh(&p->client);
     } else {
         const struct k_produce_response_responses_partition_responses *x = &a.responses[0].partition_responses[0];
+        if (x->error_code != KERR_NONE)
+            cluster_trace(p->c, "producer %u, %s-%u: sequence %d at node %d: error %d", p->index, topic_name(p->topic), p->partition, b->sequence, call->node, x->error_code);
         if (x->error_code == KERR_NONE) acked(p, b, x->base_offset);
         else {
             refused(p, b, x->error_code);
@@ -168,6 +178,7 @@ static void id_given(struct call *call, struct wire_reader *r) {
         if (r) cluster_trace(p->c, "producer %u gets no id: error %d", p->index, a.error_code);
         return;
     }
+    p->acked = false;
     p->id = a.producer_id;
     p->epoch = a.producer_epoch;
 }
@@ -192,6 +203,13 @@ static void work(struct timer *timer) {
     if (p->rewinding) { /* order: nobody overtakes what is sent again */
         if (p->away > 0) return;
         p->rewinding = false;
+        if (p->anew) {
+            p->anew = false;
+            p->id = -1;
+            p->count = 0;
+            p->sequence = 0;
+            return;
+        }
     }
     int32_t leader = p->client.places[p->topic][p->partition].leader;
     if (leader == 0) {

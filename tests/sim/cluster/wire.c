@@ -212,7 +212,7 @@ void call_send(struct client *cl, int32_t node, call_done_fn *done, void *owner,
     struct call *call = calloc(1, sizeof *call);
     struct frame *f = calloc(1, sizeof *f);
     ASSERT(call != NULL && f != NULL && draft.err == OK && draft.ref_bytes == 0);
-    *call = (struct call){.key = draft_key, .version = draft_version, .correlation = ++x->correlation, .done = done, .owner = owner, .tag = tag, .conn = x};
+    *call = (struct call){.key = draft_key, .version = draft_version, .correlation = ++x->correlation, .done = done, .owner = owner, .tag = tag, .node = node, .conn = x};
     wire_patch_i32(&draft, 0, (int32_t)draft.len - 4);
     wire_patch_i32(&draft, 8, call->correlation);
     f->w = draft;
