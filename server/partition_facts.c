@@ -57,8 +57,8 @@ bool partition_leads(struct reactor *r, uint64_t plid) {
 
 bool partition_still_leads(struct reactor *r, uint64_t plid) {
     struct partition *p = partition_find(r, plid);
-    if (p && p->started && !p->gone && replica_deadline(&p->replica) <= r->now_ns)
-        (void)partition_step(p, &(struct replica_event){.kind = REPLICA_TICK, .now_ns = r->now_ns}, NULL);
+    if (p && p->started && !p->gone && replica_deadline(&p->replica) <= r->awake_ns)
+        (void)partition_step(p, &(struct replica_event){.kind = REPLICA_TICK, .now_ns = r->awake_ns}, NULL);
     return partition_leads(r, plid);
 }
 

@@ -240,7 +240,7 @@ static void note_metadata(struct partition *p, const struct replica_event *event
                 r->has_leader && replica_member_eq(&event->u.message->from, &r->leader) && r->high_watermark >= event->u.message->high_watermark;
     if (!alone && !led && !told) return;
     atomic_store_explicit(&b->metadata_heard_end, r->high_watermark, memory_order_relaxed);
-    atomic_store_explicit(&b->metadata_heard_ns, alone ? INT64_MAX : event->now_ns, memory_order_release);
+    atomic_store_explicit(&b->metadata_heard_ns, alone ? INT64_MAX : p->map->reactor->now_ns, memory_order_release);
 }
 
 bool partition_metadata_since(const struct reactor *r, int64_t since_ns) {

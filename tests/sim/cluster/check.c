@@ -17,10 +17,11 @@ struct group {                           /* one replicated log, over all nodes a
     struct batch_seen *batches;          /* what is committed: ascending */
     uint32_t count, cap;
     int64_t committed;                   /* the highest high watermark of an established leader */
+    int32_t committed_epoch;             /* the highest epoch of one */
     struct { int32_t node; uint32_t life; } leaders[EPOCHS_MAX]; /* node 0: none yet */
 };
 struct sight {                           /* one replica, as it was seen last */
-    uint64_t id;
+    uint64_t id, plid;
     uint32_t life;                       /* of the node; what follows is of this life */
     bool here, reading, leading, established;
     int64_t high_watermark, start, end, verified;
@@ -191,9 +192,10 @@ static void check_partition(struct check *k, struct node *n, struct partition *p
     struct group *g = k->groups[index];
     struct sight *s = &k->sights[n->id][index];
     const struct replica *r = &p->replica;
-    if (s->life != n->life || !s->here) {
+    if (s->life != n->life || !s->here || s->plid != p->log->plid) {
+        if (s->here && s->plid != p->log->plid) s->here = false; /* it went and came again */
         if (s->here) check_returned(k, n, s, p);
-        struct sight fresh = {.id = g->id, .life = n->life, .here = true, .verified = p->log->start, .incarnation = r->self.incarnation};
+        struct sight fresh = {.id = g->id, .life = n->life, .here = true, .verified = p->log->start, .incarnation = r->self.incarnation, .plid = p->log->plid};
         *s = fresh;
     }
     bool moved = r->high_watermark != s->high_watermark;
@@ -218,11 +220,13 @@ static void check_partition(struct check *k, struct node *n, struct partition *p
     if (leading) check_leader(k, n, g, p);
     if (leading && r->established) {
         if (!s->established) covered(c)->established++;
-        if (r->high_watermark < g->committed && (moved || !s->established))
+        /* One that does not know that it has been replaced may still count what was acknowledged to it before. */
+        if (r->epoch >= g->committed_epoch && r->high_watermark < g->committed && (moved || !s->established))
             cluster_violated(c, "7 group %llu: node %d is established in epoch %d and shows %lld; %lld was shown before", (unsigned long long)g->id, n->id, r->epoch,
                              (long long)r->high_watermark, (long long)g->committed);
         /* A group of one is established as it begins an epoch: what was committed is, whatever comes. */
         if (moved || (!s->established && r->config.count > 1)) check_majority(k, n, index, p);
+        if (r->epoch > g->committed_epoch) g->committed_epoch = r->epoch;
         if (r->high_watermark > g->committed) g->committed = r->high_watermark;
     }
     s->leading = leading;
@@ -259,13 +263,25 @@ static void tell_replica(struct cluster *c, const struct node *n, const struct p
                   (long long)r->durable.offset, r->config.id.epoch, r->config.id.version, members);
 }
 
+static void tell_peers(struct cluster *c, const struct node *n, const struct partition *p) {
+    for (uint32_t i = 0; i < p->replica.peer_count; i++) {
+        const struct replica_peer *x = &p->replica.peers[i];
+        cluster_trace(c, "  [%d]   of %d: next (%d,%lld), match (%d,%lld), answered %lld ms ago, sent %lld ms ago%s%s%s", n->id, x->member.node, x->next.epoch,
+                      (long long)x->next.offset, x->match.epoch, (long long)x->match.offset, (long long)((sim_now_ns(c->world) - x->acked_ns) / MS),
+                      (long long)((sim_now_ns(c->world) - x->sent_ns) / MS), x->sending ? ", sending" : "", x->probing ? ", probing" : "", x->below ? ", below" : "");
+    }
+}
+
 void check_tell(struct cluster *c) {
     for (uint32_t i = 1; i <= c->node_count; i++) {
         struct node *n = &c->nodes[i];
         struct partition *p, *next;
         if (!n->up) cluster_trace(c, "  [%d] is down", n->id);
         for (uint32_t q = 0; n->up && q < c->reactors; q++)
-            HASH_ITER(hh, n->broker.reactors[q].partitions->by_plid, p, next) tell_replica(c, n, p);
+            HASH_ITER(hh, n->broker.reactors[q].partitions->by_plid, p, next) {
+                tell_replica(c, n, p);
+                tell_peers(c, n, p);
+            }
     }
 }
 

@@ -25,7 +25,7 @@ struct node {
     struct broker broker;
     struct io *ios[REACTORS_MAX];
     struct log_recovery recovery;
-    bool up, ready, stopping;
+    bool up, ready, stopping, refused;   /* refused: it has said why it cannot start */
     bool lost_disk;                      /* it has another one now */
     bool rotten;                         /* its disk may refuse, or say that something is damaged */
     uint32_t life;

@@ -18,7 +18,7 @@ static void settings(const struct node *n, char *text, size_t cap) {
         "default.replication.factor=%u\nmin.insync.replicas=%u\nlog.segment.bytes=1048576\nauto.create.topics.enable=false\n"
         "group.initial.rebalance.delay.ms=0\nlog.message.timestamp.after.max.ms=9223372036854775807\n"
         "offsets.retention.minutes=2147483647\nlog.retention.ms=-1\nproducer.id.expiration.ms=2147483647\n",
-        KAFKA_PORT + n->id, n->id, c->reactors, 4 << 20, c->options.trace ? "info" : "error", c->node_count < 3 ? c->node_count : 3,
+        KAFKA_PORT + n->id, n->id, c->reactors, 4 << 20, c->options.trace ? "debug" : "error", c->node_count < 3 ? c->node_count : 3,
         c->node_count < 3 ? 1 : 2);
     if (c->node_count == 1) return;
     at += snprintf(text + at, cap - (size_t)at, "controller.quorum.voters=");
@@ -89,7 +89,7 @@ static void ready(void *ctx, enum err err, const char *why) {
         return;
     }
     cluster_trace(n->c, "node %d cannot start: %s", n->id, why);
-    if (n->policy != SIM_KILLED) n->policy = SIM_KILLED;
+    n->refused = true;
     broker_stop(&n->broker);
 }
 
@@ -107,6 +107,16 @@ static void begin(struct node *n) {
     }
     open_err = broker_open(&n->broker, &n->recovery, open_why, sizeof open_why);
     if (open_err == OK) broker_start(&n->broker, &n->recovery, ready, n);
+}
+
+/* What the operator does with a disk that has rotted so that the broker refuses it. */
+static void replace_disk(struct node *n) {
+    if (!n->rotten) return;
+    cluster_trace(n->c, "the operator of node %d replaces its disk", n->id);
+    n->rotten = false;
+    n->lost_disk = true;
+    sim_disk_replace(n->c->world, (unsigned)n->id);
+    check_disk_lost(n);
 }
 
 void node_start(struct node *n) {
@@ -127,12 +137,7 @@ void node_start(struct node *n) {
     cluster_trace(c, "node %d does not start: %s", n->id, open_why);
     if (!n->rotten && open_err == ERR_CORRUPT) cluster_violated(c, "3 node %d refuses its own disk: %.150s", n->id, open_why);
     node_crash(n, SIM_KILLED);
-    if (!n->rotten) return;
-    cluster_trace(c, "the operator of node %d replaces its disk", n->id);
-    n->rotten = false;
-    n->lost_disk = true;
-    sim_disk_replace(c->world, (unsigned)n->id);
-    check_disk_lost(n);
+    replace_disk(n);
 }
 
 /* ---- turns ---------------------------------------------------------------------------------- */
@@ -160,6 +165,8 @@ static void ended(struct node *n) {
     for (uint32_t i = 0; i < c->reactors; i++) io_destroy(n->ios[i]);
     n->up = n->ready = n->stopping = false;
     n->return_ns = sim_now_ns(c->world) + RETURN_MIN_NS + (int64_t)below(c, SECOND);
+    if (n->refused) replace_disk(n);
+    n->refused = false;
 }
 
 void node_turn(struct node *n) {

@@ -60,7 +60,7 @@ static void diagnostics_setup(struct cluster *c) {
     }
     ASSERT(pipe2(fds, O_NONBLOCK | O_CLOEXEC) == 0);
     c->trace_fd = fds[0];
-    trace_setup(TRACE_INFO, TRACE_TEXT, fds[1]);
+    trace_setup(TRACE_DEBUG, TRACE_TEXT, fds[1]);
 }
 
 /* ---- one step -------------------------------------------------------------------------------- */
