@@ -14,6 +14,7 @@ struct partition {
     struct replica replica;
     struct timer timer;           /* at or before replica_deadline() */
     struct topic_config config;
+    uint64_t marker_seq;          /* a group of one: durable with it is the marker of its last epoch; 0: not known */
     int32_t epoch_due;            /* group of one: marker that could not be entered; 0: none */
     bool campaign_soon;           /* partition_spec, until it starts */
     bool created;                 /* the log, with its first marker, is durable */

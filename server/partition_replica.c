@@ -31,7 +31,11 @@
 /* The marker that p->epoch_due names. In a group of one it may have to wait: it is tried again before the next append. */
 static enum err begin_epoch(struct partition *p) {
     enum err err = p->log->epoch == p->epoch_due ? OK : log_begin_epoch(p->log, p->epoch_due); /* or it was made with the log */
-    if (err == OK) p->epoch_due = 0;
+    if (err == OK) {
+        p->epoch_due = 0;
+        p->marker_seq = p->replica.seq;
+        if (p->marker_seq > p->log->seq) log_set_seq(p->log, p->marker_seq); /* an epoch without records counts, too */
+    }
     return partition_is_replicated(p) ? err : OK;
 }
 
@@ -313,11 +317,12 @@ enum err partition_start_replica(struct partition *p, bool campaign_soon) {
 
 /* ---- what becomes durable ---------------------------------------------------------------------------- */
 
-/* The marker of the last epoch counts once something behind it is durable, or with the creation of the log. */
+/* The marker of the last epoch counts once it, or something behind it, is durable, or with the creation of the log. */
 struct replica_position partition_durable_position(const struct partition *p) {
     const struct log *l = p->log;
     if (l->durable_end > l->epoch_start) return (struct replica_position){l->epoch, l->durable_end};
     if (p->created && l->epochs.count == 1) return (struct replica_position){l->epoch, l->durable_end};
+    if (p->marker_seq > 0 && l->durable_seq >= p->marker_seq) return (struct replica_position){l->epoch, l->durable_end};
     int32_t below = l->durable_end > l->start ? epochs_at(&l->epochs, l->durable_end - 1) : l->base_epoch;
     return (struct replica_position){MAX(below, p->replica.durable.epoch), l->durable_end};
 }

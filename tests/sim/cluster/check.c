@@ -246,6 +246,20 @@ void check_node(struct node *n) {
     }
 }
 
+/* A group of two whose one disk is gone can never lead again: nothing but an operator could decide that. */
+bool check_may_lose_disk(struct cluster *c) {
+    bool any = false;
+    for (uint32_t i = 1; i <= c->node_count; i++) {
+        struct partition *p, *next;
+        for (uint32_t q = 0; c->nodes[i].up && q < c->reactors; q++)
+            HASH_ITER(hh, c->nodes[i].broker.reactors[q].partitions->by_plid, p, next) {
+                any = true;
+                if (p->replica.config.count > 0 && p->replica.config.voters < 3) return false;
+            }
+    }
+    return any;
+}
+
 void check_disk_lost(struct node *n) {
     memcpy(n->c->check->lost[n->id], n->c->check->sights[n->id], sizeof n->c->check->lost[n->id]);
     memset(n->c->check->sights[n->id], 0, sizeof n->c->check->sights[n->id]);
@@ -308,7 +322,7 @@ const char *check_converged(struct cluster *c) {
             if (!p || p->gone || s->life != c->nodes[i].life) continue;
             here++;
             leaders += p->replica.role == REPLICA_LEADER && p->replica.established;
-            if (p->replica.high_watermark != p->log->end || s->verified != p->log->end || (end >= 0 && end != p->log->end)) {
+            if (p->replica.high_watermark != p->log->end || (s->verified != p->log->end && !c->nodes[i].rotten) || (end >= 0 && end != p->log->end)) {
                 snprintf(what, sizeof what, "group %llu: node %u has high watermark %lld of %lld, verified to %lld", (unsigned long long)k->groups[g]->id, i,
                          (long long)p->replica.high_watermark, (long long)p->log->end, (long long)s->verified);
                 return what;

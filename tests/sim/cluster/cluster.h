@@ -84,6 +84,7 @@ void faults_fire_due(struct cluster *c); /* pauses, returns */
 struct check *check_new(struct cluster *c);
 void check_node(struct node *n);         /* after its turn, also when it has died in it */
 void check_disk_lost(struct node *n);
+bool check_may_lose_disk(struct cluster *c);
 void check_tell(struct cluster *c);      /* traces every replica as it is now */
 /* NULL: all replicas agree; else what is missing. */
 const char *check_converged(struct cluster *c);

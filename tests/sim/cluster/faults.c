@@ -146,7 +146,7 @@ static struct node *some_victim(struct cluster *c) {
 
 static void lose_disk(struct cluster *c) {
     struct node *n = some_victim(c);
-    if (n->lost_disk) return;
+    if (n->lost_disk || !check_may_lose_disk(c)) return;
     n->lost_disk = true;
     covered(c)->lost_disks++;
     node_crash(n, SIM_LOSE_ALL);
@@ -166,6 +166,7 @@ static void choose_file(void *ctx, const char *path, uint64_t size) {
 static void rot(struct cluster *c) {
     struct node *n = some_victim(c);
     struct choice x = {.c = c};
+    if (!check_may_lose_disk(c)) return;
     sim_files(c->world, (unsigned)n->id, choose_file, &x);
     if (x.seen == 0) return;
     uint64_t at = below(c, x.size);

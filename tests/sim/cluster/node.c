@@ -152,10 +152,12 @@ static void turn_one(struct node *n) { reactor_turn(&n->broker.reactors[turn_of]
 
 static void ended(struct node *n) {
     struct cluster *c = n->c;
-    if (!broker_clean(&n->broker)) {
+    if (!broker_clean(&n->broker) || n->refused) { /* as main.c: the process ends, whatever is under way */
         covered(c)->disk_failures++;
         cluster_trace(c, "node %d has ended with a failure", n->id);
-        node_crash(n, n->policy);
+        node_crash(n, n->refused ? SIM_KILLED : n->policy);
+        if (n->refused) replace_disk(n);
+        n->refused = false;
         return;
     }
     cluster_trace(c, "node %d has stopped", n->id);
@@ -165,8 +167,6 @@ static void ended(struct node *n) {
     for (uint32_t i = 0; i < c->reactors; i++) io_destroy(n->ios[i]);
     n->up = n->ready = n->stopping = false;
     n->return_ns = sim_now_ns(c->world) + RETURN_MIN_NS + (int64_t)below(c, SECOND);
-    if (n->refused) replace_disk(n);
-    n->refused = false;
 }
 
 void node_turn(struct node *n) {
