@@ -44,8 +44,8 @@ void reactor_turn(struct reactor *r, int64_t deadline_ns) {
     if (status < 0) trace_error("reactor", "reactor %u: waiting for I/O: %s", r->index, err_str(err_from_errno(status)));
     look_at_clocks(r, timer_ns);
     mailbox_drain(&r->mailbox);
+    peer_set_turn(r); /* before the timers: who has spoken is not silent */
     timers_run(&r->timers, r->now_ns);
-    peer_set_turn(r);
     if (r->partitions) partition_map_turn(r->partitions);
     r->busy = conn_set_turn(r->conns);
     if (r->shard) log_shard_turn(r->shard);

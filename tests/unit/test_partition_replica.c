@@ -1,6 +1,7 @@
 /* Three brokers in one process share a partition: real logs over the simulated disks, real cores, and messages that the test carries,
  * loses, doubles and delays. Nothing listens and no metadata is there: a partition is made by hand on each. */
 #include <check.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -623,6 +624,87 @@ START_TEST(a_member_far_behind_catches_up_from_files) {
 }
 END_TEST
 
+START_TEST(a_follower_without_room_goes_on_later) {
+    start(3);
+    int l = await_leader(300), full = (l + 1) % NODES;
+    ck_assert_int_eq(write_to(l, -1, 10), KERR_NONE);
+    run_ms(200);
+    sim_disk_capacity(w, (unsigned)full, 1 << 20); /* it has more by now */
+    struct write x;
+    for (int i = 0; i < 100; i++) { /* more than its journal can hold without files */
+        write_start(&x, l, -1, 20, 10000);
+        ck_assert_int_eq(write_end(&x, 5000), KERR_NONE);
+    }
+    ck_assert_int_lt(part(full)->log->end, part(l)->log->end);
+    ck_assert(partition_is_led(part(l)));
+    sim_disk_capacity(w, (unsigned)full, UINT64_C(1) << 40);
+    run_ms(5000);
+    all_equal();
+    stop();
+}
+END_TEST
+
+START_TEST(a_directory_that_fails_leads_no_more) {
+    start(3);
+    int bad = await_leader(300);
+    ck_assert_int_eq(write_to(bad, -1, 10), KERR_NONE);
+    run_ms(200);
+    struct sim_fault fault = {.call = SIM_WRITE, .times = UINT64_MAX, .result = -EIO};
+    sim_fault(w, (unsigned)bad, &fault);
+    struct write x;
+    write_start(&x, bad, -1, 1, 10);
+    ck_assert_int_ne(write_end(&x, 5000), KERR_NONE);
+    kill_node(bad, SIM_LOSE_ALL); /* what the process does by itself, a moment later */
+    sim_faults_clear(w, (unsigned)bad);
+    int next = await_leader(5000);
+    ck_assert_int_ne(next, bad);
+    ck_assert_int_eq(write_to(next, -1, 5), KERR_NONE);
+    open_node(bad);
+    all_equal();
+    /* And a follower's: the others go on without it. */
+    bad = (next + 1) % NODES;
+    sim_fault(w, (unsigned)bad, &fault);
+    ck_assert_int_eq(write_to(next, -1, 5), KERR_NONE);
+    run_ms(1000);
+    ck_assert_int_eq(write_to(next, -1, 5), KERR_NONE);
+    kill_node(bad, SIM_LOSE_ALL);
+    sim_faults_clear(w, (unsigned)bad);
+    open_node(bad);
+    all_equal();
+    stop();
+}
+END_TEST
+
+START_TEST(deleted_in_the_middle_of_replication) {
+    start(3);
+    int l = await_leader(300), behind = (l + 1) % NODES, third = (l + 2) % NODES;
+    run_ms(200);
+    isolate(behind, true);
+    struct write x;
+    for (int i = 0; i < 60; i++) {
+        write_start(&x, l, -1, 10, 20000);
+        ck_assert_int_eq(write_end(&x, 5000), KERR_NONE);
+    }
+    isolate(behind, false);
+    for (int i = 0; i < 2000 && list_empty(&part(l)->reads); i++) turn();
+    ck_assert(!list_empty(&part(l)->reads)); /* records for it are being read from files */
+    bool gone[NODES] = {false};
+    write_start(&x, l, -1, 10, 2000);
+    partition_delete(reactor(l), GROUP, created, &gone[l]);
+    ck_assert_int_eq(write_end(&x, 10), KERR_UNKNOWN_TOPIC_OR_PARTITION);
+    run_ms(100);
+    partition_delete(reactor(behind), GROUP, created, &gone[behind]);
+    partition_delete(reactor(third), GROUP, created, &gone[third]);
+    run_ms(2000);
+    for (int i = 0; i < NODES; i++) ck_assert(gone[i] && !part(i));
+    struct replica_config c = all_voters(3); /* and it is made again */
+    for (int i = 0; i < NODES; i++) create_on(i, &c, 1);
+    ck_assert_int_eq(write_to(await_leader(3000), -1, 1), KERR_NONE);
+    all_equal();
+    stop();
+}
+END_TEST
+
 /* Everything at once: loss, doubles, late messages, deaths, cuts. What was acknowledged is there at the end. */
 START_TEST(faults_of_all_kinds) {
     start(3);
@@ -691,6 +773,9 @@ int main(void) {
     tcase_add_test(t, who_is_below_the_start_begins_anew_with_producers);
     tcase_add_test(t, members_come_and_go);
     tcase_add_test(t, a_member_far_behind_catches_up_from_files);
+    tcase_add_test(t, a_follower_without_room_goes_on_later);
+    tcase_add_test(t, a_directory_that_fails_leads_no_more);
+    tcase_add_test(t, deleted_in_the_middle_of_replication);
     tcase_add_loop_test(t, faults_of_all_kinds, 0, 30);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
