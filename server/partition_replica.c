@@ -152,14 +152,19 @@ static struct before note(const struct partition *p) {
     return (struct before){partition_is_led(p), r->established, r->epoch, r->high_watermark, r->config.id};
 }
 
-/* The core's time stands still while this thread does not run (reactor.awake_ns). */
+/* The core's time stands still while this thread does not run (reactor.awake_ns). Thousands of partitions must not wake it thousands of
+ * times: heartbeats wait for a beat that all share, and who waits for a leader's silence looks on such beats whether it was heard
+ * meanwhile, which puts its time off; only what is really near is kept to the point. */
+#define BEAT_NS INT64_C(20000000)
 static void arm(struct partition *p) {
-    const struct reactor *r = p->map->reactor;
-    int64_t at = replica_deadline(&p->replica);
+    struct reactor *r = p->map->reactor;
+    int64_t at = replica_deadline(&p->replica), wait_ns = at - r->awake_ns;
     if (at == INT64_MAX) return;
     at += r->now_ns - r->awake_ns;
+    if (wait_ns > BEAT_NS) at -= at % BEAT_NS;
+    if (wait_ns > BEAT_NS && partition_is_led(p)) at += BEAT_NS;
     if (timer_armed(&p->timer) && p->timer.deadline_ns <= at) return;
-    timer_set(&p->map->reactor->timers, &p->timer, at);
+    timer_set(&r->timers, &p->timer, at);
 }
 
 /* ---- who is told ----------------------------------------------------------------------------------- */

@@ -697,7 +697,8 @@ START_TEST(deleted_in_the_middle_of_replication) {
     partition_delete(reactor(third), GROUP, created, &gone[third]);
     run_ms(2000);
     for (int i = 0; i < NODES; i++) ck_assert(gone[i] && !part(i));
-    struct replica_config c = all_voters(3); /* and it is made again */
+    struct replica_config c = all_voters(3); /* and it is made again: other members, for they have forgotten everything */
+    for (int i = 0; i < NODES; i++) c.members[i].incarnation = replica_incarnation(&c.members[i].incarnation, 1);
     for (int i = 0; i < NODES; i++) create_on(i, &c, 1);
     ck_assert_int_eq(write_to(await_leader(3000), -1, 1), KERR_NONE);
     all_equal();
