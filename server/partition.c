@@ -216,6 +216,7 @@ void partition_map_turn(struct partition_map *m) {
 
 bool partition_map_flush(struct partition_map *m) {
     struct list senders;
+    if (list_empty(&m->to_send) && list_empty(&m->to_settle)) return false;
     list_init(&senders);
     struct list *node;
     while ((node = list_pop_front(&m->to_send))) list_push_back(&senders, node);

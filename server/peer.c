@@ -126,9 +126,15 @@ static void visits_sweep(struct peer_set *set) {
     }
 }
 
+/* There are no other brokers, and nothing is left to do: no turn of a broker alone pays for more than this question. */
+static bool is_alone(const struct peer_set *set) {
+    return atomic_load(&set->peers->node_count) == 0 && atomic_load(&set->peers->changes) == set->seen && list_empty(&set->visits) &&
+           list_empty(&set->work) && list_empty(&set->inbox) && list_empty(&set->done_calls);
+}
+
 void peer_set_turn(struct reactor *r) {
     struct peer_set *set = r->peers;
-    if (!set) return;
+    if (!set || is_alone(set)) return;
     peer_nodes_sync(set);
     bool any = atomic_load(&set->peers->node_count) > 0 || !list_empty(&set->visits);
     if (any && !timer_armed(&set->round) && !set->shut)
@@ -140,7 +146,7 @@ void peer_set_turn(struct reactor *r) {
 bool peer_set_flush(struct reactor *r) {
     struct peer_set *set = r->peers;
     struct list batch, *node;
-    if (!set) return false;
+    if (!set || is_alone(set)) return false;
     list_init(&batch);
     while ((node = list_pop_front(&set->work))) list_push_back(&batch, node);
     while ((node = list_pop_front(&batch))) peer_stream_visit(LIST_ENTRY(node, struct peer_stream, work));
