@@ -31,12 +31,13 @@
 /* The marker that p->epoch_due names. In a group of one it may have to wait: it is tried again before the next append. */
 static enum err begin_epoch(struct partition *p) {
     enum err err = p->log->epoch == p->epoch_due ? OK : log_begin_epoch(p->log, p->epoch_due); /* or it was made with the log */
+    if (err == OK) p->epoch_due = 0;
+    if (partition_is_replicated(p)) return err;
     if (err == OK) {
-        p->epoch_due = 0;
         p->marker_seq = p->replica.seq;
         if (p->marker_seq > p->log->seq) log_set_seq(p->log, p->marker_seq); /* an epoch without records counts, too */
     }
-    return partition_is_replicated(p) ? err : OK;
+    return OK;
 }
 
 static enum err persist_vote(struct partition *p) {

@@ -103,7 +103,7 @@ void admin_reassign(struct cluster *c) {
     struct k_alter_partition_reassignments_request q;
     struct k_alter_partition_reassignments_request_topics t;
     struct k_alter_partition_reassignments_request_topics_partitions p;
-    int32_t nodes[BROKERS_MAX], n = 0, want = (int32_t)(1 + below(c, MIN(c->node_count, 3u)));
+    int32_t nodes[BROKERS_MAX], n = 0, want = (int32_t)(2 + below(c, MIN(c->node_count, 3u) - 1)); /* min.insync.replicas at least */
     if (c->faults & (1u << FAULT_LOST_DISK | 1u << FAULT_ROT)) want = (int32_t)MIN(c->node_count, 3u); /* one lost disk must be a minority */
     uint32_t topic = (uint32_t)below(c, TOPICS), partition = (uint32_t)below(c, topic_partitions(c, topic));
     uint32_t first = (uint32_t)below(c, c->node_count);
