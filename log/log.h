@@ -118,7 +118,7 @@ enum log_pressure { LOG_PRESSURE_NONE, LOG_PRESSURE_SLOW, LOG_PRESSURE_STOP };
 enum log_pressure log_shard_pressure(const struct log_shard *sh);
 void log_shard_on_writable(struct log_shard *sh, void (*writable)(void *ctx), void *ctx);
 
-/* Reads all sealed segments of the shard again and again, to find what has rotted (log/scrub.h): so many bytes a second, a round
+/* Reads all segments of the shard again and again, to find what has rotted (log/scrub.h): so many bytes a second, a round
  * every `interval_ms` at most. Call once, after attach; 0 bytes: never. */
 void log_shard_scrub(struct log_shard *sh, uint64_t bytes_per_second, int64_t interval_ms);
 struct log_scrub_stats {                 /* since the start */

@@ -20,7 +20,7 @@ static bool over(const struct log_shard *sh) { return sh->stopping || sh->failed
 /* ---- which segment is next ---------------------------------------------------------------------- */
 
 static bool wanted(const struct scrub *x, const struct log_impl *l, const struct segment *s) {
-    if (!x->recheck) return s->sealed && s->file_made;
+    if (!x->recheck) return s->file_made && (s->sealed || s->written_bytes > 0); /* of one that is being written: what is only in its file */
     return s->written_bytes > 0 && faulty_overlaps(l, s->base, 0, s->size_bytes);
 }
 

@@ -1,6 +1,6 @@
-/* scrub.h - reads everything that is sealed, slowly, and finds what has rotted; private to log/.
+/* scrub.h - reads all segment files, slowly, and finds what has rotted; private to log/.
  *
- * A round goes once over all sealed segments of the shard, from a log chosen at random, so that restarts do not favour the
+ * A round goes once over all segments of the shard, from a log chosen at random, so that restarts do not favour the
  * first ones. It reads in slices, past the page cache, so many bytes a second on average, and waits while the journal is
  * short of space. What it finds becomes a faulty range (log/faulty.h). Before the first round segments that have faulty ranges are
  * read again: what somebody has repaired is served from then on. */

@@ -220,7 +220,7 @@ static const struct config_key table[] = {
          "Memory for the decoded form of one request. 0: a 32nd of memory.max.bytes, shared out over the reactors, at most 16 MiB."),
     BARE("request.timeout.ms", CONFIG_INT, "30000", 1, I32, NULL, "How long a request between brokers may take. " NOT_YET),
     LONG("scrub.bytes.per.second", "10485760", 0, I64, scrub_bytes_per_second,
-         "How fast complete segments are read in the background to find what has rotted, all reactors together. 0: never."),
+         "How fast segments are read in the background to find what has rotted, all reactors together. 0: never."),
     LONG("scrub.interval.ms", "604800000", 1, I64, scrub_interval_ms,
          "From the beginning of one such reading of everything to that of the next, at least."),
     INT("send.timeout.ms", "30000", 100, I32, send_timeout_ms,
