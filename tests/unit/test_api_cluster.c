@@ -310,6 +310,31 @@ static int16_t move(int16_t version, const char *topic, int32_t partition, int32
     return a.responses[0].partitions[0].error_code;
 }
 
+START_TEST(brokers_that_nobody_knows_cannot_be_drained) {
+    struct k_drain_brokers_request q;
+    struct k_drain_brokers_response a;
+    struct k_drain_brokers_request_nodes nodes[] = {{FIXTURE_ID + 1, 1}, {FIXTURE_ID + 1, 0}, {FIXTURE_ID, 7}, {-5, 0}};
+    k_drain_brokers_request_init(&q);
+    CALL(&c, API_DRAIN_BROKERS, 0, drain_brokers, q, a); /* null: all that are registered; a broker alone is not */
+    ck_assert_int_eq(a.error_code, 0);
+    ck_assert_int_eq(a.nodes_n, 0);
+    q.nodes = nodes;
+    q.nodes_n = 4;
+    CALL(&c, API_DRAIN_BROKERS, 0, drain_brokers, q, a);
+    ck_assert_int_eq(a.error_code, 0);
+    ck_assert_int_eq(a.nodes_n, 4);
+    ck_assert_int_eq(a.nodes[0].error_code, KERR_BROKER_ID_NOT_REGISTERED);
+    ck_assert_int_eq(a.nodes[1].error_code, KERR_INVALID_REQUEST); /* twice */
+    ck_assert_int_eq(a.nodes[2].error_code, KERR_INVALID_REQUEST); /* no such change */
+    ck_assert_int_eq(a.nodes[3].error_code, KERR_BROKER_ID_NOT_REGISTERED);
+    struct k_drain_brokers_request_nodes many[66] = {{0}};
+    q.nodes = many;
+    q.nodes_n = 66;
+    CALL(&c, API_DRAIN_BROKERS, 0, drain_brokers, q, a);
+    ck_assert_int_eq(a.error_code, KERR_INVALID_REQUEST);
+}
+END_TEST
+
 START_TEST(partitions_stay_where_they_are) {
     int32_t self[] = {FIXTURE_ID, FIXTURE_ID}, other[] = {FIXTURE_ID, 9};
     ck_assert_int_eq(create_topic(&c, "r", 2), 0);
@@ -621,6 +646,7 @@ int main(void) {
     tcase_add_test(t, named_topics_are_sorted_and_told_once);
     tcase_add_test(t, producers_of_a_partition);
     tcase_add_test(t, no_election_is_needed);
+    tcase_add_test(t, brokers_that_nobody_knows_cannot_be_drained);
     tcase_add_test(t, partitions_stay_where_they_are);
     tcase_add_test(t, the_quorum_is_this_broker);
     tcase_add_test(t, no_broker_can_be_unregistered);
