@@ -9,6 +9,18 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* Each node once, lives below those that were given out, somebody who stays. */
+static void check_partition(const struct image_partition *p) {
+    int32_t staying = 0;
+    ASSERT(p->replica_count >= 1 && p->replica_count <= IMAGE_REPLICAS_MAX);
+    for (int32_t i = 0; i < p->replica_count; i++) {
+        ASSERT(p->at[i].node == p->replicas[i] && image_replica_of(p, p->replicas[i]) == &p->at[i]);
+        ASSERT(p->at[i].life < p->lives);
+        staying += !p->at[i].removing;
+    }
+    ASSERT(staying >= 1);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static struct broker broker;
     static struct reactor reactors[2];
@@ -45,6 +57,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         const struct image_topic *t = image->by_name[i];
         ASSERT(image_topic_by_name(image, (struct str){t->name, t->name_len}) == t);
         ASSERT(image_topic_by_id(image, &t->id) == t);
+        for (int32_t k = 0; k < t->partition_count; k++) check_partition(&t->partitions[k]);
+    }
+    for (uint32_t i = 0; i < image->node_count; i++) {
+        ASSERT(image_node(image, image->nodes[i].node) == &image->nodes[i]);
+        ASSERT(i == 0 || image->nodes[i - 1].node < image->nodes[i].node);
     }
     image_free_last(image);
     return 0;
