@@ -14,7 +14,7 @@
 #include "server/cluster.h"
 #include "server/controller_impl.h"
 
-enum { READ_BYTES = 1 << 20, BATCHES_A_TURN = 16 };
+enum { READ_BYTES = 1 << 20, CHANGES_A_TURN = 16, REPLAYS_A_TURN = 256 };
 #define RETRY_NS 50000000
 
 
@@ -208,7 +208,7 @@ static void advance(struct controller *c) {
     f->err = OK;
     for (int n = 0; !err && f->at < f->len; n++) {
         if (!f->replay && !controller_publish_has_room(c)) return; /* metadata_log_continue() */
-        if (n == BATCHES_A_TURN) {
+        if (n == (f->replay ? REPLAYS_A_TURN : CHANGES_A_TURN)) {
             f->away = true;
             go_on(c);
             return;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include "base/assert.h"
 #include "base/trace.h"
+#include "server/api.h"
 #include "server/peer_impl.h"
 
 void peer_nodes_changed(struct peers *p) {
@@ -177,12 +178,8 @@ void peer_hello_fill(struct peers *p, struct peer_hello *h, int32_t wanted, uint
     pthread_mutex_unlock(&p->lock);
 }
 
-static void uuid_text(const struct uuid *u, char out[33]) {
-    for (int i = 0; i < 16; i++) snprintf(out + 2 * i, 3, "%02x", u->b[i]);
-}
-
 bool peer_hello_refused(struct peers *p, struct peer_hello *h, int32_t wanted, char *why, size_t why_len) {
-    char theirs[33], ours[33];
+    char theirs[UUID_TEXT_BYTES], ours[UUID_TEXT_BYTES];
     if (h->version_min > PEER_VERSION || h->version_max < PEER_VERSION) {
         snprintf(why, why_len, "it speaks versions %u to %u of the protocol, this broker %d", h->version_min, h->version_max, PEER_VERSION);
         return true;
@@ -205,6 +202,6 @@ bool peer_hello_refused(struct peers *p, struct peer_hello *h, int32_t wanted, c
     peer_hello_fill(p, &own, -1, 0);
     uuid_text(&h->cluster_id, theirs);
     uuid_text(&own.cluster_id, ours);
-    snprintf(why, why_len, "it belongs to another cluster (%s, not %s)", theirs, ours);
+    snprintf(why, why_len, "it belongs to another cluster (%s, not %s); a broker joins one with an empty data directory", theirs, ours);
     return true;
 }
