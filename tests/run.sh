@@ -114,14 +114,14 @@ sim_mutant() { # sim_mutant NAME SEED SEEDS: a rule that is left out must be not
   fi
 }
 
-SIM_MUTANTS="ACK_BEFORE_FSYNC ACK_OWN_LEO VOTE_NO_PERSIST CAND_NO_PERSIST COMMIT_OLD_EPOCH" # those that are noticed soonest
+SIM_MUTANTS="ACK_BEFORE_FSYNC ACK_OWN_LEO COMMIT_OLD_EPOCH MARKER_OFFSET_ONLY EMPTY_ACK_EARLY" # those that are noticed soonest
 sim() { # whole clusters in the simulated world: fixed seeds, fresh ones, mutants, the same hashes from another compiler
   build dev varve-sim quorum-sim || return
   local first mutant
-  sim_seeds fixed --seed 1 --seeds 60 --coverage
+  sim_seeds fixed --seed 1 --seeds 40 --steps 20000 --coverage
   first=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')
-  sim_seeds fresh --seed "$first" --seeds "${VARVE_SIM_SEEDS:-100}"
-  for mutant in $SIM_MUTANTS; do sim_mutant "$mutant" 1 200; done
+  sim_seeds fresh --seed "$first" --seeds "${VARVE_SIM_SEEDS:-60}" --steps 20000
+  for mutant in $SIM_MUTANTS; do sim_mutant "$mutant" 1 60; done
   build clang varve-sim || return
   build-dev/bin/varve-sim --seed 1 --seeds 6 --steps 8000 >"$scratch/sim-gcc"
   build-clang/bin/varve-sim --seed 1 --seeds 6 --steps 8000 >"$scratch/sim-clang"
@@ -129,8 +129,16 @@ sim() { # whole clusters in the simulated world: fixed seeds, fresh ones, mutant
   else echo "fail sim/compilers (gcc -O2 and clang -O0 run differently)" | tee -a "$results"; fi
 }
 
-mutants() { # every rule of the journal broken: the quick test and random lives must both notice
+mutants() { # every rule of the journal and of the quorum core broken: the quick tests and random lives must both notice
   build dev || return
+  local mutant
+  for mutant in $SIM_MUTANTS; do sim_mutant "$mutant" "$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')" 1000; done
+  if VARVE_MUTANTS=all VARVE_SEED_FROM=1 build-dev/bin/test_quorum >"$scratch/quorum-mutants.log" 2>&1; then
+    echo "pass mutants/quorum" | tee -a "$results"
+  else
+    cat "$scratch/quorum-mutants.log"
+    echo "fail mutants/quorum" | tee -a "$results"
+  fi
   if VARVE_MUTANTS=all build-dev/bin/test_mutants >"$scratch/mutants.log" 2>&1; then
     cat "$scratch/mutants.log"
     echo "pass mutants" | tee -a "$results"
