@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include "base/trace.h"
 #include "proto/kafka_messages.h"
+#include "server/api_await.h"
 #include "server/api.h"
 #include "server/api_assignment.h"
 #include "server/api_configs.h"
@@ -27,6 +28,7 @@ struct create_state {
     struct placement placement;          /* of all that are made in this change */
     int32_t throttle_ms;
     struct controller_change change;
+    struct api_await await;
 };
 
 static int16_t refuse(topic_result *r, int16_t error, struct str why) {
@@ -194,6 +196,23 @@ static bool fill_configs(struct create_state *s, int32_t i) {
     return true;
 }
 
+static void reply(struct api_await *await) {
+    struct create_state *s = CONTAINER_OF(await, struct create_state, await);
+    struct wire_writer *w = request_reply_begin(s->rq);
+    k_create_topics_response_encode(&s->out, w, request_version(s->rq));
+    request_reply(s->rq);
+}
+
+static void await_leaders(struct create_state *s) {
+    if (!api_await_init(&s->await, s->rq, reply)) return;
+    for (int32_t i = 0; i < s->out.topics_n; i++) {
+        const topic_result *r = &s->out.topics[i];
+        const struct image_topic *t = r->error_code ? NULL : image_topic_by_id(request_image(s->rq), &r->topic_id);
+        if (t && !api_await_topic(&s->await, t)) return;
+    }
+    api_await_begin(&s->await);
+}
+
 static void done(struct controller_change *ch) {
     struct create_state *s = ch->owner;
     struct request *rq = s->rq;
@@ -210,9 +229,8 @@ static void done(struct controller_change *ch) {
         }
     }
     quota_pause(rq, s->throttle_ms);
-    struct wire_writer *w = request_reply_begin(rq);
-    k_create_topics_response_encode(&s->out, w, request_version(rq));
-    request_reply(rq);
+    if (ch->err || s->in.validate_only) reply(&s->await);
+    else await_leaders(s);
 }
 
 /* ---- arrival ------------------------------------------------------------------------------------------- */

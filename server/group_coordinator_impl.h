@@ -75,8 +75,8 @@ void coordinator_work(struct coordinator *c);
 /* Loading is over: deadlines begin to count. */
 void coordinator_activated(struct coordinator *c);
 void coordinator_free_if_gone(struct coordinator *c);
-/* The active or loading coordinator of a partition that this reactor leads now; NULL: it is not here. A leader that has not heard from a
- * majority for too long finds that out here. */
+/* The coordinator of a partition that this reactor leads now; NULL: it is not here, or it may have been replaced while this thread did not
+ * run, and a majority has not said otherwise yet. */
 struct coordinator *group_set_coordinator(struct group_set *s, int32_t partition);
 /* group_coordinator.c: appends that will never come back */
 void coordinator_abandon_commits(struct coordinator *c);

@@ -225,8 +225,9 @@ void group_set_leadership(struct group_set *s, uint64_t group) {
 
 struct coordinator *group_set_coordinator(struct group_set *s, int32_t partition) {
     if (s->stopped || partition >= s->count || !s->coordinators[partition]) return NULL;
-    if (!partition_still_leads(s->reactor, s->coordinators[partition]->plid)) adjust(s, group_topic(s), partition); /* if it has not been told so */
-    return s->coordinators[partition];
+    if (partition_still_leads(s->reactor, s->coordinators[partition]->plid)) return s->coordinators[partition];
+    adjust(s, group_topic(s), partition); /* if it has not been told so */
+    return NULL;
 }
 
 void group_set_stop(struct group_set *s) {

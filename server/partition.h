@@ -73,8 +73,8 @@ void partition_configure(struct reactor *r, const struct image_topic *t, int32_t
 bool partition_exists(const struct reactor *r, uint64_t plid);
 /* Whether the replica here leads and is established: everything committed is below its high watermark. */
 bool partition_leads(struct reactor *r, uint64_t plid);
-/* The same, when what is answered now may not be older than the time after which a leader gives up that no majority answers: a turn may
- * have begun late, and the core is given the time first. Not from inside a step. */
+/* The same, for an answer that may not be older than the time after which a leader gives up that no majority answers. The core measures
+ * that by the time in which this thread ran; after it was kept from running (SIGSTOP), a majority must have answered since. */
 bool partition_still_leads(struct reactor *r, uint64_t plid);
 /* For coordinators that load their state from a partition of their own reactor: its log, and where committed records
  * end. NULL: it is not here. */

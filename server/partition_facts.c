@@ -56,10 +56,11 @@ bool partition_leads(struct reactor *r, uint64_t plid) {
 }
 
 bool partition_still_leads(struct reactor *r, uint64_t plid) {
-    struct partition *p = partition_find(r, plid);
-    if (p && p->started && !p->gone && replica_deadline(&p->replica) <= r->awake_ns)
-        (void)partition_step(p, &(struct replica_event){.kind = REPLICA_TICK, .now_ns = r->awake_ns}, NULL);
-    return partition_leads(r, plid);
+    if (!partition_leads(r, plid)) return false;
+    const struct replica *core = &partition_find(r, plid)->replica;
+    uint32_t voices = replica_config_is_voter(&core->config, &core->self);
+    for (uint32_t i = 0; i < core->peer_count; i++) voices += core->peers[i].voter && core->peers[i].acked_ns >= r->slept_ns;
+    return voices >= replica_config_majority(&core->config);
 }
 
 static void producers_start(struct partition_op *base) {

@@ -260,6 +260,12 @@ bool partition_metadata_since(const struct reactor *r, int64_t since_ns) {
     return heard_ns == INT64_MAX || heard_ns >= since_ns + 2 * REPLICA_TIMEOUT_NS;
 }
 
+/* What is committed followers learn with the next append, or heartbeat. All brokers wait for what metadata says: a round at once. */
+static void tell_followers(struct partition *p) {
+    if (!partition_is_led(p) || !p->replica.established || p->replica.peer_count == 0) return;
+    (void)partition_step(p, &(struct replica_event){.kind = REPLICA_READ, .now_ns = p->map->reactor->awake_ns}, NULL);
+}
+
 enum err partition_step(struct partition *p, const struct replica_event *event, const struct partition_incoming *in) {
     struct before was = note(p);
     if (!p->started || p->gone) return ERR_CLOSED;
@@ -273,6 +279,7 @@ enum err partition_step(struct partition *p, const struct replica_event *event, 
     if (p->plid == METADATA_GROUP) note_metadata(p, event);
     tell_leaders(p, &was, event->kind == REPLICA_MESSAGE || event->kind == REPLICA_TICK);
     tell_waiters(p, &was, event->kind == REPLICA_MESSAGE);
+    if (p->plid == METADATA_GROUP && p->replica.high_watermark != was.high_watermark) tell_followers(p);
     return err;
 }
 

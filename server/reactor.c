@@ -26,12 +26,14 @@ enum err reactor_init(struct reactor *r, struct io *io) {
 /* Whoever did not get to run has heard nobody and must not conclude that nobody spoke. That shows in a timer that is late; a little of it
  * is normal. */
 #define LATE_NS INT64_C(20000000)
+#define SLEPT_NS INT64_C(100000000) /* the world may have gone on without it: see partition_still_leads() */
 static void look_at_clocks(struct reactor *r, int64_t due_ns) {
     r->now_ns = io_mono_ns(r->io);
     r->now_ms = io_wall_ms(r->io);
     int64_t late_ns = r->now_ns - MAX(due_ns, r->looked_ns) - LATE_NS;
     r->awake_ns += r->now_ns - r->looked_ns - (late_ns > 0 ? late_ns : 0);
     r->looked_ns = r->now_ns;
+    if (late_ns > SLEPT_NS) r->slept_ns = r->awake_ns;
 }
 
 /* The order matters twice: whatever completes or arrives is handled before the appends of this turn go to
