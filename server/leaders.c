@@ -119,9 +119,15 @@ void leaders_report(struct reactor *r, uint64_t group, const struct leader_info 
         leave_own(l, e);
         return;
     }
-    if (says_the_same(&e->info, info)) return;
+    if (says_the_same(&e->info, info) || (info->leader == -1 && e->info.leader == -1 && info->epoch == e->info.epoch)) return;
     uint64_t before = info->epoch == e->info.epoch ? e->info.version : 0;
+    struct leader_info last = e->info;
     e->info = *info;
+    if (info->leader == -1 && last.leader == self && last.epoch == info->epoch) { /* who was in sync when it ended is still of interest */
+        e->info = last;
+        e->info.leader = -1;
+        e->info.established = false;
+    }
     e->info.version = l->version = MAX(l->version, before) + 1;
     leave_own(l, e);
     if (info->leader == self) list_push_back(&l->own, &e->own);

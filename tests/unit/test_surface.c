@@ -1,0 +1,554 @@
+/* What clients see of a cluster of three: whom they may ask for what, who leads, where groups are, from whom to read. Whole brokers in the
+ * simulated world. */
+#include "tests/unit/cluster_world.h"
+
+#define RACK_AWARE "replica.selector.class=org.apache.kafka.common.replica.RackAwareReplicaSelector\n"
+
+static void set_up(void) { world_begin(""); }
+static void set_up_racks(void) { world_begin(RACK_AWARE); }
+
+static int32_t other_than(int32_t id) { return id % BROKERS + 1; }
+
+/* ---- short forms --------------------------------------------------------------------------------------------- */
+
+/* The error code; -1000: no answer. */
+static int16_t create_at(int32_t id, const char *name, int32_t partitions, int16_t replicas) {
+    struct k_create_topics_request q;
+    struct k_create_topics_response a;
+    struct k_create_topics_request_topics t;
+    k_create_topics_request_init(&q);
+    k_create_topics_request_topics_init(&t);
+    t.name = str_from(name);
+    t.num_partitions = partitions;
+    t.replication_factor = replicas;
+    q.topics = &t;
+    q.topics_n = 1;
+    q.timeout_ms = 30000;
+    if (!TRY(id, API_CREATE_TOPICS, 7, create_topics, q, a)) return -1000;
+    ck_assert_int_eq(a.topics_n, 1);
+    return a.topics[0].error_code;
+}
+
+static struct k_metadata_response metadata_of(int32_t id, const char *topic, bool create) {
+    struct k_metadata_request q;
+    struct k_metadata_response a;
+    struct k_metadata_request_topics t;
+    k_metadata_request_init(&q);
+    k_metadata_request_topics_init(&t);
+    t.name = str_from(topic);
+    q.topics = &t;
+    q.topics_n = 1;
+    q.allow_auto_topic_creation = create;
+    ck_assert(TRY(id, API_METADATA, 12, metadata, q, a));
+    ck_assert_int_eq(a.topics_n, 1);
+    return a;
+}
+
+/* Partition 0's leader as `id` says; -1: none. */
+static int32_t leader_at(int32_t id, const char *topic) {
+    struct k_metadata_response a = metadata_of(id, topic, false);
+    return a.topics[0].error_code || a.topics[0].partitions_n == 0 ? -1 : a.topics[0].partitions[0].leader_id;
+}
+static int32_t await_leader(int32_t id, const char *topic) {
+    for (int i = 0; i < 100; i++) {
+        int32_t leader = leader_at(id, topic);
+        if (leader > 0) return leader;
+        world_run(50 * MS);
+    }
+    ck_abort_msg("no leader of %s after five seconds", topic);
+}
+
+struct produced { int16_t error; int32_t leader, epoch; uint16_t port; };
+static struct produced produce_at(int32_t id, const char *topic) {
+    struct k_produce_request q;
+    struct k_produce_response a;
+    struct k_produce_request_topic_data t;
+    struct k_produce_request_topic_data_partition_data p;
+    struct batch_builder b;
+    uint8_t *batch;
+    size_t len;
+    batch_builder_init(&b, CODEC_NONE, 1 << 20);
+    ck_assert_int_eq(batch_builder_add(&b, 1000, BYTES_NULL, (struct bytes){(const uint8_t *)"v", 1}, NULL, 0), OK);
+    ck_assert_int_eq(batch_builder_finish(&b, &batch, &len), OK);
+    batch_builder_free(&b);
+    k_produce_request_init(&q);
+    k_produce_request_topic_data_init(&t);
+    k_produce_request_topic_data_partition_data_init(&p);
+    p.records = (struct bytes){batch, (int32_t)len};
+    t.name = str_from(topic);
+    t.partition_data = &p;
+    q.topic_data = &t;
+    t.partition_data_n = q.topic_data_n = 1;
+    q.acks = -1;
+    q.timeout_ms = 5000;
+    struct produced r = {.error = -1000};
+    if (TRY(id, API_PRODUCE, 11, produce, q, a)) {
+        const struct k_produce_response_responses_partition_responses *got = &a.responses[0].partition_responses[0];
+        r = (struct produced){got->error_code, got->current_leader.leader_id, got->current_leader.leader_epoch, 0};
+        if (a.node_endpoints_n > 0) r.port = (uint16_t)a.node_endpoints[0].port;
+    }
+    free(batch);
+    return r;
+}
+
+/* ---- requests for the controller ----------------------------------------------------------------------------- */
+
+START_TEST(topics_are_made_through_any_broker) {
+    char name[8];
+    for (int32_t id = 1; id <= BROKERS; id++) {
+        snprintf(name, sizeof name, "t%d", id);
+        ck_assert_int_eq(create_at(id, name, 6, 3), 0);
+        /* At once here; and led, for the answer waited for that. */
+        struct k_metadata_response a = metadata_of(id, name, false);
+        ck_assert_int_eq(a.topics[0].error_code, 0);
+        ck_assert_int_eq(a.topics[0].partitions_n, 6);
+        ck_assert_int_eq(create_at(other_than(id), name, 1, 1), KERR_TOPIC_ALREADY_EXISTS);
+    }
+    world_run(SECOND);
+    for (int32_t id = 1; id <= BROKERS; id++) {
+        struct k_metadata_response a = metadata_of(id, "t1", false);
+        ck_assert_int_eq(a.controller_id, controller_id());
+        ck_assert_int_eq(a.brokers_n, BROKERS);
+        for (int32_t i = 0; i < BROKERS; i++) {
+            char rack[4];
+            snprintf(rack, sizeof rack, "r%d", i + 1);
+            ck_assert(a.brokers[i].node_id == i + 1 && a.brokers[i].port == KAFKA + i + 1 && str_is(a.brokers[i].rack, rack));
+        }
+        uint32_t led[BROKERS + 1] = {0};
+        for (int32_t i = 0; i < 6; i++) {
+            const struct k_metadata_response_topics_partitions *p = &a.topics[0].partitions[i];
+            ck_assert_int_eq(p->error_code, 0);
+            ck_assert(p->replica_nodes_n == 3 && p->isr_nodes_n == 3 && p->offline_replicas_n == 0);
+            ck_assert(p->leader_id >= 1 && p->leader_id <= BROKERS && p->leader_epoch >= 1);
+            led[p->leader_id]++;
+        }
+        for (int32_t i = 1; i <= BROKERS; i++) ck_assert_uint_eq(led[i], 2);
+    }
+}
+END_TEST
+
+START_TEST(topics_are_made_on_first_use_through_any_broker) {
+    int32_t id = other_than(controller_id());
+    ck_assert_int_eq(metadata_of(id, "fresh", false).topics[0].error_code, KERR_UNKNOWN_TOPIC_OR_PARTITION);
+    world_run(SECOND);
+    ck_assert_int_eq(metadata_of(id, "fresh", true).topics[0].error_code, KERR_UNKNOWN_TOPIC_OR_PARTITION);
+    await_leader(id, "fresh");
+}
+END_TEST
+
+START_TEST(producer_ids_are_given_out_once) {
+    int64_t seen[BROKERS * 20];
+    int n = 0;
+    for (int round = 0; round < 20; round++)
+        for (int32_t id = 1; id <= BROKERS; id++) {
+            struct k_init_producer_id_request q;
+            struct k_init_producer_id_response a;
+            k_init_producer_id_request_init(&q);
+            q.transaction_timeout_ms = INT32_MAX;
+            q.producer_id = -1;
+            q.producer_epoch = -1;
+            q.transactional_id = STR_NULL;
+            ck_assert(TRY(id, API_INIT_PRODUCER_ID, 4, init_producer_id, q, a));
+            ck_assert_int_eq(a.error_code, 0);
+            for (int i = 0; i < n; i++) ck_assert_int_ne(seen[i], a.producer_id);
+            seen[n++] = a.producer_id;
+        }
+}
+END_TEST
+
+START_TEST(without_a_controller_a_request_waits_and_is_told_so) {
+    int32_t id = other_than(controller_id());
+    for (int32_t k = 1; k <= BROKERS; k++)
+        if (k != id) place_kill(k);
+    int64_t begun = sim_now_ns(world);
+    ck_assert_int_eq(create_at(id, "t", 1, 1), KERR_NOT_CONTROLLER);
+    int64_t took = sim_now_ns(world) - begun;
+    ck_assert(took > 3 * SECOND && took < 12 * SECOND);
+}
+END_TEST
+
+START_TEST(a_controller_that_dies_with_the_request) {
+    for (int i = 0; i < 6; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "t%d", i);
+        int32_t controller = controller_id(), id = other_than(controller);
+        struct k_create_topics_request q;
+        struct k_create_topics_response a;
+        struct k_create_topics_request_topics t;
+        struct wire_reader r;
+        k_create_topics_request_init(&q);
+        k_create_topics_request_topics_init(&t);
+        t.name = str_from(name);
+        t.num_partitions = 1;
+        t.replication_factor = 2;
+        q.topics = &t;
+        q.topics_n = 1;
+        k_create_topics_request_encode(&q, call_begin(API_CREATE_TOPICS, 7), 7);
+        ck_assert(call_send(id));
+        world_run((int64_t)i * 700 * 1000);
+        place_kill(controller);
+        ck_assert(call_receive(id, &r, 40 * SECOND));
+        ck_assert_int_eq(k_create_topics_response_decode(&a, &r, 7), OK);
+        int16_t error = a.topics[0].error_code;
+        ck_assert_msg(error == 0 || error == KERR_TOPIC_ALREADY_EXISTS, "error %d", error);
+        client_hang_up(controller);
+        place_start(controller);
+        ck_assert(world_until(is_whole, 20 * SECOND));
+        await_leader(id, name);
+    }
+}
+END_TEST
+
+START_TEST(a_brokers_configs_are_set_through_any) {
+    for (int32_t at = 1; at <= BROKERS; at++) {
+        struct k_incremental_alter_configs_request q;
+        struct k_incremental_alter_configs_response a;
+        struct k_incremental_alter_configs_request_resources res;
+        struct k_incremental_alter_configs_request_resources_configs one;
+        char id[8];
+        snprintf(id, sizeof id, "%d", at);
+        k_incremental_alter_configs_request_init(&q);
+        k_incremental_alter_configs_request_resources_init(&res);
+        k_incremental_alter_configs_request_resources_configs_init(&one);
+        one.name = STR_LIT("log.retention.ms");
+        one.value = STR_LIT("7200000");
+        res.resource_type = 4;
+        res.resource_name = str_from(id);
+        res.configs = &one;
+        q.resources = &res;
+        res.configs_n = q.resources_n = 1;
+        ck_assert(TRY(at, API_INCREMENTAL_ALTER_CONFIGS, 1, incremental_alter_configs, q, a));
+        ck_assert_int_eq(a.responses[0].error_code, 0);
+        one.name = STR_LIT("root"); /* a level is its own: no controller is asked */
+        one.value = STR_LIT("ERROR");
+        res.resource_type = 8;
+        ck_assert(TRY(at, API_INCREMENTAL_ALTER_CONFIGS, 1, incremental_alter_configs, q, a));
+        ck_assert_int_eq(a.responses[0].error_code, 0);
+    }
+}
+END_TEST
+
+START_TEST(the_quorum_is_described_by_any) {
+    for (int32_t at = 1; at <= BROKERS; at++) {
+        struct k_describe_quorum_request q;
+        struct k_describe_quorum_response a;
+        struct k_describe_quorum_request_topics t;
+        struct k_describe_quorum_request_topics_partitions p = {0};
+        k_describe_quorum_request_init(&q);
+        k_describe_quorum_request_topics_init(&t);
+        t.topic_name = STR_LIT("__cluster_metadata");
+        t.partitions = &p;
+        q.topics = &t;
+        t.partitions_n = q.topics_n = 1;
+        ck_assert(TRY(at, API_DESCRIBE_QUORUM, 2, describe_quorum, q, a));
+        const struct k_describe_quorum_response_topics_partitions *got = &a.topics[0].partitions[0];
+        ck_assert_int_eq(got->error_code, 0);
+        ck_assert_int_eq(got->leader_id, controller_id());
+        ck_assert_int_eq(got->current_voters_n, BROKERS);
+        ck_assert_int_eq(got->observers_n, 0);
+        ck_assert_int_eq(a.nodes_n, BROKERS);
+        for (int32_t i = 0; i < BROKERS; i++) {
+            const struct k_describe_quorum_response_replica_state *v = &got->current_voters[i];
+            ck_assert(uuid_eq(&v->replica_directory_id, log_store_incarnation(places[v->replica_id].b->store)));
+            ck_assert(v->log_end_offset >= got->high_watermark - 1 && v->last_caught_up_timestamp > 0);
+        }
+    }
+}
+END_TEST
+
+/* ---- who leads ------------------------------------------------------------------------------------------------- */
+
+START_TEST(a_dead_leader_is_not_shown) {
+    int32_t controller = controller_id(), at = other_than(controller);
+    ck_assert_int_eq(create_at(at, "t", 3, 3), 0);
+    int32_t victim = other_than(at) == controller ? at : other_than(at); /* not the controller */
+    at = victim == at ? controller : at;
+    place_kill(victim);
+    client_hang_up(victim);
+    world_run(2 * SECOND);
+    struct k_metadata_response a = metadata_of(at, "t", false);
+    ck_assert_int_eq(a.brokers_n, 2);
+    for (int32_t i = 0; i < 3; i++) {
+        const struct k_metadata_response_topics_partitions *p = &a.topics[0].partitions[i];
+        ck_assert_int_eq(p->error_code, 0);
+        ck_assert(p->leader_id > 0 && p->leader_id != victim);
+        ck_assert_int_eq(p->isr_nodes_n, 2);
+        ck_assert_int_eq(p->offline_replicas_n, 1);
+        ck_assert_int_eq(p->offline_replicas[0], victim);
+    }
+    /* Two of three are gone: nobody leads, and the one that is left is all that is in sync. */
+    int32_t second = 6 - victim - at;
+    place_kill(second);
+    client_hang_up(second);
+    world_run(3 * SECOND);
+    a = metadata_of(at, "t", false);
+    ck_assert_int_eq(a.brokers_n, 1);
+    ck_assert_int_eq(a.controller_id, -1);
+    for (int32_t i = 0; i < 3; i++) {
+        const struct k_metadata_response_topics_partitions *p = &a.topics[0].partitions[i];
+        ck_assert_int_eq(p->error_code, KERR_LEADER_NOT_AVAILABLE);
+        ck_assert(p->leader_id == -1 && p->isr_nodes_n == 1 && p->isr_nodes[0] == at && p->offline_replicas_n == 2);
+    }
+    place_start(victim);
+    place_start(second);
+    ck_assert(world_until(is_whole, 20 * SECOND));
+    world_run(5 * SECOND);
+    a = metadata_of(at, "t", false);
+    for (int32_t i = 0; i < 3; i++) ck_assert_int_eq(a.topics[0].partitions[i].isr_nodes_n, 3);
+}
+END_TEST
+
+START_TEST(a_follower_names_the_leader) {
+    ck_assert_int_eq(create_at(1, "t", 1, 3), 0);
+    world_run(SECOND);
+    int32_t leader = await_leader(1, "t");
+    ck_assert_int_eq(produce_at(leader, "t").error, 0);
+    for (int32_t id = 1; id <= BROKERS; id++) {
+        if (id == leader) continue;
+        struct produced r = produce_at(id, "t");
+        ck_assert_int_eq(r.error, KERR_NOT_LEADER_OR_FOLLOWER);
+        ck_assert_int_eq(r.leader, leader);
+        ck_assert_int_ge(r.epoch, 1);
+        ck_assert_uint_eq(r.port, KAFKA + leader);
+    }
+}
+END_TEST
+
+/* ---- groups ---------------------------------------------------------------------------------------------------- */
+
+/* 0: none. */
+static int32_t coordinator_at(int32_t id, const char *group) {
+    struct k_find_coordinator_request q;
+    struct k_find_coordinator_response a;
+    struct str keys[2] = {str_from(group), STR_LIT("another")};
+    k_find_coordinator_request_init(&q);
+    q.coordinator_keys = keys;
+    q.coordinator_keys_n = 2;
+    if (!TRY(id, API_FIND_COORDINATOR, 4, find_coordinator, q, a) || a.coordinators[0].error_code) return 0;
+    ck_assert_int_eq(a.coordinators[0].port, KAFKA + a.coordinators[0].node_id);
+    return a.coordinators[0].node_id;
+}
+
+static int16_t commit_at(int32_t id, const char *group, int64_t offset) {
+    struct k_offset_commit_request q;
+    struct k_offset_commit_response a;
+    struct k_offset_commit_request_topics t;
+    struct k_offset_commit_request_topics_partitions p;
+    k_offset_commit_request_init(&q);
+    k_offset_commit_request_topics_init(&t);
+    k_offset_commit_request_topics_partitions_init(&p);
+    q.group_id = str_from(group);
+    q.generation_id_or_member_epoch = -1;
+    t.name = STR_LIT("t");
+    p.committed_offset = offset;
+    t.partitions = &p;
+    q.topics = &t;
+    t.partitions_n = q.topics_n = 1;
+    return TRY(id, API_OFFSET_COMMIT, 8, offset_commit, q, a) ? a.topics[0].partitions[0].error_code : -1000;
+}
+
+/* The offset; -1000 - error; -3000: no answer. */
+static int64_t committed_at(int32_t id, const char *group) {
+    struct k_offset_fetch_request q;
+    struct k_offset_fetch_response a;
+    int32_t partition = 0;
+    struct k_offset_fetch_request_groups g;
+    struct k_offset_fetch_request_groups_topics t = {.name = STR_LIT("t"), .partition_indexes = &partition, .partition_indexes_n = 1};
+    k_offset_fetch_request_init(&q);
+    k_offset_fetch_request_groups_init(&g);
+    g.group_id = str_from(group);
+    g.topics = &t;
+    q.groups = &g;
+    g.topics_n = q.groups_n = 1;
+    if (!TRY(id, API_OFFSET_FETCH, 8, offset_fetch, q, a)) return -3000;
+    return a.groups[0].error_code ? -1000 - a.groups[0].error_code : a.groups[0].topics[0].partitions[0].committed_offset;
+}
+
+static int32_t await_coordinator(int32_t at, const char *group) {
+    for (int i = 0; i < 200; i++) {
+        int32_t id = coordinator_at(at, group);
+        if (id > 0) return id;
+        world_run(50 * MS);
+    }
+    ck_abort_msg("no coordinator after ten seconds");
+}
+static int64_t await_committed(int32_t at, const char *group) {
+    for (int i = 0; i < 200; i++) {
+        int64_t offset = committed_at(await_coordinator(at, group), group);
+        if (offset >= -1) return offset;
+        world_run(50 * MS);
+    }
+    ck_abort_msg("committed offsets are not told within ten seconds");
+}
+
+START_TEST(only_the_coordinator_answers_for_a_group) {
+    ck_assert_int_eq(create_at(1, "t", 1, 3), 0);
+    int32_t at = other_than(controller_id()), coordinator = await_coordinator(at, "g");
+    for (int i = 0; i < 40 && commit_at(coordinator, "g", 7); i++) world_run(50 * MS);
+    for (int32_t id = 1; id <= BROKERS; id++) {
+        ck_assert_int_eq(coordinator_at(id, "g"), coordinator);
+        ck_assert_int_eq(committed_at(id, "g"), id == coordinator ? 7 : -1000 - KERR_NOT_COORDINATOR);
+        if (id != coordinator) ck_assert_int_eq(commit_at(id, "g", 8), KERR_NOT_COORDINATOR);
+    }
+}
+END_TEST
+
+/* An acknowledged commit is never forgotten, wherever the coordinator goes. */
+START_TEST(groups_survive_the_loss_of_any_broker) {
+    ck_assert_int_eq(create_at(1, "t", 1, 3), 0);
+    int64_t acked = -1, tried = -1;
+    await_coordinator(1, "g");
+    for (int round = 0; round < 8; round++) {
+        for (int i = 0; i < 10; i++) {
+            int32_t at = await_coordinator(1 + i % BROKERS, "g");
+            if (commit_at(at, "g", ++tried) == 0) acked = tried;
+            int64_t now = await_committed(at, "g");
+            ck_assert_msg(now >= acked && now <= tried, "offset %lld, acknowledged %lld, tried %lld", (long long)now, (long long)acked, (long long)tried);
+        }
+        int32_t victim = await_coordinator(1, "g"), at = other_than(victim);
+        place_kill(victim);
+        client_hang_up(victim);
+        int64_t begun = sim_now_ns(world);
+        ck_assert_int_ge(await_committed(at, "g"), acked);
+        ck_assert_int_lt(sim_now_ns(world) - begun, 2 * SECOND);
+        if (commit_at(await_coordinator(at, "g"), "g", ++tried) == 0) acked = tried;
+        place_start(victim);
+        ck_assert(world_until(is_whole, 20 * SECOND));
+        world_run((int64_t)(round % 3) * SECOND);
+    }
+    ck_assert_int_gt(acked, 50);
+}
+END_TEST
+
+START_TEST(a_coordinator_that_slept_tells_nothing_old) {
+    ck_assert_int_eq(create_at(1, "t", 1, 3), 0);
+    int32_t sleeper = await_coordinator(1, "g");
+    for (int i = 0; i < 40 && commit_at(sleeper, "g", 1); i++) world_run(50 * MS);
+    world_run(SECOND);
+    ck_assert_int_eq(committed_at(sleeper, "g"), 1);
+    places[sleeper].paused = true;
+    world_run(4 * SECOND);
+    int32_t at = other_than(sleeper), next = await_coordinator(at, "g");
+    ck_assert_int_ne(next, sleeper);
+    for (int i = 0; i < 40 && commit_at(next, "g", 2); i++) world_run(50 * MS);
+    ck_assert_int_eq(committed_at(next, "g"), 2);
+    /* It wakes up with the question in its socket. */
+    struct k_offset_fetch_request q;
+    struct k_offset_fetch_response a;
+    struct wire_reader r;
+    int32_t partition = 0;
+    struct k_offset_fetch_request_groups g;
+    struct k_offset_fetch_request_groups_topics t = {.name = STR_LIT("t"), .partition_indexes = &partition, .partition_indexes_n = 1};
+    k_offset_fetch_request_init(&q);
+    k_offset_fetch_request_groups_init(&g);
+    g.group_id = STR_LIT("g");
+    g.topics = &t;
+    q.groups = &g;
+    g.topics_n = q.groups_n = 1;
+    k_offset_fetch_request_encode(&q, call_begin(API_OFFSET_FETCH, 8), 8);
+    ck_assert(call_send(sleeper));
+    world_run(100 * MS);
+    places[sleeper].paused = false;
+    ck_assert(call_receive(sleeper, &r, 10 * SECOND));
+    ck_assert_int_eq(k_offset_fetch_response_decode(&a, &r, 8), OK);
+    if (a.groups[0].error_code == 0) ck_assert_int_eq(a.groups[0].topics[0].partitions[0].committed_offset, 2);
+    else ck_assert_int_eq(a.groups[0].error_code, KERR_NOT_COORDINATOR);
+}
+END_TEST
+
+/* ---- reading from followers -------------------------------------------------------------------------------------- */
+
+struct fetched { int16_t error; int32_t preferred, bytes; int64_t high_watermark; };
+static struct fetched fetch_at(int32_t id, const char *topic, int64_t offset, const char *rack, int16_t version) {
+    struct k_fetch_request q;
+    struct k_fetch_response a;
+    struct k_fetch_request_topics t;
+    struct k_fetch_request_topics_partitions p;
+    k_fetch_request_init(&q);
+    k_fetch_request_topics_init(&t);
+    k_fetch_request_topics_partitions_init(&p);
+    p.fetch_offset = offset;
+    p.partition_max_bytes = 1 << 20;
+    t.topic = str_from(topic);
+    t.partitions = &p;
+    q.topics = &t;
+    t.partitions_n = q.topics_n = 1;
+    q.max_bytes = 1 << 20;
+    q.max_wait_ms = 0;
+    if (version >= 11) q.rack_id = str_from(rack);
+    ck_assert(TRY(id, API_FETCH, version, fetch, q, a));
+    const struct k_fetch_response_responses_partitions *got = &a.responses[0].partitions[0];
+    return (struct fetched){got->error_code, version >= 11 ? got->preferred_read_replica : -1, got->records.len, got->high_watermark};
+}
+
+START_TEST(readers_are_sent_to_their_rack) {
+    ck_assert_int_eq(create_at(1, "t", 1, 3), 0);
+    world_run(SECOND);
+    int32_t leader = await_leader(1, "t"), near = other_than(leader);
+    char rack[8];
+    snprintf(rack, sizeof rack, "r%d", near);
+    ck_assert_int_eq(produce_at(leader, "t").error, 0);
+    world_run(SECOND);
+    struct fetched r = fetch_at(leader, "t", 0, rack, 12);
+    ck_assert(r.error == 0 && r.preferred == near && r.bytes == 0);
+    r = fetch_at(near, "t", 0, rack, 12);
+    ck_assert(r.error == 0 && r.preferred == -1 && r.bytes > 0 && r.high_watermark == 1);
+    ck_assert_int_eq(fetch_at(near, "t", 2, rack, 12).error, KERR_OFFSET_NOT_AVAILABLE);
+    ck_assert_int_eq(fetch_at(near, "t", 0, "", 10).error, KERR_NOT_LEADER_OR_FOLLOWER); /* who cannot say so gets nothing of a follower */
+    /* Without a rack, in the leader's, or in one of nobody: from the leader. */
+    snprintf(rack, sizeof rack, "r%d", leader);
+    const char *racks[] = {"", rack, "elsewhere"};
+    for (int i = 0; i < 3; i++) {
+        r = fetch_at(leader, "t", 0, racks[i], 12);
+        ck_assert(r.error == 0 && r.preferred == -1 && r.bytes > 0);
+    }
+    snprintf(rack, sizeof rack, "r%d", near);
+    place_kill(near);
+    client_hang_up(near);
+    world_run(2 * SECOND);
+    r = fetch_at(leader, "t", 0, rack, 12);
+    ck_assert(r.error == 0 && r.preferred == -1 && r.bytes > 0);
+}
+END_TEST
+
+START_TEST(by_default_everybody_reads_from_the_leader) {
+    ck_assert_int_eq(create_at(1, "t", 1, 3), 0);
+    int32_t leader = await_leader(1, "t");
+    char rack[8];
+    snprintf(rack, sizeof rack, "r%d", other_than(leader));
+    for (int i = 0; i < 40 && produce_at(leader, "t").error; i++) world_run(50 * MS);
+    struct fetched r = fetch_at(leader, "t", 0, rack, 12);
+    ck_assert(r.error == 0 && r.preferred == -1 && r.bytes > 0);
+}
+END_TEST
+
+int main(void) {
+    Suite *s = suite_create("surface");
+    TCase *t = tcase_create("all");
+    tcase_set_timeout(t, 120);
+    tcase_add_checked_fixture(t, set_up, world_end);
+    tcase_add_test(t, topics_are_made_through_any_broker);
+    tcase_add_test(t, topics_are_made_on_first_use_through_any_broker);
+    tcase_add_test(t, producer_ids_are_given_out_once);
+    tcase_add_test(t, without_a_controller_a_request_waits_and_is_told_so);
+    tcase_add_test(t, a_controller_that_dies_with_the_request);
+    tcase_add_test(t, a_brokers_configs_are_set_through_any);
+    tcase_add_test(t, the_quorum_is_described_by_any);
+    tcase_add_test(t, a_dead_leader_is_not_shown);
+    tcase_add_test(t, a_follower_names_the_leader);
+    tcase_add_test(t, only_the_coordinator_answers_for_a_group);
+    tcase_add_test(t, groups_survive_the_loss_of_any_broker);
+    tcase_add_test(t, a_coordinator_that_slept_tells_nothing_old);
+    tcase_add_test(t, by_default_everybody_reads_from_the_leader);
+    suite_add_tcase(s, t);
+    t = tcase_create("racks");
+    tcase_set_timeout(t, 60);
+    tcase_add_checked_fixture(t, set_up_racks, world_end);
+    tcase_add_test(t, readers_are_sent_to_their_rack);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}
