@@ -308,7 +308,7 @@ static bool part_read(const Varve__Peer__Part *m, struct peer_part *p) {
         p->from_life = m->replica->from_life;
         p->to_life = m->replica->to_life;
         if (p->from_life >= REPLICA_LIVES_MAX || p->to_life >= REPLICA_LIVES_MAX) return false;
-        if (m->replica->kind != REPLICA_APPEND && m->body > 0) return false;
+        if (m->body > 0 && m->replica->kind != REPLICA_APPEND && m->replica->kind != REPLICA_INSTALL_START) return false;
         return replica_read(m->replica, &p->u.replica) && p->group >> LOG_GROUP_BITS == 0;
     case VARVE__PEER__PART__KIND_LEADER:
         p->kind = PEER_PART_LEADER;

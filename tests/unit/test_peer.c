@@ -280,6 +280,34 @@ START_TEST(slices_are_given_back) {
 }
 END_TEST
 
+/* Every kind, with what it carries. */
+START_TEST(all_kinds_of_messages) {
+    two_connected();
+    for (uint32_t kind = 0; kind <= REPLICA_TIMEOUT_NOW; kind++) {
+        struct replica_message m = message(1, kind);
+        bool carries = kind == REPLICA_APPEND || kind == REPLICA_INSTALL_START;
+        struct slice s = bytes_of(100, (uint8_t)kind);
+        m.kind = (enum replica_message_kind)kind;
+        m.ok = m.transfer = true;
+        m.asked_epoch = 6;
+        m.last = (struct replica_position){4, 1234567890123};
+        m.match = (struct replica_position){5, 777};
+        if (kind % 2) m.config = (struct replica_config){0}; /* none yet */
+        if (!carries) buf_unref(s.buf);
+        ck_assert(peer_send(&nodes[0].b.reactors[1], 1, &m, &s, carries));
+    }
+    RUN_UNTIL(nodes[1].got_count == REPLICA_TIMEOUT_NOW + 1);
+    for (uint32_t kind = 0; kind <= REPLICA_TIMEOUT_NOW; kind++) {
+        const struct got *g = &nodes[1].got[kind];
+        ck_assert_uint_eq(g->m.kind, kind);
+        ck_assert_int_eq(g->len, kind == REPLICA_APPEND || kind == REPLICA_INSTALL_START ? 100 : 0);
+        ck_assert(g->m.ok && g->m.transfer && g->m.asked_epoch == 6);
+        ck_assert(g->m.last.epoch == 4 && g->m.last.offset == 1234567890123 && g->m.match.epoch == 5 && g->m.match.offset == 777);
+        ck_assert_uint_eq(g->m.config.count, kind % 2 ? 0 : 3);
+    }
+}
+END_TEST
+
 START_TEST(a_turn_is_one_frame) {
     two_connected();
     int32_t slot = peer_node_slot(nodes[0].b.peers, 1, false);
@@ -719,6 +747,7 @@ static int run(enum backend with) {
     bool all = with == SIMULATED; /* on real sockets only what they may do otherwise */
     tcase_add_test(t, messages_arrive_in_order_and_whole);
     tcase_add_test(t, members_of_later_lives_are_told_apart);
+    if (all) tcase_add_test(t, all_kinds_of_messages);
     tcase_add_test(t, slices_are_given_back);
     if (all) tcase_add_test(t, a_turn_is_one_frame);
     if (all) tcase_add_test(t, leader_reports);
