@@ -146,9 +146,17 @@ static bool leader_is_heard(const struct step *s) {
     return r->has_leader && !r->leader_lost && s->now_ns - r->heard_ns < r->timeout_ns;
 }
 
+/* Two that lost their leader at the same time ask each other. If both said yes both would campaign, and each have its own vote. Of equals the
+ * one that the configuration names first goes ahead; whoever has more does anyway. */
+static bool goes_first(const struct replica *r, const struct replica_message *m) {
+    if (r->role != REPLICA_PRE_CANDIDATE || m->asked_epoch != r->epoch + 1) return false;
+    if (replica_position_compare(m->last, last_for_votes(r)) != 0 || replica_config_compare(m->config.id, r->config.id) != 0) return false;
+    return replica_config_find(&r->config, &r->self) < replica_config_find(&r->config, &m->from);
+}
+
 static void pre_vote(struct step *s, const struct replica_message *m) {
     struct replica *r = s->r;
-    bool ok = m->asked_epoch > r->epoch && !amnesiac(r) && !leader_is_heard(s) && candidate_is_complete(r, m);
+    bool ok = m->asked_epoch > r->epoch && !amnesiac(r) && !leader_is_heard(s) && candidate_is_complete(r, m) && !goes_first(r, m);
     struct replica_message *reply = step_send(s, REPLICA_PRE_VOTE_REPLY, &m->from);
     reply->asked_epoch = m->asked_epoch;
     reply->ok = ok;
