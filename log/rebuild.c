@@ -148,16 +148,38 @@ static void list_base(void *ctx, const char *name, bool is_dir) {
     else b->nomem = true;
 }
 
+/* Batches tell of epochs that have records; of the others, and of where they begin, only the old state does. */
+static enum err inherit_epochs(struct log_impl *l, const struct epochs *old) {
+    struct epochs merged;
+    epochs_init(&merged);
+    epochs_reset(&merged, old->base_epoch);
+    enum err err = OK;
+    for (uint32_t i = 0; i < old->count && err == OK; i++)
+        if (old->entries[i].start <= l->pub.end) err = epochs_append(&merged, old->entries[i].epoch, old->entries[i].start);
+    for (uint32_t i = 0; i < l->pub.epochs.count && err == OK; i++)
+        if (l->pub.epochs.entries[i].epoch > epochs_last(&merged)) err = epochs_append(&merged, l->pub.epochs.entries[i].epoch, l->pub.epochs.entries[i].start);
+    /* An epoch is never used twice, though its records are gone. */
+    if (err == OK && epochs_last(old) > epochs_last(&merged)) err = epochs_append(&merged, epochs_last(old), l->pub.end);
+    if (err != OK) {
+        epochs_free(&merged);
+        return err;
+    }
+    epochs_free(&l->pub.epochs);
+    l->pub.epochs = merged;
+    return OK;
+}
+
 /* What no file tells. */
-static void inherit(struct log_impl *l, const struct log_impl *old) {
+static enum err inherit(struct log_impl *l, const struct log_impl *old) {
     l->config = old->config;
     l->pub.generation = old->pub.generation;
     l->cleaned_end = MIN(old->cleaned_end, l->pub.end);
     l->compacted_end = MAX(l->compacted_end, old->compacted_end);
     l->pub.start = MIN(MAX(old->pub.start, l->pub.start), l->pub.end);
-    const struct epochs *e = &old->pub.epochs;
-    bool newer = e->count > 0 && (l->pub.epochs.count == 0 || e->entries[e->count - 1].epoch > l->pub.epochs.entries[l->pub.epochs.count - 1].epoch);
-    if (newer && epochs_append(&l->pub.epochs, e->entries[e->count - 1].epoch, l->pub.end) != OK) return; /* the next leader begins another */
+    l->pub.vote = old->pub.vote;
+    if (inherit_epochs(l, &old->pub.epochs) == ERR_NOMEM) return ERR_NOMEM; /* else they contradict the batches: those count */
+    if (!old->pub.replica_config) return OK;
+    return impl_set_replica_config(l, old->pub.replica_config, old->pub.replica_config_len);
 }
 
 static enum err put_state(struct rebuilding *x, uint64_t plid, const uint8_t *data, uint32_t len) {
@@ -184,7 +206,7 @@ static enum err put_log(struct rebuilding *x, struct log_impl *l) {
     r->logs = grown;
     r->logs[r->count] = (struct rebuilt_log){.plid = l->pub.plid, .partition = l->pub.partition, .end = l->pub.end};
     snprintf(r->logs[r->count++].topic, sizeof r->logs->topic, "%s", l->pub.topic);
-    x->footer.next_plid = MAX(x->footer.next_plid, l->pub.plid + 1);
+    x->footer.next_plid = MAX(x->footer.next_plid, (l->pub.plid & JOURNAL_PLID_GROUP) + 1);
     enum err err = state_encode(l, &data, &len);
     if (err != OK) return err;
     err = put_state(x, l->pub.plid, data, len);
@@ -212,7 +234,7 @@ static enum err rebuild_log(struct rebuilding *x, const char *folder, const stru
         impl_forget_max_timestamp(l);
         for (uint32_t i = 0; i < x->old_count && !old; i++)
             if (x->old[i].plid == m->plid && state_decode(NULL, m->plid, x->old[i].data, x->old[i].len, &old) != OK) old = NULL;
-        if (old) inherit(l, old);
+        if (old) err = inherit(l, old);
         err = put_log(x, l);
     }
     if (old) impl_free(old);

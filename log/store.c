@@ -172,10 +172,14 @@ static void move_aside(void *ctx, const char *name, bool is_dir) {
 static enum err put_aside(struct log_store *s, char *why, size_t why_len) {
     struct aside x = {.io = s->io, .dir = s->dir};
     char path[PATH_BYTES];
-    snprintf(x.to, sizeof x.to, ASIDE_PREFIX "%lld", (long long)io_wall_ms(s->io));
-    path_folder(path, s->dir, x.to);
-    int rc = io_mkdir(s->io, path);
-    if (rc >= 0 || rc == -EEXIST) rc = io_list(s->io, s->dir, move_aside, &x);
+    int64_t number = io_wall_ms(s->io);
+    int rc;
+    do {
+        snprintf(x.to, sizeof x.to, ASIDE_PREFIX "%lld", (long long)number++);
+        path_folder(path, s->dir, x.to);
+        rc = io_mkdir(s->io, path);
+    } while (rc == -EEXIST);
+    if (rc >= 0) rc = io_list(s->io, s->dir, move_aside, &x);
     if (rc >= 0) rc = x.rc;
     if (rc >= 0) rc = io_sync_dir(s->io, path);
     if (rc >= 0) rc = io_sync_dir(s->io, s->dir);

@@ -1,7 +1,7 @@
 /* test_log_replica.c - what a replica adds to a log: votes, configurations, numbered changes, batches as the leader has them, a new
  * beginning. Over the simulated disk, with crashes between. */
 #include <check.h>
-#include "log/entries.h"
+#include "log/journal_format.h"
 #include "tests/unit/log_fixture.h"
 
 static void begin(void) { setup(0, 2); start(); }
@@ -580,6 +580,85 @@ START_TEST(the_base_is_the_epoch_before_the_start) {
 }
 END_TEST
 
+/* ---- a lost disk ------------------------------------------------------------------------------------------ */
+
+struct seen { bool aside, folder; };
+static void see(void *ctx, const char *path, uint64_t size) {
+    struct seen *s = ctx;
+    (void)size;
+    s->aside |= strstr(path, "/var/data/damaged.") != NULL;
+    s->folder |= strstr(path, "/a-0/00000000000000000000.log") != NULL && strstr(path, "/var/data/damaged.") != NULL;
+}
+
+/* 0: the catalogue, 1: varve.meta, both copies, 2: the journal, in a group that was durable. */
+static void damage(int what) {
+    struct model x;
+    begin();
+    create(&x, "a", 0);
+    append_n(&x, 30, 2, 500, 1000);
+    if (what == 2) {
+        kill_machine();
+        char path[100];
+        journal_piece_path(path, sizeof path, "/var/data", 0, 0);
+        ck_assert_int_eq(sim_file_flip(m.world, 0, path, 2 * 4096 + 100, 1), 0);
+    } else {
+        stop();
+        if (what == 0) ck_assert_int_eq(sim_file_truncate(m.world, 0, "/var/data/journal-0/catalog", 100), 0);
+        for (uint64_t at = 20; what == 1 && at < 8192; at += 4096) ck_assert_int_eq(sim_file_flip(m.world, 0, "/var/data/varve.meta", at, 1), 0);
+    }
+    model_free(&x);
+}
+
+static void close_failed(void) {
+    timers_free(&m.timers);
+    io_destroy(m.io);
+}
+
+START_TEST(with_peers_a_damaged_directory_is_a_lost_disk) {
+    damage(_i);
+    ck_assert_int_eq(machine_open(&m), ERR_CORRUPT);
+    close_failed();
+    m.config.has_peers = true;
+    start();
+    ck_assert(m.recovery.lost);
+    ck_assert(m.recovery.fresh);
+    ck_assert_uint_eq(m.recovery.logs, 0);
+    struct seen seen = {0};
+    sim_files(m.world, 0, see, &seen);
+    ck_assert(seen.aside && (seen.folder || _i == 2)); /* after the crash all records were in the journal only */
+    struct uuid incarnation = *log_store_incarnation(m.store);
+    struct model x;
+    create(&x, "a", 0); /* the name is free */
+    append_n(&x, 3, 2, 500, 1000);
+    stop();
+    start();
+    ck_assert(!m.recovery.lost);
+    ck_assert_uint_eq(m.recovery.logs, 1);
+    ck_assert(uuid_eq(&incarnation, log_store_incarnation(m.store)));
+    stop();
+    model_free(&x);
+}
+END_TEST
+
+START_TEST(a_lost_disk_and_a_crash_anywhere) {
+    for (uint64_t at = 1, cut = 1; cut; at++) {
+        damage(_i);
+        m.config.has_peers = true;
+        sim_crash_at(m.world, 0, sim_disk_ops(m.world, 0) + at);
+        bool up = machine_open(&m) == OK;
+        cut = sim_crashed(m.world, 0);
+        sim_crash_at(m.world, 0, 0);
+        sim_crash(m.world, 0, (enum sim_crash_policy)(at % (SIM_KILLED + 1)));
+        if (up) machine_close(&m);
+        else close_failed();
+        start();
+        ck_assert_uint_eq(m.recovery.logs, 0);
+        stop();
+        if (cut) teardown(); /* the last one is the fixture's */
+    }
+}
+END_TEST
+
 int main(void) {
     int quiet = open("/dev/null", O_WRONLY | O_CLOEXEC); /* a directory that fails says so */
     trace_setup(getenv("VARVE_TRACE") ? TRACE_DEBUG : TRACE_ERROR, TRACE_TEXT, getenv("VARVE_TRACE") ? 2 : quiet);
@@ -599,6 +678,8 @@ int main(void) {
     tcase_add_test(t, too_many_producers_are_cut_to_the_newest);
     tcase_add_loop_test(t, a_group_comes_back_as_another_log, 0, 3);
     tcase_add_loop_test(t, the_base_is_the_epoch_before_the_start, 0, 3);
+    tcase_add_loop_test(t, with_peers_a_damaged_directory_is_a_lost_disk, 0, 3);
+    tcase_add_loop_test(t, a_lost_disk_and_a_crash_anywhere, 0, 3);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
