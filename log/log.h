@@ -252,6 +252,8 @@ MUST_CHECK enum err log_set_replica_config(struct log *l, const uint8_t *data, u
 /* Room for `bytes` of records and a few other entries: when OK, appending copies of so many bytes in this turn fails only with the
  * directory. ERR_AGAIN, ERR_NOSPACE (`writable` will be called), ERR_CLOSED, ERR_IO. */
 MUST_CHECK enum err log_room(struct log *l, uint32_t bytes);
+/* The largest batch that a group of the journal holds. */
+uint32_t log_batch_max(const struct log *l);
 /* Batches as the leader has them: base offsets and epochs stay. Each continues the log, at its end or behind it (compaction leaves
  * gaps), and is of `epoch`, which is the log's last. ERR_CORRUPT: a length, CRC, offset or epoch is wrong, and nothing was appended.
  * ERR_TOO_LARGE: a batch fits no group of the journal. Producers follow; segment_bytes bounds no batch here. */

@@ -58,6 +58,8 @@ enum err log_room(struct log *pub, uint32_t bytes) {
 
 /* ---- batches as the leader has them ------------------------------------------------------------ */
 
+uint32_t log_batch_max(const struct log *pub) { return journal_body_max(pub->shard->journal); }
+
 /* The log start may lie within a batch. */
 static bool begins_below(const struct log_impl *l, const struct batch_header *h) {
     const struct log *pub = &l->pub;

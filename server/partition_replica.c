@@ -406,14 +406,14 @@ void partition_timer(struct timer *t) {
 }
 
 /* Batches behind each other from m->prev to m->end_offset, each in one epoch. What lies between two is gone by compaction. */
-static bool records_fit(const struct replica_message *m, struct bytes records) {
+static bool records_fit(const struct replica_message *m, struct bytes records, uint32_t batch_max) {
     const uint8_t *p = records.p, *end = p + records.len;
     int64_t at = m->prev.offset;
     int32_t epoch = m->prev.epoch;
     uint32_t marker = 0;
     while (p < end) {
         struct batch_header h;
-        if (batch_parse(p, (size_t)(end - p), &h) != OK || batch_check(&h) != OK || !batch_crc_ok(p, &h)) return false;
+        if (batch_parse(p, (size_t)(end - p), &h) != OK || batch_check(&h) != OK || !batch_crc_ok(p, &h) || h.total_bytes > batch_max) return false;
         int64_t last = batch_last_offset(&h);
         for (; marker < m->marker_count && m->markers[marker].start <= MAX(h.base_offset, at); marker++) {
             if (m->markers[marker].start > at) return false;
@@ -428,12 +428,16 @@ static bool records_fit(const struct replica_message *m, struct bytes records) {
     return at == m->end_offset;
 }
 
+#define COMPLAIN_EVERY_NS INT64_C(1000000000)
 /* Whether what it brings can be entered now; else it is as if it was lost, and comes again. */
 static bool can_take(struct partition *p, const struct replica_message *m, struct bytes records) {
     if (m->kind != REPLICA_APPEND) return true;
-    if (!records_fit(m, records)) {
-        trace_error("replica", "%s-%d: broker %d sends records that are not those it names (from offset %lld to %lld)", p->log->topic,
-                    p->log->partition, m->from.node, (long long)m->prev.offset, (long long)m->end_offset);
+    if (!records_fit(m, records, log_batch_max(p->log))) {
+        struct partition_map *map = p->map;
+        if (map->reactor->now_ns < map->next_error_ns) return false;
+        map->next_error_ns = map->reactor->now_ns + COMPLAIN_EVERY_NS;
+        trace_error("replica", "%s-%d: broker %d sends records that are not those it names, or larger than this journal can take (offsets "
+                    "%lld to %lld)", p->log->topic, p->log->partition, m->from.node, (long long)m->prev.offset, (long long)m->end_offset);
         return false;
     }
     return records.len <= 0 || log_room(p->log, (uint32_t)records.len) == OK;
