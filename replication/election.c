@@ -136,6 +136,9 @@ void election_tick(struct step *s) {
     election_reset(s);
     if (r->epoch == 0 && s->now_ns < r->eager_until_ns) r->election_ns = s->now_ns + random_between(r, EAGER_RETRY_NS, 2 * EAGER_RETRY_NS);
     r->role = REPLICA_PRE_CANDIDATE;
+    r->asked_ns = s->now_ns;
+    /* The others may not have noticed yet that the connection broke. */
+    if (r->leader_lost) r->election_ns = s->now_ns + random_between(r, r->timeout_ns / 5, 2 * r->timeout_ns / 5);
     if (count(r, &r->self)) election_campaign(s, false);
     else ask(s, REPLICA_PRE_VOTE, r->epoch + 1, false);
 }
@@ -148,15 +151,17 @@ static bool leader_is_heard(const struct step *s) {
 
 /* Two that lost their leader at the same time ask each other. If both said yes both would campaign, and each have its own vote. Of equals the
  * one that the configuration names first goes ahead; whoever has more does anyway. */
-static bool goes_first(const struct replica *r, const struct replica_message *m) {
-    if (r->role != REPLICA_PRE_CANDIDATE || m->asked_epoch != r->epoch + 1) return false;
+static bool goes_first(const struct step *s, const struct replica_message *m) {
+    const struct replica *r = s->r;
+    bool asks = r->role == REPLICA_PRE_CANDIDATE && s->now_ns - r->asked_ns < RECONNECT_JITTER_NS; /* later it was refused, or lost */
+    if (!asks || m->asked_epoch != r->epoch + 1) return false;
     if (replica_position_compare(m->last, last_for_votes(r)) != 0 || replica_config_compare(m->config.id, r->config.id) != 0) return false;
     return replica_config_find(&r->config, &r->self) < replica_config_find(&r->config, &m->from);
 }
 
 static void pre_vote(struct step *s, const struct replica_message *m) {
     struct replica *r = s->r;
-    bool ok = m->asked_epoch > r->epoch && !amnesiac(r) && !leader_is_heard(s) && candidate_is_complete(r, m) && !goes_first(r, m);
+    bool ok = m->asked_epoch > r->epoch && !amnesiac(r) && !leader_is_heard(s) && candidate_is_complete(r, m) && !goes_first(s, m);
     struct replica_message *reply = step_send(s, REPLICA_PRE_VOTE_REPLY, &m->from);
     reply->asked_epoch = m->asked_epoch;
     reply->ok = ok;

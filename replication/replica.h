@@ -144,6 +144,7 @@ struct replica {
     struct replica_member leader;        /* of `epoch` */
     int64_t heard_ns;                    /* from it */
     int64_t election_ns;                 /* when to campaign; INT64_MAX: never */
+    int64_t asked_ns;                    /* when it asked for pre-votes last */
     int64_t eager_until_ns;              /* until then a pre-vote is repeated soon (campaign_soon) */
     int64_t heartbeat_ns;                /* leader: when to send to all */
     int64_t high_watermark;
