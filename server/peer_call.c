@@ -219,6 +219,7 @@ static void reply_there(struct mail *m) { /* on the connection's reactor */
         struct peer_conn *c = LIST_ENTRY(it, struct peer_conn, link);
         if (c->id != in->conn) continue;
         c->calls--;
+        c->calls_bytes -= in->request.total;
         if (!c->stream.closing && !pieces_put(&c->stream, &p, in->reply))
             peer_stream_close(&c->stream, "it does not take the answers to its calls", true);
         break;
@@ -268,13 +269,14 @@ bool peer_call_arrived(struct peer_conn *c, const struct peer_part *p, const uin
     enum assembled got = piece_add(&c->call, p, body);
     if (got != PIECE_WHOLE) return got != PIECE_BAD;
     struct incoming *in = calloc(1, sizeof *in);
-    if (!in || c->calls >= PEER_CALLS_MAX) {
+    if (!in || c->calls >= PEER_CALLS_MAX || c->calls_bytes + c->call.total > PEER_CALLS_BYTES) {
         struct peer_part refused = {.kind = PEER_PART_ANSWER, .u.call = {.id = c->call.id, .error = in ? ERR_FULL : ERR_NOMEM}};
         free(in);
         assembly_reset(&c->call);
         return peer_stream_put(&c->stream, &refused, NULL, 0, PEER_QUEUE_CALLS_BYTES);
     }
     c->calls++;
+    c->calls_bytes += c->call.total;
     in->peers = c->peers;
     in->home = c->stream.set;
     in->conn = c->id;

@@ -38,7 +38,8 @@
 #define PEER_CONNS_MAX 4096                 /* incoming, all reactors */
 #define PEER_GREETING_MAX 64                /* of them without a hello */
 #define PEER_ACCEPTS 2
-#define PEER_CALLS_MAX 256                  /* of one connection that are not answered */
+#define PEER_CALLS_MAX 256                  /* of one connection that are not answered, */
+#define PEER_CALLS_BYTES 67108864u          /* and their requests */
 
 /* ---- frames -------------------------------------------------------------------------------------- */
 
@@ -234,6 +235,7 @@ struct peer_conn {
     bool moving, refused;                /* when what is queued was sent: to its reactor, or closed */
     struct peer_assembly call;
     uint32_t calls;                      /* not answered */
+    uint64_t calls_bytes;                /* of their requests */
 };
 
 enum err peer_listen(struct peers *p, char *why, size_t why_len);

@@ -720,6 +720,43 @@ START_TEST(calls_end_in_time) {
 }
 END_TEST
 
+static uint32_t held_count;
+static struct peer_answer *held_all[8];
+static void serve_held_all(struct broker *b, struct peer_answer *a, struct bytes request) {
+    (void)b, (void)request;
+    held_all[held_count++] = a;
+}
+
+START_TEST(calls_that_wait_are_bounded) {
+    struct asked asked[5];
+    uint8_t *large = calloc(1, PEER_CALL_BYTES_MAX);
+    two_connected();
+    held_count = 0;
+    peer_serve(&nodes[0].b, PEER_CALL_FORM, serve_held_all);
+    for (uint32_t i = 0; i < 4; i++) {
+        call(&asked[i], 1, 0, 0, PEER_CALL_FORM, (struct bytes){large, PEER_CALL_BYTES_MAX}, 60000000000);
+        RUN_UNTIL(held_count == i + 1);
+    }
+    call(&asked[4], 1, 0, 0, PEER_CALL_FORM, (struct bytes){large, 1}, 60000000000);
+    RUN_UNTIL(asked[4].done);
+    ck_assert_int_eq(asked[4].c.err, ERR_FULL);
+    free(asked[4].answer);
+    for (uint32_t i = 0; i < 4; i++) peer_answer_send(held_all[i], BYTES_NULL);
+    for (uint32_t i = 0; i < 4; i++) {
+        RUN_UNTIL(asked[i].done);
+        ck_assert_int_eq(asked[i].c.err, OK);
+        free(asked[i].answer);
+    }
+    call(&asked[4], 1, 0, 0, PEER_CALL_FORM, (struct bytes){large, 1}, 60000000000); /* there is room again */
+    RUN_UNTIL(held_count == 5);
+    peer_answer_send(held_all[4], BYTES_NULL);
+    RUN_UNTIL(asked[4].done);
+    ck_assert_int_eq(asked[4].c.err, OK);
+    free(asked[4].answer);
+    free(large);
+}
+END_TEST
+
 START_TEST(too_many_connections_are_refused) {
     node_open(0, NULL);
     int fds[PEER_GREETING_MAX];
@@ -766,6 +803,7 @@ static int run(enum backend with) {
     tcase_add_test(t, calls_are_answered);
     if (all) tcase_add_test(t, calls_to_an_address);
     tcase_add_test(t, calls_end_in_time);
+    if (all) tcase_add_test(t, calls_that_wait_are_bounded);
     tcase_add_test(t, too_many_connections_are_refused);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
