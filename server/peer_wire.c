@@ -283,7 +283,7 @@ static bool leader_read(const Varve__Peer__Leader *m, struct leader_info *out) {
     out->voters = (uint8_t)m->voters;
     out->count = (uint8_t)m->n_members;
     out->in_sync = (uint16_t)m->in_sync;
-    memcpy(out->members, m->members, m->n_members * sizeof *out->members);
+    if (m->n_members > 0) memcpy(out->members, m->members, m->n_members * sizeof *out->members);
     return true;
 }
 

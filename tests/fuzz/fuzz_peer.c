@@ -110,7 +110,7 @@ static size_t frame(uint8_t *out, const uint8_t *head, size_t head_len, const ui
     peer_head_write(out, (uint32_t)head_len, (uint32_t)body_len);
     store_le64(out + 16, peer_checksum(out, rest, 2));
     memcpy(out + PEER_HEAD_BYTES, head, head_len);
-    memcpy(out + PEER_HEAD_BYTES + head_len, body, body_len);
+    if (body_len > 0) memcpy(out + PEER_HEAD_BYTES + head_len, body, body_len);
     return PEER_HEAD_BYTES + head_len + body_len;
 }
 
