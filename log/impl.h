@@ -107,6 +107,7 @@ struct log_impl {
     bool dirty, in_checkpoint, flushed;
     bool folder_made, folder_unsynced, manifest_unsynced;
     bool producers_lost;            /* a truncation emptied the window of some */
+    bool producers_complete;        /* none of those that ever wrote here was forgotten */
     bool truncated;                 /* a durable TRUNCATE is to be applied to the files */
     bool reset_due;                 /* a durable RESET: the folder is of a generation that is over */
     bool delete_joined, delete_durable, folder_moved;

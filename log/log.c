@@ -89,7 +89,9 @@ static void producers_bound(struct log_impl *l) {
     uint64_t max = sh->store->config.producers_bytes / sh->store->config.shards, bytes = 0;
     if (max == 0 || p->cap < PRODUCERS_ALWAYS || !producers_full(p)) return;
     for (uint32_t i = 0; i < sh->log_count; i++) bytes += (uint64_t)sh->logs[i]->pub.producers.cap * sizeof(struct producer);
-    if (bytes > max && producers_halve(p) != OK) trace_warn("log", "%s: no memory to forget old producers", l->folder);
+    if (bytes <= max) return;
+    l->producers_complete = false;
+    if (producers_halve(p) != OK) trace_warn("log", "%s: no memory to forget old producers", l->folder);
 }
 
 enum err impl_add_batch(struct log_impl *l, const struct batch_header *h, uint32_t position) {
@@ -99,8 +101,10 @@ enum err impl_add_batch(struct log_impl *l, const struct batch_header *h, uint32
     enum err err = s->reindex ? OK : segment_index_need(l, s);
     if (err == OK && !s->reindex) err = index_add(s->index, h, position);
     if (h->producer_id >= 0 && !producers_find(&pub->producers, h->producer_id)) producers_bound(l);
+    uint32_t known = pub->producers.count;
     if (err == OK) err = producers_apply(&pub->producers, h);
     if (err != OK) return err;
+    if (pub->producers.count < known) l->producers_complete = false;
     if (h->base_offset > pub->end) l->compacted_end = MAX(l->compacted_end, s->base + 1);
     if (s->size_bytes == 0) s->first_timestamp = h->max_timestamp;
     s->size_bytes += h->total_bytes;
@@ -227,6 +231,7 @@ enum err log_create(struct log_shard *sh, const struct log_spec *spec, struct lo
     if (!l) return ERR_NOMEM;
     l->pub.topic_id = spec->topic_id;
     l->config = spec->config;
+    l->producers_complete = true;
     enum err err = shard_find_name(sh, l->folder) || shard_find(sh, spec->plid) ? ERR_EXISTS : segment_add(l, 0, io_wall_ms(sh->io));
     if (err == OK && spec->replica_config) err = impl_set_replica_config(l, spec->replica_config, spec->replica_config_len);
     if (err == OK) err = shard_effect_reserve(sh);
@@ -379,7 +384,9 @@ static enum err append_reserve(struct log_impl *l, const struct batch_header *h,
 
 void impl_expire_producers(struct log_impl *l, int64_t now_ms) {
     if (l->pub.producers.count == 0 || now_ms < l->expire_at_ms) return;
+    uint32_t known = l->pub.producers.count;
     producers_expire(&l->pub.producers, now_ms, l->config.producer_id_expiration_ms);
+    if (l->pub.producers.count < known) l->producers_complete = false;
     l->expire_at_ms = now_ms + EXPIRE_INTERVAL_MS;
 }
 
@@ -399,6 +406,13 @@ enum err impl_append(struct log_impl *l, const uint8_t *batch, const struct batc
     return OK;
 }
 
+/* A producer that never wrote here begins with sequence 0: another one comes before a batch that is still to be sent again, and would be taken
+ * in its place. Only where nothing can have been forgotten: else any sequence may be the next one of an old producer. */
+static bool first_is_missing(const struct log_impl *l, const struct batch_header *h) {
+    return h->producer_id >= 0 && h->base_sequence > 0 && l->producers_complete && l->pub.start == 0 && l->compacted_end == 0 &&
+           !producers_find(&l->pub.producers, h->producer_id);
+}
+
 enum err log_append(struct log *pub, struct log_append *a) {
     struct log_impl *l = impl_of(pub);
     struct log_shard *sh = pub->shard;
@@ -416,6 +430,7 @@ enum err log_append(struct log *pub, struct log_append *a) {
         if (a->log_append_time_ms >= 0) a->timestamp_ms = duplicate.timestamp_ms;
         return sh->failed == OK ? OK : ERR_IO;
     }
+    if (err == OK && first_is_missing(l, &h)) err = ERR_SEQUENCE;
     if (err == OK) err = append_room(l, &h);
     if (err != OK) return err;
     h.base_offset = pub->end;

@@ -4,7 +4,7 @@
  *   1. same epoch and (first, last sequence) of a cached batch -> duplicate, original offsets
  *   2. epoch < stored -> ERR_FENCED; epoch > stored: first sequence must be 0, else ERR_SEQUENCE
  *   3. same epoch: first sequence must follow the last one (0 after 2147483647), else ERR_SEQUENCE
- *   4. unknown producer: any sequence is accepted
+ *   4. unknown producer: any sequence is accepted here; log_append() demands 0 where none was ever forgotten, which Kafka does not
  * Exported as Kafka's `.snapshot` files (last batch of each only); recovery takes the state with its
  * windows from the catalogue and replays the journal. */
 #ifndef LOG_PRODUCERS_H

@@ -52,6 +52,7 @@ static enum err fold_create(struct log_store *s, struct log_shard *sh, const str
     if (err == OK) {
         if (m->topic_id.len == sizeof l->pub.topic_id.b) memcpy(l->pub.topic_id.b, m->topic_id.data, sizeof l->pub.topic_id.b);
         config_from_message(m->config, &l->config);
+        l->producers_complete = true;
         if (m->replica_config.len > 0) err = impl_set_replica_config(l, m->replica_config.data, m->replica_config.len);
         if (err == OK) err = shard_add_log(sh, l);
     }

@@ -30,7 +30,7 @@ void impl_reset(struct log_impl *l, int32_t base_epoch, int64_t offset, struct p
     producers_free(&pub->producers);
     pub->producers = *producers;
     producers_init(producers);
-    l->producers_lost = false;
+    l->producers_lost = l->producers_complete = false;
     l->pending_bytes = 0;
     l->synced = (struct place){offset, 0};
     l->dropped_count = 0; /* they go with the folder */

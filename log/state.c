@@ -218,6 +218,7 @@ enum err state_encode(const struct log_impl *l, uint8_t **data, uint32_t *len) {
     m.size_bytes = l->pub.size_bytes;
     m.cleaned_end = l->cleaned_end;
     m.compacted_end = l->compacted_end;
+    m.producers_complete = l->producers_complete;
     Varve__Storage__Vote vote;
     struct uuid voted = l->pub.vote.incarnation;
     if (l->pub.vote.epoch > 0) m.vote = vote_to_message(&l->pub.vote, &voted, &vote);
@@ -340,6 +341,7 @@ static enum err decode(struct log_impl *l, const Varve__Storage__LogState *m) {
     l->pub.generation = m->generation;
     l->cleaned_end = m->cleaned_end;
     l->compacted_end = m->compacted_end;
+    l->producers_complete = m->producers_complete;
     l->synced = (struct place){segment_last(l)->base, segment_last(l)->size_bytes};
     l->in_catalog = true;
     l->folder_made = true;

@@ -3,7 +3,7 @@
 #define SERVER_API_AWAIT_H
 #include "server/api_partitions.h"
 
-enum { AWAIT_PARTITIONS_MAX = 1000, AWAIT_MS_MAX = 1000 };
+enum { AWAIT_PARTITIONS_MAX = 250, AWAIT_MS_MAX = 1000 };
 struct api_await {
     struct request *rq;
     void (*done)(struct api_await *w);   /* all are led, or it took too long. Beyond the first AWAIT_PARTITIONS_MAX none is looked at */

@@ -52,11 +52,13 @@ void partition_questions_send(struct partition_questions *q) {
         struct partition_question *one = &q->of[i];
         if (one->count == 0) continue;
         one->all = q;
+        struct partition_fact *facts = one->ask.facts; /* when they are sent again */
+        if (!facts) facts = request_alloc(q->rq, one->count, sizeof *facts);
+        if (!facts) return;
         one->ask = (struct partition_facts){
             .op = {.caller = q->rq->reactor, .owner = &b->reactors[i], .done = answered}, .count = one->count, .plids = one->plids,
+            .facts = facts,
         };
-        one->ask.facts = request_alloc(q->rq, one->count, sizeof *one->ask.facts);
-        if (!one->ask.facts) return;
         q->waiting++;
     }
     if (q->waiting == 0) {

@@ -19,6 +19,6 @@ struct partition_questions {
 /* False, here and below: closing. */
 MUST_CHECK bool partition_questions_init(struct partition_questions *q, struct request *rq);
 MUST_CHECK bool partition_questions_add(struct partition_questions *q, uint32_t owner, uint64_t plid, void *target);
-/* `done` runs later, or from this call when nothing was asked; never when there is no memory: closing. */
+/* `done` runs later, or from this call when nothing was asked; never when there is no memory: closing. The same questions may be sent again. */
 void partition_questions_send(struct partition_questions *q);
 #endif

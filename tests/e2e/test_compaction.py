@@ -4,7 +4,7 @@ import random
 import threading
 import time
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from harness import kcat, wait_for
 
@@ -23,6 +23,7 @@ def read_all(b, topic):
             m = c.poll(30)
             assert m is not None, f"neither a record nor the end within 30 s after {len(rows)}"
             if m.error():
+                assert m.error().code() == KafkaError._PARTITION_EOF, (m.error(), len(rows))
                 break
             rows.append((m.offset(), m.key().decode(), m.value().decode() if m.value() is not None else None))
     finally:
@@ -84,7 +85,7 @@ def test_compaction(ctx):
     rows = read_all(b, "t")
     for key, value in ends(rows).items():
         assert int(value.split()[0]) == acked[key], (key, value[:20], acked[key])
-    assert sent[0] > 9000 and len(ends(rows)) == 50
+    assert sent[0] > 9000 and len(ends(rows)) == 50, (sent[0], len(rows), rows[:1], rows[-1:])
     b.kill9()
     b.start()
     again = read_all(b, "t")

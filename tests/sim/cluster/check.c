@@ -29,6 +29,7 @@ struct sight {                           /* one replica, as it was seen last */
     struct replica_position durable;     /* survives a life: what comes back must contain it */
     bool durable_known;
     int32_t epoch;
+    struct replica_config config;
 };
 struct check {
     struct cluster *c;
@@ -169,19 +170,28 @@ static void check_leader(struct check *k, struct node *n, struct group *g, const
                          (long long)p->log->end, (long long)g->committed);
 }
 
-/* 6: what a leader shows as committed is durable on a majority. */
-static void check_majority(struct check *k, struct node *n, uint32_t group, const struct partition *p) {
-    const struct replica *r = &p->replica;
+/* How many voters of `config` have durably what the leader shows as committed. */
+static uint32_t holders(struct check *k, uint32_t group, const struct replica *r, const struct replica_config *config) {
     uint32_t have = 0;
-    for (int i = 0; i < r->config.voters; i++) {
-        const struct replica_member *m = &r->config.members[i];
+    for (int i = 0; i < config->voters; i++) {
+        const struct replica_member *m = &config->members[i];
         ASSERT(m->node > 0 && m->node <= BROKERS_MAX);
         const struct sight *s = &k->sights[m->node][group];
         if (!uuid_eq(&s->incarnation, &m->incarnation)) s = &k->lost[m->node][group];
         if (!uuid_eq(&s->incarnation, &m->incarnation)) continue;
         have += s->durable_known && s->durable.epoch >= r->epoch && s->durable.offset >= r->high_watermark;
     }
-    if (have < replica_config_majority(&r->config))
+    return have;
+}
+
+/* 6: what a leader shows as committed is durable on a majority. A commit, and the change of members that waited for it, may have come in
+ * one turn: then the majority is that of the configuration before. */
+static void check_majority(struct check *k, struct node *n, uint32_t group, const struct partition *p, const struct replica_config *before) {
+    const struct replica *r = &p->replica;
+    uint32_t have = holders(k, group, r, &r->config);
+    if (have >= replica_config_majority(&r->config)) return;
+    if (replica_config_compare(before->id, r->config.id) == 0 || before->voters == 0 ||
+        holders(k, group, r, before) < replica_config_majority(before))
         cluster_violated(k->c, "6 group %llu: node %d commits (%d,%lld), which %u of %u have durably", (unsigned long long)k->groups[group]->id, n->id, r->epoch,
                          (long long)r->high_watermark, have, r->config.voters);
 }
@@ -225,11 +235,12 @@ static void check_partition(struct check *k, struct node *n, struct partition *p
             cluster_violated(c, "7 group %llu: node %d is established in epoch %d and shows %lld; %lld was shown before", (unsigned long long)g->id, n->id, r->epoch,
                              (long long)r->high_watermark, (long long)g->committed);
         /* A group of one is established as it begins an epoch: what was committed is, whatever comes. */
-        if (moved || (!s->established && r->config.count > 1)) check_majority(k, n, index, p);
+        if (moved || (!s->established && r->config.count > 1)) check_majority(k, n, index, p, &s->config);
         if (r->epoch > g->committed_epoch) g->committed_epoch = r->epoch;
         if (r->high_watermark > g->committed) g->committed = r->high_watermark;
     }
     s->leading = leading;
+    s->config = r->config;
     s->established = leading && r->established;
     if (s->verified < p->log->start) s->verified = p->log->start;
     verify(k, n, index, p);
