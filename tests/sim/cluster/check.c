@@ -257,17 +257,18 @@ void check_node(struct node *n) {
     }
 }
 
-/* A group of two whose one disk is gone can never lead again: nothing but an operator could decide that. */
+/* A group of two whose one disk is gone can never lead again: nothing but an operator could decide that. Nodes that are down are as they
+ * were seen last. */
 bool check_may_lose_disk(struct cluster *c) {
+    const struct check *k = c->check;
     bool any = false;
-    for (uint32_t i = 1; i <= c->node_count; i++) {
-        struct partition *p, *next;
-        for (uint32_t q = 0; c->nodes[i].up && q < c->reactors; q++)
-            HASH_ITER(hh, c->nodes[i].broker.reactors[q].partitions->by_plid, p, next) {
-                any = true;
-                if (p->replica.config.count > 0 && p->replica.config.voters < 3) return false;
-            }
-    }
+    for (uint32_t i = 1; i <= c->node_count; i++)
+        for (uint32_t g = 0; g < k->group_count; g++) {
+            const struct sight *s = &k->sights[i][g];
+            if (!s->here || s->config.count == 0) continue;
+            any = true;
+            if (s->config.voters < 3) return false;
+        }
     return any;
 }
 
