@@ -18,6 +18,7 @@ static void acknowledge(struct step *s, struct replica_position match) {
     struct replica_message *reply = step_send(s, REPLICA_APPEND_REPLY, &r->leader);
     reply->session = r->answer_session;
     reply->round = r->answer_round;
+    reply->start = r->walk.start; /* durable like all that barrier_seq counts */
     reply->ok = true;
     reply->match = match;
 }

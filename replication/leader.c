@@ -259,6 +259,7 @@ static void accepted(struct step *s, struct replica_peer *p, const struct replic
     if (MUTANT(r, ACK_NO_EPOCH) && m->epoch != r->epoch) match.epoch = r->epoch;
     if (replica_position_compare(match, walk_last(&r->walk)) > 0 && !MUTANT(r, ACK_OWN_LEO) && !MUTANT(r, ACK_NO_EPOCH)) return;
     p->acked_config = m->config.id;
+    if (m->start > p->start) p->start = m->start;
     if (p->below) p->next = match; /* it began at our base */
     p->probing = p->below = false;
     if (!position_known(p->match) || replica_position_compare(match, p->match) > 0) p->match = match;

@@ -36,7 +36,7 @@ struct replica_message {
     int64_t end_offset;
     int64_t high_watermark;
     bool established;                    /* high_watermark is one to publish */
-    int64_t start;                       /* log start offset; of a vote: the voter's */
+    int64_t start;                       /* log start offset; of a vote: the voter's; of an acknowledgement: durable at the sender */
     struct replica_position match;       /* ok: durable and equal to the leader's up to here; else: where to look next */
 };
 

@@ -107,6 +107,7 @@ struct replica_peer {                    /* of a leader */
     uint64_t session;
     struct replica_position next;        /* the position behind what was sent */
     struct replica_position match;       /* durable there; {0, -1}: nothing known */
+    int64_t start;                       /* of its log, durable there, as it said with an acknowledgement */
     int64_t acked_ns, sent_ns;
     int64_t caught_ns;                   /* when it had everything that was committed, as its answers tell; INT64_MIN: never */
     int64_t mark, mark_ns;               /* the high watermark when it answered last: who gets there keeps up */

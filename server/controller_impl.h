@@ -57,7 +57,7 @@ struct controller {
     bool published;                   /* the first image is everywhere */
     bool served;                      /* `ready` was called */
     /* what this broker is in its group: controller_role.c */
-    struct metadata_role role;
+    struct metadata_role role, role_asked; /* the second one belongs to whoever has role_mail */
     struct mail role_mail;            /* there and back */
     bool role_away, role_again;
     atomic_bool role_signalled;

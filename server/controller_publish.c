@@ -115,20 +115,11 @@ static void follow_change(struct publish_part *part, const struct image_change *
     }
 }
 
-/* The log of a life that is over gives way to that of the one that metadata shows: it left and came back while this broker was down. */
-struct renewal { struct publish_part *part; const struct image_topic *topic; int32_t partition; };
-static void renew(void *ctx, enum err err) {
-    struct renewal *n = ctx;
-    if (!err) create_log(n->part, n->topic, n->partition);
-    part_step_done(n->part, err);
-    free(n);
-}
+/* The log of a life that is over gives way to that of the one that metadata shows: it left and came back while this broker was down. Both
+ * changes enter the journal before it is said that all is assigned. */
 static void renew_log(struct publish_part *part, const struct image_topic *t, int32_t partition) {
-    struct renewal *n = malloc(sizeof *n);
-    ASSERT(n != NULL);
-    *n = (struct renewal){part, t, partition};
-    part->pending++;
-    partition_delete(part->reactor, t->partitions[partition].plid, renew, n);
+    delete_log(part, t->partitions[partition].plid);
+    create_log(part, t, partition);
 }
 
 /* What metadata gave to this node before the last ASSIGNED must be here: if it is not, it was lost,

@@ -12,6 +12,7 @@ int32_t controller_leader_node(const struct broker *b) {
 static void role_home(struct mail *m) {
     struct controller *c = CONTAINER_OF(m, struct controller, role_mail);
     c->role_away = false;
+    c->role = c->role_asked;
     atomic_store_explicit(&c->leader, c->role.leader, memory_order_relaxed);
     if (c->role_again) controller_ask_role(c);
     controller_review(c);
@@ -21,11 +22,11 @@ static void role_home(struct mail *m) {
 static void role_arrive(struct mail *m) {
     struct controller *c = CONTAINER_OF(m, struct controller, role_mail);
     const struct partition *p = partition_find(metadata_owner(c), c->partition.plid);
-    c->role = (struct metadata_role){.epoch = -1, .leader = -1};
+    c->role_asked = (struct metadata_role){.epoch = -1, .leader = -1};
     if (p) {
         const struct replica *r = &p->replica;
         bool leads = r->role == REPLICA_LEADER;
-        c->role = (struct metadata_role){
+        c->role_asked = (struct metadata_role){
             .epoch = r->epoch, .leads = leads && r->established, .config = r->config,
             .leader = leads ? r->self.node : r->has_leader ? r->leader.node : -1,
             .high_watermark = r->high_watermark, .end = p->log->end,

@@ -175,7 +175,6 @@ struct partition_delete_records {
     /* private */
     struct list link;
     uint64_t seq;
-    uint32_t round;
 };
 void partition_delete_records(struct partition_delete_records *op);
 

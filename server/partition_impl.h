@@ -87,6 +87,8 @@ bool partition_settle(struct partition_map *m);        /* the end of a turn; tru
 void partition_send_appends(struct partition *p);
 /* The producers that an InstallStart brings along go with it. */
 void partition_send_now(struct partition *p, const struct replica_action *a);
+/* A batch without records for [from, to), where compaction left none; NULL: memory. */
+struct buf *partition_empty_batch(int64_t from, int64_t to, int32_t epoch);
 /* Reads that are under way serve nobody any more. */
 void partition_drop_reads(struct partition *p);
 

@@ -116,7 +116,7 @@ static void mended(struct log_mend *mend) {
 
 static void tell_core(struct partition *p) {
     if (!p->started || p->replica.damaged == p->log->faulty) return;
-    struct replica_event event = {.kind = REPLICA_DAMAGED, .now_ns = p->map->reactor->now_ns, .u.damaged = p->log->faulty};
+    struct replica_event event = {.kind = REPLICA_DAMAGED, .now_ns = p->map->reactor->awake_ns, .u.damaged = p->log->faulty};
     (void)partition_step(p, &event, NULL);
 }
 

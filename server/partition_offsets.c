@@ -113,13 +113,13 @@ static enum err move_start(struct partition *p, int64_t offset) {
 }
 
 /* What is said to be deleted stays so under the next leader: the moved start is durable on a majority. That is so here when our change is,
- * and at a peer that has answered, for it answers when everything is durable, a message of after the move. */
+ * and at a peer whose acknowledgement said so. */
 static bool is_deleted(const struct partition *p, const struct partition_delete_records *op) {
     const struct replica *r = &p->replica;
     uint32_t n = r->durable_seq >= op->seq && replica_config_is_voter(&r->config, &r->self);
     for (uint32_t i = 0; i < r->peer_count; i++) {
         const struct replica_peer *peer = &r->peers[i];
-        n += peer->voter && (int32_t)(peer->acked_round - op->round) > 0 && peer->match.offset >= op->low_watermark;
+        n += peer->voter && peer->start >= op->low_watermark;
     }
     return n >= replica_config_majority(&r->config);
 }
@@ -151,7 +151,6 @@ static void delete_records_start(struct partition_op *base) {
         return;
     }
     /* Also when nothing goes: the start that is told must be durable. */
-    uint32_t round = p->replica.round;
     enum err err = move_start(p, offset);
     if (err == OK && !partition_is_replicated(p)) err = log_set_start(p->log, p->log->start, records_deleted, op);
     if (err != OK) {
@@ -161,7 +160,6 @@ static void delete_records_start(struct partition_op *base) {
     if (!partition_is_replicated(p)) return;
     op->low_watermark = partition_begin(p);
     op->seq = p->replica.seq;
-    op->round = round;
     list_push_back(&p->deletions, &op->link);
 }
 void partition_delete_records(struct partition_delete_records *op) { partition_op_send(&op->op, delete_records_start); }

@@ -60,10 +60,12 @@ static enum err persist_config(struct partition *p) {
 
 /* The start of a log is never beyond what is durable of it: perhaps it moves a little later, and what the core takes as durable with it. */
 static enum err set_start(struct partition *p, int64_t start, uint64_t seq) {
-    p->start_due = -1;
-    if (start <= p->log->durable_end) return log_set_start(p->log, MAX(start, p->log->start), NULL, NULL);
+    if (start <= p->log->durable_end) {
+        p->start_due = -1;
+        return log_set_start(p->log, MAX(start, p->log->start), NULL, NULL);
+    }
+    if (p->start_due < 0) p->start_seq = seq; /* a move that waits already goes with this one */
     p->start_due = start;
-    p->start_seq = seq;
     return OK;
 }
 
@@ -79,10 +81,25 @@ static struct bytes batches_between(const struct partition_incoming *in, int64_t
     return (struct bytes){first, first ? (int32_t)(last - first) : 0};
 }
 
+/* What stands for a gap may begin below what is here already: only the rest of it is entered, and `batches` goes on behind it. */
+static enum err append_rest_of_gap(struct partition *p, const struct replica_action *a, struct bytes *batches) {
+    struct batch_header h;
+    ASSERT(batch_parse(batches->p, (size_t)batches->len, &h) == OK);
+    if (h.record_count != 0 || h.base_offset >= a->from) return OK;
+    struct buf *rest = partition_empty_batch(a->from, batch_last_offset(&h) + 1, a->position.epoch);
+    if (!rest) return ERR_NOMEM;
+    enum err err = log_append_copies(p->log, a->position.epoch, rest->data, BATCH_HEADER_BYTES, p->map->reactor->now_ms);
+    buf_unref(rest);
+    *batches = (struct bytes){batches->p + h.total_bytes, batches->len - (int32_t)h.total_bytes};
+    return err;
+}
+
 static enum err append_copies(struct partition *p, const struct replica_action *a, const struct partition_incoming *in) {
     ASSERT(in != NULL);
     struct bytes batches = batches_between(in, a->from, a->to);
     ASSERT(batches.len > 0); /* partition_receive() has looked */
+    enum err err = append_rest_of_gap(p, a, &batches);
+    if (err != OK || batches.len == 0) return err;
     return log_append_copies(p->log, a->position.epoch, batches.p, (size_t)batches.len, p->map->reactor->now_ms);
 }
 

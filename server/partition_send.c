@@ -43,8 +43,7 @@ static void send_slices(struct partition *p, struct replica_message *m, struct s
 
 /* ---- offsets without records --------------------------------------------------------------------------- */
 
-/* A batch without records for [from, to); NULL: memory. */
-static struct buf *empty_batch(int64_t from, int64_t to, int32_t epoch) {
+struct buf *partition_empty_batch(int64_t from, int64_t to, int32_t epoch) {
     struct buf *b = buf_new(BATCH_HEADER_BYTES, 0);
     if (!b) return NULL;
     uint8_t *p = b->data;
@@ -66,7 +65,7 @@ static struct buf *empty_batch(int64_t from, int64_t to, int32_t epoch) {
 static void send_gap(struct partition *p, struct replica_message *m) {
     int32_t epoch = m->prev.epoch;
     for (uint32_t i = 0; i < m->marker_count && m->markers[i].start == m->prev.offset; i++) epoch = m->markers[i].epoch;
-    struct slice s = {.buf = empty_batch(m->prev.offset, m->end_offset, epoch), .len = BATCH_HEADER_BYTES};
+    struct slice s = {.buf = partition_empty_batch(m->prev.offset, m->end_offset, epoch), .len = BATCH_HEADER_BYTES};
     if (!s.buf) {
         report_sent(p, m->session, m->prev);
         return;

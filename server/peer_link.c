@@ -281,7 +281,10 @@ struct peer_link *peer_link_new(struct peer_set *set, int32_t slot) {
 
 void peer_link_address(struct peer_link *l, const char *host, uint16_t port) {
     l->off = port == 0;
-    if (port == l->port && strcmp(host, l->host) == 0) return;
+    if (port == l->port && strcmp(host, l->host) == 0) { /* it may have been forgotten meanwhile */
+        if (!l->off && l->slot >= 0 && l->state == PEER_LINK_OFF) attempt(l);
+        return;
+    }
     peer_link_close(l, "its address has changed", false);
     l->backoff_ns = PEER_BACKOFF_MIN_NS;
     if (l->state == PEER_LINK_WAITING || l->state == PEER_LINK_OFF) attempt(l);
