@@ -190,7 +190,7 @@ run_stage() {
   case $1 in
     unit) unit_tests dev build-dev unit ;;
     e2e) build dev && e2e e2e build-dev/bin ;;
-    e2e-blocking) build dev && e2e e2e-blocking build-dev/bin --io blocking ;;
+    e2e-blocking) build dev && e2e e2e-blocking build-dev/bin --io blocking --quick ;;
     guards) guards ;;
     seeds) seeds ;;
     sim) sim ;;

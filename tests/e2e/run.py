@@ -87,7 +87,7 @@ def main():
     p.add_argument("--io", default="")
     p.add_argument("--quick", action="store_true")
     p.add_argument("--only", default="*")
-    p.add_argument("--jobs", type=int, default=os.cpu_count() + 1)
+    p.add_argument("--jobs", type=int, default=os.cpu_count() + 2)
     p.add_argument("--label", default="e2e")
     p.add_argument("--results")
     args = p.parse_args()

@@ -55,4 +55,4 @@ test_moves_and_kills.slow = True
 
 
 for test in [f for name, f in list(globals().items()) if name.startswith("test_")]:
-    test.any_io = True
+    test.any_io = test.slow = True
