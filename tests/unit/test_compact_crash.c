@@ -237,7 +237,7 @@ static void do_truncate(struct run *x, struct clog *c) {
     if (x->down) return;
     c->unsure = false;
     const struct producer *p = producers_find(&l->producers, 7);
-    c->next_sequence = p && p->count > 0 ? (int64_t)p->window[p->count - 1].last_sequence + 1 : c->next_sequence;
+    c->next_sequence = p && p->count > 0 ? (int64_t)p->window[p->count - 1].last_sequence + 1 : 0;
     c->last_sent_offset = p && p->count > 0 ? p->window[p->count - 1].last_offset : -1;
 }
 
