@@ -57,6 +57,11 @@ static void begin(struct place *p) {
     if (!err) broker_start(p->b, &p->recovery, on_ready, p);
 }
 
+#ifdef __SANITIZE_ADDRESS__
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) { return "detect_leaks=0"; } /* of brokers that died */
+#endif
+
 /* As after kill -9, or a power cut; the memory is lost with it. */
 static void die(struct place *p, enum sim_crash_policy policy) {
     if (!p->b) return;

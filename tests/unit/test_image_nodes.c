@@ -7,6 +7,8 @@
 #include "tests/sim/io_sim.h"
 
 static struct broker broker;                       /* node 1 */
+static struct sim_world *world;
+static struct io *io;
 static struct image *im;
 static uint64_t offset;
 
@@ -18,13 +20,18 @@ static void set_up(void) {
                                       .journal_piece_bytes = 1u << 20, .journal_depth = 2, .open_files_max = 64};
     struct log_recovery recovery;
     char why[256];
-    ck_assert_int_eq(log_store_open(sim_io_create(sim_world_new(7), 0), &config, &broker.store, &recovery, why, sizeof why), OK);
+    world = sim_world_new(7);
+    io = sim_io_create(world, 0);
+    ck_assert_int_eq(log_store_open(io, &config, &broker.store, &recovery, why, sizeof why), OK);
     im = image_new_empty();
     offset = 0;
 }
 static void tear_down(void) {
     image_free_last(im);
     config_free(&broker.config);
+    log_store_close(broker.store);
+    io_destroy(io);
+    sim_world_free(world);
 }
 
 static enum err apply(struct image_edit *e, const Varve__Metadata__Record *r) {
