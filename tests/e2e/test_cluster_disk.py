@@ -206,3 +206,5 @@ test_each_disk_is_wiped_in_turn.slow = test_slow_disk_of_the_leader.slow = True
 for test in (test_sync_of_the_leader_fails, test_sync_of_a_follower_fails, test_write_of_the_leader_fails, test_slow_disk_of_a_follower,
              test_slow_disk_of_the_leader, test_old_disk_comes_back, test_each_disk_is_wiped_in_turn):
     test.any_io = True
+for test in [f for name, f in list(globals().items()) if name.startswith("test_")]:
+    test.slow = True

@@ -133,3 +133,5 @@ test_flapping.slow = test_partial_mesh.slow = test_one_way_to_the_leader.slow = 
 for test in (test_leader_is_cut_off, test_leader_loses_its_cable, test_one_way_from_the_leader, test_one_way_to_the_leader, test_partial_mesh, test_flapping,
              test_nobody_hears_anybody):
     test.any_io = True
+for test in [f for name, f in list(globals().items()) if name.startswith("test_")]:
+    test.slow = True
