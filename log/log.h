@@ -276,6 +276,7 @@ struct log_read {
     int64_t offset, max_offset;
     uint32_t max_bytes;
     bool min_one;
+    bool skip_empty;                     /* begin behind batches that compaction emptied, unless nothing else is there */
     void (*done)(struct log_read *r);
     void *owner;
     /* out */

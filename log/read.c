@@ -41,6 +41,8 @@ struct read_op {
     uint32_t misled_to;
     bool located;                   /* by hint or index */
     bool seeking;                   /* the batch that holds the offset was not met yet */
+    bool passed;                    /* emptied batches were passed over, nothing was taken yet */
+    bool keep_empty;                /* nothing follows them: they are what there is to return */
     int64_t offset;                 /* r->offset, or where the gap ends that it lies in */
     int64_t base;                   /* segment */
     int64_t expected;               /* base offset of the next batch, where there are no gaps; -1: unknown, but */
@@ -63,8 +65,16 @@ static void reset(struct log_read *r) {
     r->next_offset = r->offset;
 }
 
+static void restart(struct read_op *x);
+
 static void finish(struct read_op *x, enum err err) {
     struct log_read *r = x->r;
+    if (x->passed && r->bytes == 0) { /* a reader that gets nothing would not get on */
+        x->keep_empty = true;
+        x->tries = 0;
+        restart(x);
+        return;
+    }
     struct log_impl *l = x->log;
     struct log_shard *sh = l->pub.shard;
     if (x->file) files_put(&sh->files, x->file);
@@ -93,6 +103,7 @@ static void restart(struct read_op *x) {
     log_read_release(x->r);
     if (x->change != x->log->change) x->tries = 0;
     x->offset = x->r->offset;
+    x->passed = false;
     if (++x->tries > TRIES_MAX) {
         trace_error("log", "%s: offset %lld cannot be read, and no damage is found", x->log->folder, (long long)x->r->offset);
         finish(x, ERR_CORRUPT);
@@ -299,6 +310,11 @@ static bool take(struct read_op *x, const struct batch_header *h, uint32_t at) {
     return true;
 }
 
+/* Batches that compaction emptied and only kept for their headers. */
+static bool passes_over(const struct read_op *x, const struct batch_header *h) {
+    return x->r->skip_empty && !x->keep_empty && x->r->bytes == 0 && h->record_count == 0 && h->base_offset < read_limit(x->log, x->r);
+}
+
 static void file_end(struct read_op *x, uint32_t position) {
     struct log_impl *l = x->log;
     if (x->from_start && x->r->bytes > 0)
@@ -318,7 +334,7 @@ static bool gap_crossed(struct read_op *x, uint32_t position, uint32_t limit) {
     if (!s || !segment_has_gaps(l, s) || position != limit) return false;
     int64_t next = s->end;
     if (l->tail.count > 0 && tail_at(&l->tail, 0)->base_offset < next) next = tail_at(&l->tail, 0)->base_offset;
-    if (next <= x->offset) return false;
+    if (next < x->offset || (next == x->offset && !x->passed)) return false;
     x->offset = next;
     buf_unref(x->buf);
     x->buf = NULL;
@@ -380,7 +396,10 @@ static void scan(struct read_op *x) {
                 return;
             }
             x->seeking = false;
-            if (!take(x, &h, at)) {
+            if (passes_over(x, &h)) {
+                x->passed = true;
+                x->offset = batch_last_offset(&h) + 1;
+            } else if (!take(x, &h, at)) {
                 file_end(x, x->position + at);
                 return;
             }

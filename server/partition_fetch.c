@@ -224,7 +224,7 @@ static void start_read(struct fetch_group *g, struct fetch_part *part) {
     part->log_start = partition_begin(p);
     *r = (struct log_read){
         .offset = part->offset, .max_offset = part->high_watermark, .max_bytes = part->budget_bytes,
-        .min_one = part->min_one, .done = read_done, .owner = part,
+        .min_one = part->min_one, .skip_empty = true, .done = read_done, .owner = part,
     };
     if (log_read(p->log, r)) {
         part->error = read_error(r->err);

@@ -86,7 +86,9 @@ def full_disk(ctx, of_leader):
                     load.wait_acks(100, 60)
                 time.sleep(3)
                 assert node.alive(), node.trace()[-3000:]
-                assert ctx.varve("consume", "t", "-o", "-5", "-e", "-b", c.bootstrap).stdout.count("\n") == 5
+                p = ctx.varve("consume", "t", "-o", "-5", "-e", "-b", c.bootstrap)  # five of a stream that may go on meanwhile
+                lines = p.stdout.count("\n")
+                assert lines == 5 if of_leader else lines >= 5, (lines, p.stdout, p.stderr)
                 os.unlink(ballast)
                 settle(c, load)
             load.check()
