@@ -104,6 +104,7 @@ static struct partition *partition_new(struct partition_map *m, uint64_t plid) {
     list_init(&p->durable);
     list_init(&p->watchers);
     list_init(&p->deletions);
+    list_init(&p->latest);
     list_init(&p->handovers);
     list_init(&p->reads);
     list_init(&p->to_send);
@@ -195,6 +196,7 @@ void partition_map_stop(struct partition_map *m, int16_t error) {
         partition_mend_stop(p);
         partition_fail_produces(p, error);
         partition_fail_deletions(p, error);
+        partition_fail_latest(p, error);
         partition_end_handovers(p, error);
         partition_wake_watchers(p);
     }
@@ -352,6 +354,7 @@ void partition_delete(struct reactor *r, uint64_t plid, void (*done)(void *ctx, 
     leaders_forget(r, plid);
     partition_fail_produces(p, KERR_UNKNOWN_TOPIC_OR_PARTITION);
     partition_fail_deletions(p, KERR_UNKNOWN_TOPIC_OR_PARTITION);
+    partition_fail_latest(p, KERR_UNKNOWN_TOPIC_OR_PARTITION);
     partition_end_handovers(p, KERR_UNKNOWN_TOPIC_OR_PARTITION);
     partition_wake_watchers(p);
     log_delete(p->log, on_deleted, p);

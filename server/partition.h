@@ -147,7 +147,8 @@ struct partition_produce {
 };
 void partition_produce(struct partition_produce *op);
 
-/* Offsets by time or kind (ListOffsets), and where an epoch ends (OffsetForLeaderEpoch). */
+/* Offsets by time or kind (ListOffsets), and where an epoch ends (OffsetForLeaderEpoch). The latest offset is told when a majority has
+ * confirmed that this replica still led when it was asked: what was acknowledged before, by whomever, is below it. */
 struct partition_offset {
     struct partition_op op;
     /* in */
@@ -156,7 +157,10 @@ struct partition_offset {
     /* out */
     int64_t offset, found_timestamp;
     int32_t found_epoch;
-    struct log_find find;                /* private */
+    /* private */
+    struct log_find find;
+    struct list link;
+    uint32_t read_round;
 };
 void partition_offset(struct partition_offset *op);
 struct partition_epoch_end {

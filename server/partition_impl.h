@@ -37,6 +37,8 @@ struct partition {
     struct list durable;          /* wait for the durable end, ascending by last offset */
     struct list watchers;         /* fetch_part.watch */
     struct list deletions;        /* partition_delete_records.link: durable here, not known to be on a majority */
+    struct list latest;           /* partition_offset.link: ask for the end of what is committed; a majority has not said yet that we lead */
+    uint32_t readable_round;      /* the newest read that a majority confirmed (REPLICA_READABLE) */
     struct list handovers;        /* partition_handover.link */
     struct list reads;            /* appends whose records are being read from files (server/partition_send.c) */
     struct list to_send;          /* in map->to_send: peers wait for appends */
@@ -100,6 +102,8 @@ void partition_mend_stop(struct partition *p);
 void partition_end_handovers(struct partition *p, int16_t error);
 void partition_check_deletions(struct partition *p);   /* acknowledgements came */
 void partition_fail_deletions(struct partition *p, int16_t error);
+void partition_answer_latest(struct partition *p);     /* a majority has confirmed reads */
+void partition_fail_latest(struct partition *p, int16_t error);
 
 /* Where the log ends for readers of committed data; both isolation levels, as long as there are no transactions. */
 static inline int64_t partition_bound(const struct partition *p) { return p->replica.high_watermark; }

@@ -47,6 +47,49 @@ static int16_t leader_error(const struct partition *p, int32_t current_leader_ep
     return !error && !p->replica.established ? not_yet : error;
 }
 
+/* ---- the end of what is committed ---- */
+
+static bool is_confirmed(const struct partition *p, const struct partition_offset *op) {
+    return (int32_t)(p->readable_round - op->read_round) >= 0;
+}
+
+static void tell_latest(struct partition *p, struct partition_offset *op) {
+    op->offset = partition_bound(p);
+    op->found_epoch = p->replica.epoch;
+    partition_op_finish(&op->op, KERR_NONE);
+}
+
+void partition_answer_latest(struct partition *p) {
+    LIST_FOREACH_SAFE(node, &p->latest) {
+        struct partition_offset *op = LIST_ENTRY(node, struct partition_offset, link);
+        if (!is_confirmed(p, op)) continue;
+        list_remove(node);
+        tell_latest(p, op);
+    }
+}
+
+void partition_fail_latest(struct partition *p, int16_t error) {
+    struct list *node;
+    while ((node = list_pop_front(&p->latest))) partition_op_finish(&LIST_ENTRY(node, struct partition_offset, link)->op, error);
+}
+
+/* Another leader may have acknowledged more, unless a majority says after this question that there is none. */
+static void latest(struct partition *p, struct partition_offset *op) {
+    if (!partition_is_replicated(p)) {
+        tell_latest(p, op);
+        return;
+    }
+    struct replica_event event = {.kind = REPLICA_READ, .now_ns = p->map->reactor->awake_ns};
+    enum err err = partition_step(p, &event, NULL);
+    if (err != OK) {
+        partition_op_finish(&op->op, err == ERR_AGAIN ? KERR_OFFSET_NOT_AVAILABLE : KERR_NOT_LEADER_OR_FOLLOWER);
+        return;
+    }
+    op->read_round = p->replica.read_round;
+    if (is_confirmed(p, op)) tell_latest(p, op); /* nobody else votes */
+    else list_push_back(&p->latest, &op->link);
+}
+
 static void offset_start(struct partition_op *base) {
     struct partition_offset *op = CONTAINER_OF(base, struct partition_offset, op);
     struct partition *p = partition_find(base->owner, base->plid);
@@ -59,10 +102,7 @@ static void offset_start(struct partition_op *base) {
         return;
     }
     switch (op->timestamp) {
-    case LATEST:
-        op->offset = partition_bound(p);
-        op->found_epoch = p->replica.epoch;
-        break;
+    case LATEST: latest(p, op); return;
     case EARLIEST:
     case EARLIEST_LOCAL:
         op->offset = partition_begin(p);

@@ -129,8 +129,8 @@ static enum err perform(struct partition *p, const struct replica_action *a, con
     case REPLICA_SET_START: return set_start(p, a->position.offset, a->seq);
     case REPLICA_RESET: return reset(p, a, in);
     case REPLICA_SEND: partition_send_now(p, a); return OK;
+    case REPLICA_READABLE: p->readable_round = (uint32_t)a->seq; return OK;
     case REPLICA_HIGH_WATERMARK:
-    case REPLICA_READABLE:
     case REPLICA_ROLE: return OK; /* looked at when all are done */
     }
     return OK;
@@ -214,6 +214,7 @@ static void tell_lost(struct partition *p) {
     partition_drop_reads(p);
     partition_fail_produces(p, KERR_NOT_LEADER_OR_FOLLOWER);
     partition_fail_deletions(p, KERR_NOT_LEADER_OR_FOLLOWER);
+    partition_fail_latest(p, KERR_NOT_LEADER_OR_FOLLOWER);
     partition_end_handovers(p, KERR_NONE);
 }
 
@@ -251,6 +252,7 @@ static void tell_waiters(struct partition *p, const struct before *was, bool mes
     if (established && (!was->established || !was->led)) partition_pump(p);
     if (moved || (message && !list_empty(&p->committed))) partition_complete_produces(p);
     if (message && !list_empty(&p->deletions)) partition_check_deletions(p);
+    if (!list_empty(&p->latest)) partition_answer_latest(p);
     if (moved || was->established != r->established || was->led != partition_is_led(p)) partition_wake_watchers(p);
 }
 

@@ -496,6 +496,63 @@ START_TEST(deleted_records_stay_deleted) {
 }
 END_TEST
 
+struct latest { struct partition_offset op; bool done; };
+static void latest_told(struct partition_op *op) { CONTAINER_OF(op, struct latest, op.op)->done = true; }
+static void ask_latest(struct latest *x, int node) {
+    *x = (struct latest){.op = {.op = {.caller = reactor(node), .owner = reactor(node), .plid = GROUP, .done = latest_told},
+                                .timestamp = -1, .current_leader_epoch = -1}};
+    partition_offset(&x->op);
+}
+
+static void await_latest(struct latest *x, int64_t ms) {
+    for (int64_t end = sim_now_ns(w) + ms * MS; !x->done && sim_now_ns(w) < end;) turn();
+    ck_assert(x->done);
+}
+
+START_TEST(the_latest_offset_is_told_by_who_certainly_leads) {
+    struct latest many[20], x;
+    start(3);
+    int l = await_leader(300);
+    ck_assert_int_eq(write_to(l, -1, 10), KERR_NONE);
+    run_ms(5);
+    uint32_t before = sent_appends;
+    for (int i = 0; i < 20; i++) ask_latest(&many[i], l);
+    for (int i = 0; i < 20; i++) {
+        await_latest(&many[i], 20);
+        ck_assert_int_eq(many[i].op.op.error, KERR_NONE);
+        ck_assert_int_eq(many[i].op.offset, 10);
+        ck_assert_int_eq(many[i].op.found_epoch, part(l)->replica.epoch);
+    }
+    ck_assert_uint_le(sent_appends - before, 6); /* two rounds for all of them */
+    ask_latest(&x, (l + 1) % NODES);
+    await_latest(&x, 20);
+    ck_assert_int_eq(x.op.op.error, KERR_NOT_LEADER_OR_FOLLOWER);
+    /* Nobody says that it leads: it does not know what others acknowledge meanwhile. */
+    isolate(l, true);
+    ask_latest(&x, l);
+    run_ms(100);
+    ck_assert(partition_is_led(part(l)));
+    ck_assert(!x.done);
+    await_latest(&x, 2000);
+    ck_assert_int_eq(x.op.op.error, KERR_NOT_LEADER_OR_FOLLOWER);
+    /* The path is back before it gave up. */
+    isolate(l, false);
+    run_ms(1500);
+    l = await_leader(3000);
+    isolate(l, true);
+    ask_latest(&x, l);
+    run_ms(100);
+    isolate(l, false);
+    await_latest(&x, 1000);
+    ck_assert_int_eq(x.op.op.error, KERR_NONE);
+    ck_assert_int_eq(x.op.offset, 10);
+    isolate(l, true);
+    ask_latest(&x, l);
+    kill_node(l, SIM_LOSE_ALL); /* answered, or dead with the broker */
+    stop();
+}
+END_TEST
+
 START_TEST(who_is_below_the_start_begins_anew_with_producers) {
     start(3);
     int l = await_leader(300), behind = (l + 1) % NODES;
@@ -771,6 +828,7 @@ int main(void) {
     tcase_add_test(t, min_insync_replicas_before_and_after);
     tcase_add_test(t, a_duplicate_waits_for_the_original);
     tcase_add_test(t, deleted_records_stay_deleted);
+    tcase_add_test(t, the_latest_offset_is_told_by_who_certainly_leads);
     tcase_add_test(t, who_is_below_the_start_begins_anew_with_producers);
     tcase_add_test(t, members_come_and_go);
     tcase_add_test(t, a_member_far_behind_catches_up_from_files);
