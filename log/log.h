@@ -89,6 +89,7 @@ const struct uuid *log_store_incarnation(const struct log_store *s);
  * thread that opened the store; the shard is then used only on the owner of `io`. */
 struct log_shard *log_store_attach(struct log_store *s, uint32_t index, struct io *io, struct mailbox *mailbox, struct timers *timers);
 /* By the group: all lives of one are on the same shard. */
+static inline uint32_t log_shard_of(uint64_t plid, uint32_t shards) { return (uint32_t)(log_plid_group(plid) % shards); }
 uint32_t log_store_shard_of(const struct log_store *s, uint64_t plid);
 /* A group (a plid of life 0) that was never used in this directory. Shard 0's thread. */
 uint64_t log_store_new_plid(struct log_store *s);

@@ -244,7 +244,7 @@ enum err log_store_set_cluster_id(struct log_store *s, const struct uuid *id) {
     return err;
 }
 const struct uuid *log_store_incarnation(const struct log_store *s) { return &s->incarnation; }
-uint32_t log_store_shard_of(const struct log_store *s, uint64_t plid) { return (uint32_t)(log_plid_group(plid) % s->config.shards); }
+uint32_t log_store_shard_of(const struct log_store *s, uint64_t plid) { return log_shard_of(plid, s->config.shards); }
 uint64_t log_store_new_plid(struct log_store *s) { return journal_new_plid(s->journal); }
 void log_store_plid_taken(struct log_store *s, uint64_t plid) { journal_plid_taken(s->journal, log_plid_group(plid)); }
 

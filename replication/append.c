@@ -20,6 +20,7 @@ static void acknowledge(struct step *s, struct replica_position match) {
     reply->round = r->answer_round;
     reply->start = r->walk.start; /* durable like all that barrier_seq counts */
     reply->ok = true;
+    reply->quiet = r->leader_quiet;
     reply->match = match;
 }
 
@@ -51,7 +52,7 @@ static bool follow(struct step *s, const struct replica_message *m) {
     step_become_follower(s);
     if (!r->has_leader || !replica_member_eq(&r->leader, &m->from)) r->verified = POSITION_UNKNOWN;
     r->has_leader = true;
-    r->leader_lost = false;
+    r->leader_lost = r->leader_quiet = false;
     r->leader = m->from;
     r->heard_ns = s->now_ns;
     election_reset(s);
@@ -165,6 +166,7 @@ void append_message(struct step *s, const struct replica_message *m) {
     }
     take(s, m);
     follow_high_watermark(s, m);
+    quiet_agree(s, m);
     answer(s, m);
 }
 

@@ -82,7 +82,7 @@ void election_campaign(struct step *s, bool transfer) {
     r->epoch++;
     r->has_voted = true;
     r->voted = r->self;
-    r->has_leader = r->leader_lost = r->answer_due = r->begins_on_write = false;
+    r->has_leader = r->leader_lost = r->leader_quiet = r->answer_due = r->begins_on_write = false;
     r->verified = POSITION_UNKNOWN;
     r->granted = 0;
     r->voters_start = 0;
@@ -136,6 +136,7 @@ void election_tick(struct step *s) {
     election_reset(s);
     if (r->epoch == 0 && s->now_ns < r->eager_until_ns) r->election_ns = s->now_ns + random_between(r, EAGER_RETRY_NS, 2 * EAGER_RETRY_NS);
     r->role = REPLICA_PRE_CANDIDATE;
+    r->leader_quiet = false;
     r->asked_ns = s->now_ns;
     /* The others may not have noticed yet that the connection broke. */
     if (r->leader_lost) r->election_ns = s->now_ns + random_between(r, r->timeout_ns / 5, 2 * r->timeout_ns / 5);
@@ -226,6 +227,7 @@ void leader_peer_lost(struct step *s, const struct replica_member *m) {
     struct replica *r = s->r;
     struct replica_peer *p = r->role == REPLICA_LEADER ? leader_peer(r, m) : NULL;
     if (p) { /* what was on its way is lost */
+        quiet_end(s);
         p->sending = false;
         p->in_flight = 0;
         p->probing = true;
@@ -234,6 +236,7 @@ void leader_peer_lost(struct step *s, const struct replica_member *m) {
     }
     if (r->role == REPLICA_LEADER || !r->has_leader || !replica_member_eq(m, &r->leader)) return;
     r->leader_lost = true;
+    r->leader_quiet = false;
     int64_t soon = s->now_ns + random_between(r, 0, RECONNECT_JITTER_NS);
     if (soon < r->election_ns) r->election_ns = soon;
 }

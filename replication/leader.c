@@ -8,8 +8,6 @@ enum { IN_FLIGHT_MAX = 4, LAG_TIMEOUTS = 4 };
 /* Rounds are compared by their difference: who has been silent for so long does not seem to be ahead. */
 #define ROUNDS_APART_MAX (UINT32_MAX / 4)
 
-static int64_t heartbeat_interval(const struct replica *r) { return r->timeout_ns / 5; }
-
 /* ---- peers ------------------------------------------------------------------------------------- */
 
 struct replica_peer *leader_peer(struct replica *r, const struct replica_member *m) {
@@ -70,6 +68,7 @@ static void compose(const struct replica *r, const struct replica_peer *p, struc
     m->round = r->round;
     m->high_watermark = r->high_watermark;
     m->established = r->established;
+    m->quiet = quiet_offered(r);
     m->start = r->walk.start;
     if (!p->below) {
         fill(&r->walk, p->next, m);
@@ -133,7 +132,8 @@ void leader_sent(struct step *s, uint32_t peer, uint64_t session, struct replica
 
 static void heartbeat(struct step *s) {
     struct replica *r = s->r;
-    r->heartbeat_ns = s->now_ns + heartbeat_interval(r);
+    quiet_round(s);
+    r->heartbeat_ns = s->now_ns + (r->quiet ? r->quiet_ns : heartbeat_interval(r));
     r->round++;
     for (uint32_t i = 0; i < r->peer_count; i++) {
         struct replica_peer *p = &r->peers[i];
@@ -233,6 +233,7 @@ static bool has_majority(const struct step *s) {
 void leader_tick(struct step *s) {
     struct replica *r = s->r;
     if (r->transferring && s->now_ns >= r->transfer_ns) r->transferring = false;
+    quiet_tick(s);
     if (!has_majority(s)) {
         step_become_follower(s);
         return;
@@ -298,6 +299,8 @@ void leader_reply(struct step *s, const struct replica_message *m) {
     if ((int32_t)(m->round - p->acked_round) > 0) p->acked_round = m->round;
     if (m->ok) accepted(s, p, m);
     else rejected(s, p, m);
+    if (m->ok) quiet_answered(s, p, m);
+    else quiet_end(s);
     confirm_reads(s);
     if (r->role == REPLICA_LEADER) pump(s, p, p->below && s->now_ns - p->sent_ns >= heartbeat_interval(r));
 }

@@ -36,6 +36,8 @@ struct replica_message {
     int64_t end_offset;
     int64_t high_watermark;
     bool established;                    /* high_watermark is one to publish */
+    bool quiet;                          /* append: nothing changes any more, this need not be repeated while we are vouched for
+                                            (REPLICA_VOUCHED); an acknowledgement of such a one: agreed */
     int64_t start;                       /* log start offset; of a vote: the voter's; of an acknowledgement: durable at the sender */
     struct replica_position match;       /* ok: durable and equal to the leader's up to here; else: where to look next */
 };

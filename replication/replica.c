@@ -124,11 +124,13 @@ void step_adopt_epoch(struct step *s, int32_t epoch) {
     struct replica *r = s->r;
     ASSERT(epoch > r->epoch);
     step_become_follower(s);
+    bool tell = r->leader_quiet && r->has_leader; /* it would take our silence for consent */
     r->epoch = epoch;
-    r->has_voted = r->has_leader = r->leader_lost = r->answer_due = false;
+    r->has_voted = r->has_leader = r->leader_lost = r->leader_quiet = r->answer_due = false;
     r->verified = POSITION_UNKNOWN;
     r->vote_seq = 0;
     step_persist_vote(s);
+    if (tell) step_send(s, REPLICA_APPEND_REPLY, &r->leader)->match = walk_base(&r->walk);
 }
 
 void step_adopt_config(struct step *s, const struct replica_config *c) {
@@ -153,6 +155,7 @@ static enum err start(struct step *s, const struct replica_start *from) {
     r->self = from->self;
     r->timeout_ns = from->timeout_ns;
     r->random = from->seed;
+    r->quiet_ns = from->quiet_ns;
     r->config = from->config;
     enum err err = walk_reserve(&r->walk, from->marker_count + 1);
     if (err) return err;
@@ -215,6 +218,7 @@ static void message(struct step *s, const struct replica_message *m) {
     if (m->kind != REPLICA_PRE_VOTE && m->epoch > r->epoch) step_adopt_epoch(s, m->epoch);
     /* A grant that brings a newer configuration voids the campaign: a second line behind the comparison in votes. */
     if (!MUTANT(r, CFG_VOTE) || m->kind != REPLICA_VOTE_REPLY || !m->ok) step_adopt_config(s, &m->config);
+    if (r->quiet && m->kind != REPLICA_APPEND_REPLY) quiet_end(s); /* somebody is not content */
     switch (m->kind) {
     case REPLICA_PRE_VOTE:
     case REPLICA_PRE_VOTE_REPLY:
@@ -342,16 +346,23 @@ enum err replica_step(struct replica *r, const struct replica_event *e, struct r
     case REPLICA_PEER_LOST:
         leader_peer_lost(&s, &e->u.member);
         break;
+    case REPLICA_VOUCHED:
+        quiet_vouched(&s, &e->u.vouched.member, e->u.vouched.at_ns);
+        break;
+    case REPLICA_DOUBT:
+        quiet_end(&s);
+        break;
     case REPLICA_DAMAGED:
         damaged(&s, e->u.damaged);
         break;
     }
+    quiet_look(&s);
     ASSERT(MUTANT_ANY(r) || r->high_watermark <= r->walk.end); /* a mutant is for the simulator to notice */
     ASSERT(r->walk.start <= r->walk.end);
     return err;
 }
 
 int64_t replica_deadline(const struct replica *r) {
-    if (r->role == REPLICA_LEADER) return r->peer_count > 0 ? r->heartbeat_ns : INT64_MAX;
+    if (r->role == REPLICA_LEADER) return r->peer_count > 0 ? quiet_deadline(r) : INT64_MAX;
     return replica_config_is_voter(&r->config, &r->self) ? r->election_ns : INT64_MAX;
 }

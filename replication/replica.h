@@ -33,6 +33,9 @@ enum replica_event_kind {
     REPLICA_READ,        /* leader: somebody wants to know what is committed, nothing less; replica.read_round is what to wait for:
                             REPLICA_READABLE. ERR_AGAIN: not established yet; ERR_CLOSED */
     REPLICA_PEER_LOST,   /* the connection to `member` was reset or refused */
+    REPLICA_VOUCHED,     /* the process of `vouched.member` ran at `vouched.at_ns` and reaches us: an agreement to be quiet holds on.
+                            No actions */
+    REPLICA_DOUBT,       /* it does not: the leader says that it leads no more, or we did not run for a while */
     REPLICA_DAMAGED      /* `damaged`: the log has (no longer) a range that cannot be read */
 };
 struct replica_start {                   /* what is durable when a process begins */
@@ -49,6 +52,9 @@ struct replica_start {                   /* what is durable when a process begin
     /* The first choice of a fresh group, which never had a leader: campaigns after 0 to 30 ms, and asks again soon while the
      * others are not there yet. Means nothing once an epoch was seen, or to who does not vote. */
     bool campaign_soon;
+    /* A leader in whose group nothing has changed for a while, as all have confirmed, sends heartbeats only so often, while all of them are
+     * vouched for at least every timeout / 2. 0: never. */
+    int64_t quiet_ns;
     uint64_t seed;
 };
 struct replica_event {
@@ -62,6 +68,7 @@ struct replica_event {
         struct replica_position position;
         const struct replica_config *config;
         struct replica_member member;
+        struct { struct replica_member member; int64_t at_ns; } vouched;
         bool damaged;
     } u;
 };
@@ -93,7 +100,7 @@ struct replica_action {
 };
 /* Large: one for each reactor, reused. The bound follows from one append (a marker and records for each of its markers, a
  * truncation, vote, configuration, start) and one message to each peer. */
-enum { REPLICA_ACTIONS_MAX = 2 * REPLICA_MESSAGE_MARKERS_MAX + 2 * REPLICA_MEMBERS_MAX + 12 };
+enum { REPLICA_ACTIONS_MAX = 2 * REPLICA_MESSAGE_MARKERS_MAX + 2 * REPLICA_MEMBERS_MAX + 13 };
 struct replica_actions { uint32_t count; struct replica_action list[REPLICA_ACTIONS_MAX]; };
 
 enum replica_role { REPLICA_FOLLOWER, REPLICA_PRE_CANDIDATE, REPLICA_CANDIDATE, REPLICA_LEADER };
@@ -114,6 +121,16 @@ struct replica_peer {                    /* of a leader */
     uint32_t acked_round;
     struct replica_config_id acked_config; /* durable there, said in this epoch */
     uint32_t in_flight;
+    bool quiet;                          /* has agreed to `still` as it is */
+};
+
+/* What a heartbeat tells, and who gets it. */
+struct replica_still {
+    struct replica_position last;
+    int64_t high_watermark, start;
+    struct replica_config_id config;
+    uint32_t peer_count;
+    bool established, transferring;
 };
 
 struct replica_mark { uint64_t seq; struct replica_position position; };
@@ -166,6 +183,12 @@ struct replica {
     uint32_t round;
     uint32_t read_round;                 /* leader: the newest that a read waits for, perhaps not sent yet */
     uint32_t read_confirmed;             /* answered by a majority */
+    int64_t quiet_ns;
+    struct replica_still still;          /* leader: as of the newest heartbeat, */
+    uint32_t still_rounds, still_round;  /* the same for so many of them; the first one that offered to be quiet about it */
+    bool quiet;                          /* all peers have agreed */
+    bool leader_quiet;                   /* follower: the leader has nothing to say, */
+    int64_t quiet_until_ns;              /* but not beyond */
     struct replica_peer *peers;          /* of the configuration, without self; owned, only while it leads others */
     uint32_t peer_count;
 #ifdef VARVE_MUTANTS

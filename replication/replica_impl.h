@@ -49,7 +49,19 @@ void append_message(struct step *s, const struct replica_message *m);
 void append_install(struct step *s, const struct replica_message *m);
 void append_answer(struct step *s);                              /* acknowledges what is durable, if that was asked for */
 
+/* ---- quiet.c: groups in which nothing happens ---- */
+void quiet_round(struct step *s);                                /* leader: a heartbeat is about to be sent */
+bool quiet_offered(const struct replica *r);                     /* leader: what is sent now says so */
+void quiet_answered(struct step *s, struct replica_peer *p, const struct replica_message *m); /* leader: p has accepted */
+void quiet_agree(struct step *s, const struct replica_message *m); /* follower: the append was taken */
+void quiet_vouched(struct step *s, const struct replica_member *m, int64_t at_ns);
+void quiet_end(struct step *s);                                  /* heartbeats again */
+void quiet_look(struct step *s);                                 /* end of a step: whether something has changed */
+void quiet_tick(struct step *s);                                 /* leader: whether somebody is not vouched for any more */
+int64_t quiet_deadline(const struct replica *r);                 /* leader: when quiet_tick() may have to say something */
+
 /* ---- leader.c ---- */
+static inline int64_t heartbeat_interval(const struct replica *r) { return r->timeout_ns / 5; }
 MUST_CHECK enum err leader_begin(struct step *s);
 void leader_tick(struct step *s);
 void leader_reply(struct step *s, const struct replica_message *m);

@@ -86,6 +86,8 @@ struct log *partition_log(struct reactor *r, uint64_t plid, int64_t *end);
 void partition_receive(struct reactor *r, uint64_t group, const struct replica_message *m, struct bytes records);
 /* A connection to or from `node` broke or was refused. */
 void partition_peer_lost(struct reactor *r, int32_t node);
+/* `node` says that it does not lead any more in `epoch`. */
+void partition_leader_resigned(struct reactor *r, uint64_t group, int32_t node, int32_t epoch);
 
 /* For server/partition_reconcile.c. The replica here, leader or not; NULL: none. */
 const struct replica *partition_replica(struct reactor *r, uint64_t group);

@@ -37,6 +37,7 @@ struct partition {
     struct list durable;          /* wait for the durable end, ascending by last offset */
     struct list watchers;         /* fetch_part.watch */
     struct list deletions;        /* partition_delete_records.link: durable here, not known to be on a majority */
+    int64_t quiet_since_ns;       /* the core is quiet (replication/quiet.c); 0: it is not */
     struct list latest;           /* partition_offset.link: ask for the end of what is committed; a majority has not said yet that we lead */
     uint32_t readable_round;      /* the newest read that a majority confirmed (REPLICA_READABLE) */
     struct list handovers;        /* partition_handover.link */
@@ -80,7 +81,7 @@ void partition_timer(struct timer *t);                 /* p->timer */
 static inline bool partition_is_replicated(const struct partition *p) { return p->replica.marks != NULL; }
 static inline bool partition_is_led(const struct partition *p) { return p->replica.role == REPLICA_LEADER; }
 /* Voters that have everything committed, itself included. */
-uint32_t partition_in_sync_voters(const struct partition *p);
+uint32_t partition_in_sync_voters(struct partition *p);
 
 void partition_settle_soon(struct partition *p);       /* partition_reconcile() from the end of this turn */
 bool partition_settle(struct partition_map *m);        /* the end of a turn; true: more wait for the next one */
@@ -102,6 +103,8 @@ void partition_mend_stop(struct partition *p);
 void partition_end_handovers(struct partition *p, int16_t error);
 void partition_check_deletions(struct partition *p);   /* acknowledgements came */
 void partition_fail_deletions(struct partition *p, int16_t error);
+/* What the peers' connections say of them, to a core that hears nothing else. Before it is asked who is in sync, and before steps. */
+void partition_vouch(struct partition *p);
 void partition_answer_latest(struct partition *p);     /* a majority has confirmed reads */
 void partition_fail_latest(struct partition *p, int16_t error);
 

@@ -239,6 +239,7 @@ void partition_end_handovers(struct partition *p, int16_t error) {
 static int16_t handover(struct partition *p, int32_t node) {
     const struct replica *r = &p->replica;
     if (r->self.node == node) return KERR_ELECTION_NOT_NEEDED;
+    partition_vouch(p);
     for (uint32_t i = 0; i < r->config.voters; i++) {
         struct replica_member m = r->config.members[i];
         if (m.node != node) continue;

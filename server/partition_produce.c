@@ -40,7 +40,7 @@ static bool is_committed(const struct partition *p, const struct partition_produ
     return replica_copies(&p->replica, (struct replica_position){p->replica.epoch, op->last_offset + 1}) >= wanted;
 }
 
-static bool has_enough_replicas(const struct partition *p, const struct partition_produce *op) {
+static bool has_enough_replicas(struct partition *p, const struct partition_produce *op) {
     uint32_t wanted = op->acks == -1 ? copies_wanted(p, op) : 0;
     return wanted <= 1 || partition_in_sync_voters(p) >= wanted;
 }

@@ -25,6 +25,8 @@
 
 /* D: a leader that is silent for so long may be replaced. */
 #define REPLICA_TIMEOUT_NS INT64_C(500000000)
+/* A heartbeat where nothing happens and both ends are heard otherwise. */
+#define QUIET_NS INT64_C(2000000000)
 
 /* ---- what the core wants of the log -------------------------------------------------------------- */
 
@@ -195,7 +197,8 @@ static uint16_t in_sync(const struct partition *p) {
     return bits;
 }
 
-uint32_t partition_in_sync_voters(const struct partition *p) {
+uint32_t partition_in_sync_voters(struct partition *p) {
+    partition_vouch(p);
     return (uint32_t)__builtin_popcount(in_sync(p) & ((1u << p->replica.config.voters) - 1));
 }
 
@@ -285,15 +288,64 @@ static void tell_followers(struct partition *p) {
     (void)partition_step(p, &(struct replica_event){.kind = REPLICA_READ, .now_ns = p->map->reactor->awake_ns}, NULL);
 }
 
+/* ---- peers that are quiet --------------------------------------------------------------------------- */
+
+static void silent_step(struct partition *p, const struct replica_event *event) {
+    (void)replica_step(&p->replica, event, &p->map->actions);
+    ASSERT(p->map->actions.count == 0);
+}
+
+static void vouch_for(struct partition *p, const struct replica_member *m) {
+    struct replica_event event = {.kind = REPLICA_VOUCHED, .now_ns = p->map->reactor->awake_ns, .u.vouched.member = *m};
+    if (peer_vouched(p->map->reactor, m->node, p->plid, &event.u.vouched.at_ns)) silent_step(p, &event);
+}
+
+void partition_vouch(struct partition *p) {
+    const struct replica *core = &p->replica;
+    const struct reactor *r = p->map->reactor;
+    if (!core->quiet && !core->leader_quiet) return;
+    if (r->slept_ns > p->quiet_since_ns) { /* what lies in the sockets is from before */
+        silent_step(p, &(struct replica_event){.kind = REPLICA_DOUBT, .now_ns = r->awake_ns});
+        return;
+    }
+    if (!partition_is_led(p)) {
+        struct replica_member leader = core->leader;
+        vouch_for(p, &leader);
+        return;
+    }
+    for (uint32_t i = 0; i < core->peer_count; i++) {
+        struct replica_member m = core->peers[i].member;
+        vouch_for(p, &m);
+    }
+}
+
+static void note_quiet(struct partition *p) {
+    bool quiet = p->replica.quiet || p->replica.leader_quiet;
+    if (!quiet) p->quiet_since_ns = 0;
+    else if (p->quiet_since_ns == 0) p->quiet_since_ns = p->map->reactor->awake_ns;
+}
+
+void partition_leader_resigned(struct reactor *r, uint64_t group, int32_t node, int32_t epoch) {
+    struct partition *p = r->partitions ? partition_find(r, group) : NULL;
+    if (!p || !p->started || r->partitions->stop_error || partition_is_led(p)) return;
+    const struct replica *core = &p->replica;
+    if (core->has_leader && core->leader.node == node && core->epoch == epoch)
+        (void)partition_step(p, &(struct replica_event){.kind = REPLICA_DOUBT, .now_ns = r->awake_ns}, NULL);
+}
+
+/* ---- the step ------------------------------------------------------------------------------------------ */
+
 enum err partition_step(struct partition *p, const struct replica_event *event, const struct partition_incoming *in) {
-    struct before was = note(p);
     if (!p->started || p->gone) return ERR_CLOSED;
+    partition_vouch(p);
+    struct before was = note(p);
     enum err err = replica_step(&p->replica, event, &p->map->actions);
     enum err entered = perform_all(p, in);
     if (entered != OK) {
         give_up(p, entered);
         return entered;
     }
+    note_quiet(p);
     arm(p);
     if (p->plid == METADATA_GROUP) note_metadata(p, event);
     tell_leaders(p, &was, event->kind == REPLICA_MESSAGE || event->kind == REPLICA_TICK);
@@ -334,6 +386,7 @@ enum err partition_start_replica(struct partition *p, bool campaign_soon) {
         .self = {b->config.node_id, replica_incarnation(log_store_incarnation(b->store), log_plid_life(l->plid))}, .epoch = l->vote.epoch, .has_voted = l->vote.has_voted,
         .voted = {l->vote.node, l->vote.incarnation}, .base = {l->base_epoch, l->start}, .end = l->end,
         .timeout_ns = REPLICA_TIMEOUT_NS, .campaign_soon = campaign_soon,
+        .quiet_ns = p->plid == METADATA_GROUP ? 0 : QUIET_NS, /* how new the metadata log is heartbeats tell (note_metadata()) */
     };
     struct replica_marker *markers = NULL;
     from.seed = p->plid ^ load_le64(from.self.incarnation.b) ^ (uint64_t)p->map->reactor->now_ns; /* others must draw other times */
@@ -413,6 +466,7 @@ void partition_after_append(struct partition *p) {
 void partition_timer(struct timer *t) {
     struct partition *p = CONTAINER_OF(t, struct partition, timer);
     struct reactor *r = p->map->reactor;
+    partition_vouch(p);
     if (r->awake_ns < replica_deadline(&p->replica)) { /* it was put off meanwhile */
         arm(p);
     } else if (partition_is_led(p) || !p->map->leaving) {
@@ -497,8 +551,10 @@ void partition_peer_lost(struct reactor *r, int32_t node) {
 /* ---- members ------------------------------------------------------------------------------------------- */
 
 const struct replica *partition_replica(struct reactor *r, uint64_t group) {
-    const struct partition *p = partition_find(r, group);
-    return p && p->started ? &p->replica : NULL;
+    struct partition *p = partition_find(r, group);
+    if (!p || !p->started) return NULL;
+    partition_vouch(p);
+    return &p->replica;
 }
 
 enum err partition_reconfigure(struct reactor *r, uint64_t group, const struct replica_config *to) {

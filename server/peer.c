@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include "base/assert.h"
 #include "base/trace.h"
+#include "log/log.h"
+#include "server/partition.h"
 #include "server/peer_impl.h"
 
 static const struct peer_hooks no_hooks;
@@ -41,6 +43,17 @@ bool peer_is_up(const struct reactor *r, int32_t node) {
     int32_t slot = p ? peer_node_slot(p, node, false) : -1;
     if (slot < 0 || atomic_load(&p->nodes[slot].links) == 0) return false;
     return r->now_ns - atomic_load(&p->nodes[slot].heard_ns) <= PEER_SILENT_NS;
+}
+
+bool peer_vouched(const struct reactor *r, int32_t node, uint64_t group, int64_t *awake_ns) {
+    struct peers *p = r->broker->peers;
+    int32_t slot = p ? peer_node_slot(p, node, false) : -1;
+    uint32_t reactors = slot < 0 ? 0 : atomic_load_explicit(&p->nodes[slot].reactors, memory_order_relaxed);
+    if (reactors == 0) return false;
+    int64_t beat_ns = atomic_load_explicit(&p->nodes[slot].beats[log_shard_of(group, reactors)], memory_order_relaxed);
+    if (beat_ns == 0) return false;
+    *awake_ns = r->awake_ns - MAX(r->now_ns - beat_ns, 0);
+    return true;
 }
 
 bool peer_incarnation(const struct reactor *r, int32_t node, struct uuid *out) {
@@ -119,6 +132,13 @@ static void round_due(struct timer *t) {
     LIST_FOREACH_SAFE(it, &set->visits) peer_link_round(LIST_ENTRY(it, struct peer_link, link), now_ns);
 }
 
+static void beat_due(struct timer *t) {
+    struct peer_set *set = CONTAINER_OF(t, struct peer_set, beat);
+    uint32_t count = atomic_load(&set->peers->node_count);
+    for (uint32_t i = 0; i < count; i++)
+        if (peer_link_is_up(set->links[i])) peer_link_beat(set->links[i]);
+}
+
 static void visits_sweep(struct peer_set *set) {
     LIST_FOREACH_SAFE(it, &set->visits) {
         struct peer_link *l = LIST_ENTRY(it, struct peer_link, link);
@@ -139,6 +159,8 @@ void peer_set_turn(struct reactor *r) {
     bool any = atomic_load(&set->peers->node_count) > 0 || !list_empty(&set->visits);
     if (any && !timer_armed(&set->round) && !set->shut)
         timer_set(&r->timers, &set->round, r->now_ns + PEER_PING_NS);
+    bool shared = any && r->partitions && partition_map_count(r->partitions) > 0;
+    if (shared && !timer_armed(&set->beat) && !set->shut) timer_set(&r->timers, &set->beat, r->now_ns + PEER_BEAT_NS);
     peer_inbox_run(set);
     peer_calls_run(set);
 }
@@ -168,6 +190,7 @@ static void set_init(struct peers *p, struct reactor *r) {
     list_init(&set->orphans);
     list_init(&set->done_calls);
     timer_init(&set->round, round_due);
+    timer_init(&set->beat, beat_due);
     r->peers = set;
 }
 
@@ -219,6 +242,7 @@ void peer_set_shut(struct reactor *r) {
     if (!set || set->shut) return;
     set->shut = true;
     timer_cancel(&r->timers, &set->round);
+    timer_cancel(&r->timers, &set->beat);
     if (r->index == 0) peers_stop(r->broker);
     for (uint32_t i = 0; i < PEER_NODES_MAX; i++)
         if (set->links[i]) peer_link_close(set->links[i], NULL, false);
@@ -244,6 +268,7 @@ void peer_set_free(struct reactor *r) {
         set->links[i] = NULL;
     }
     timer_cancel(&r->timers, &set->round);
+    timer_cancel(&r->timers, &set->beat);
     if (r->index == 0) timer_cancel(&r->timers, &set->peers->watch);
     pthread_mutex_lock(&set->peers->lock); /* other reactors may still read what they were sent */
     while ((node = list_pop_front(&set->orphans))) list_push_back(&set->peers->leftovers, node);

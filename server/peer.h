@@ -28,6 +28,7 @@ enum {
     PEER_HOST_BYTES = 256
 };
 #define PEER_SILENT_NS INT64_C(2000000000)
+#define PEER_BEAT_NS INT64_C(100000000)
 
 /* ---- who is there -------------------------------------------------------------------------- */
 
@@ -39,6 +40,9 @@ enum err peer_set_node(struct broker *b, int32_t node, const char *host, int32_t
 void peer_set_cluster(struct broker *b, const struct uuid *cluster_id);
 /* Connected, and heard from within PEER_SILENT_NS: what Metadata and the controller take for alive. The broker itself: true. */
 bool peer_is_up(const struct reactor *r, int32_t node);
+/* When the reactor that has `group` at `node` was heard last, in this reactor's awake time: whatever its connection brings says that it
+ * runs, and at least every PEER_BEAT_NS * 2 something does. False: never. */
+bool peer_vouched(const struct reactor *r, int32_t node, uint64_t group, int64_t *awake_ns);
 /* Of the newest hello. False: never connected. */
 bool peer_incarnation(const struct reactor *r, int32_t node, struct uuid *out);
 /* The incarnation of whoever answers at the address that `node` is known by, while that is connected; another broker that says

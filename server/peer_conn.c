@@ -128,7 +128,8 @@ static bool own_part(struct peer_conn *c, const struct peer_part *part, struct p
         peer_stream_close(&c->stream, "the pieces of a call do not fit", true);
         return false;
     case PEER_PART_REPLICA:
-    case PEER_PART_LEADER: return true;
+    case PEER_PART_LEADER:
+    case PEER_PART_BEAT: return true;
     case PEER_PART_PONG:
     case PEER_PART_ANSWER: break;
     }
@@ -136,10 +137,18 @@ static bool own_part(struct peer_conn *c, const struct peer_part *part, struct p
     return false;
 }
 
+/* Connections for single calls say nothing of a reactor. */
+static void heard(const struct peer_conn *c) {
+    struct io *io = c->stream.set->reactor->io;
+    peer_node_heard(c->peers, c->slot, io);
+    if (c->hello.wanted >= 0 && c->hello.reactor < PEER_REACTORS_MAX)
+        atomic_store_explicit(&c->peers->nodes[c->slot].beats[c->hello.reactor], io_mono_ns(io), memory_order_relaxed);
+}
+
 static void conn_frame(struct peer_stream *s, struct peer_frame *f) {
     struct peer_conn *c = CONTAINER_OF(s, struct peer_conn, stream);
     struct peer_set *set = s->set;
-    peer_node_heard(set->peers, c->slot, set->reactor->io);
+    heard(c);
     enum err err = peer_frame_decode(&f->arena, f->bytes, f->sizes.header_bytes, f->sizes.body_bytes, &f->parts, &f->part_count);
     if (err != OK) {
         peer_frame_free(f);
@@ -178,6 +187,8 @@ void peer_conn_start(struct peer_conn *c, struct peer_set *set) {
     peer_stream_greeted(&c->stream);
     c->id = ++set->next_conn;
     c->moving = false;
+    if (c->hello.wanted >= 0 && c->hello.reactors <= PEER_REACTORS_MAX)
+        atomic_store_explicit(&c->peers->nodes[c->slot].reactors, c->hello.reactors, memory_order_relaxed);
     list_push_back(&set->conns, &c->link);
     trace_debug("peer", "%s: broker %d: connected to reactor %u", c->from, c->hello.node, set->reactor->index);
     if (set->shut) peer_stream_close(&c->stream, NULL, false);

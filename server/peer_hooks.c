@@ -60,6 +60,7 @@ static void leaders_wanted(struct reactor *r, int32_t node) {
 }
 
 static void leader_told(struct reactor *r, int32_t node, uint64_t group, const struct leader_info *info) {
+    if (info->leader == -1) partition_leader_resigned(r, group, node, info->epoch);
     if (info->leader == node || info->leader == -1) leaders_learn(r, group, info); /* nobody speaks for another one */
 }
 

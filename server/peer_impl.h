@@ -38,6 +38,7 @@
 #define PEER_CONNS_MAX 4096                 /* incoming, all reactors */
 #define PEER_GREETING_MAX 64                /* of them without a hello */
 #define PEER_ACCEPTS 2
+#define PEER_REACTORS_MAX 64                /* of one broker that can be vouched for */
 #define PEER_CALLS_MAX 256                  /* of one connection that are not answered, */
 #define PEER_CALLS_BYTES 67108864u          /* and their requests */
 
@@ -101,6 +102,7 @@ struct peer_stream {
     struct list work;                    /* in set->work */
     int fd;                              /* -1: none */
     bool closing, receiving, sending, paused;
+    bool spoke;                          /* something was queued since the last beat */
     /* in */
     struct io_op recv_op;
     uint8_t head[PEER_HEAD_BYTES];
@@ -143,6 +145,8 @@ struct peer_node {
     _Atomic uint64_t state;              /* enum peer_node_state | changes << 2 */
     _Atomic int64_t heard_ns;            /* anything, on any connection */
     _Atomic uint32_t links;              /* outgoing connections that work */
+    _Atomic uint32_t reactors;           /* it has, as its newest hello says; 0: not known, or too many */
+    _Atomic int64_t beats[PEER_REACTORS_MAX]; /* when something came from each of them */
     _Atomic uint32_t silences, arrivals; /* counted up: it went silent; it connected */
     /* under peers.lock */
     char host[PEER_HOST_BYTES];
@@ -195,6 +199,7 @@ struct peer_set {
     struct list orphans;                 /* frames of streams that are gone */
     struct list done_calls;              /* struct peer_call whose `done` is due */
     struct timer round;                  /* pings */
+    struct timer beat;
     uint64_t next_call, next_conn;
     bool shut;
 };
@@ -281,6 +286,7 @@ void peer_link_begin(struct peer_link *l);   /* the first attempt of one to an a
 void peer_link_kick(struct peer_link *l);    /* it seems to be there: do not wait */
 void peer_link_close(struct peer_link *l, const char *why, bool broken);
 void peer_link_round(struct peer_link *l, int64_t now_ns);
+void peer_link_beat(struct peer_link *l);    /* says that this reactor runs, unless something else just did */
 void peer_link_report(struct peer_link *l, uint64_t group, const struct leader_info *info);
 bool peer_link_is_idle(const struct peer_link *l);
 void peer_link_free(struct peer_link *l);

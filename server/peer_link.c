@@ -318,6 +318,12 @@ void peer_link_round(struct peer_link *l, int64_t now_ns) {
     l->ping_waits = true;
 }
 
+void peer_link_beat(struct peer_link *l) {
+    struct peer_part beat = {.kind = PEER_PART_BEAT};
+    if (!l->stream.spoke && !peer_stream_put(&l->stream, &beat, NULL, 0, PEER_QUEUE_SMALL_BYTES)) return; /* full: much is on its way */
+    l->stream.spoke = false;
+}
+
 bool peer_link_is_idle(const struct peer_link *l) { return !l->busy && l->fd < 0 && l->stream.fd < 0; }
 
 void peer_link_free(struct peer_link *l) {

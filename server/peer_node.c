@@ -173,6 +173,7 @@ void peer_hello_fill(struct peers *p, struct peer_hello *h, int32_t wanted, uint
     h->incarnation = p->incarnation;
     h->wanted = wanted;
     h->reactor = reactor;
+    h->reactors = p->broker->reactor_count;
     pthread_mutex_lock(&p->lock);
     h->cluster_id = p->cluster_id;
     pthread_mutex_unlock(&p->lock);

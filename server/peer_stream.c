@@ -270,6 +270,7 @@ bool peer_stream_put(struct peer_stream *s, const struct peer_part *part, struct
     o->slice_count += count;
     o->body_bytes += (uint32_t)body;
     s->queued += o->header.len - before + body;
+    s->spoke = true;
     peer_stream_mark(s);
     return true;
 }

@@ -73,6 +73,7 @@ bool peer_hello_encode(struct peer_header *h, const struct peer_hello *hello) {
     if (!uuid_is_zero(&hello->cluster_id)) m.cluster_id = (ProtobufCBinaryData){16, (uint8_t *)hello->cluster_id.b};
     m.wanted = hello->wanted;
     m.reactor = hello->reactor;
+    m.reactors = hello->reactors;
     if (hello->refused[0]) m.refused = (char *)hello->refused;
     return field_add(h, 1, &m.base);
 }
@@ -126,6 +127,7 @@ static void replica_fill(struct replica_parts *s, const struct peer_part *p) {
     s->m.end_offset = r->end_offset;
     s->m.high_watermark = r->high_watermark;
     s->m.established = r->established;
+    s->m.quiet = r->quiet;
     s->m.start = r->start;
     s->last = position(r->last);
     s->prev = position(r->prev);
@@ -194,6 +196,10 @@ bool peer_part_encode(struct peer_header *h, const struct peer_part *p) {
         m.kind_case = VARVE__PEER__PART__KIND_PONG;
         m.pong = p->u.ping;
         break;
+    case PEER_PART_BEAT:
+        m.kind_case = VARVE__PEER__PART__KIND_BEAT;
+        m.beat = true;
+        break;
     }
     return field_add(h, 2, &m.base);
 }
@@ -225,6 +231,7 @@ enum err peer_hello_decode(struct arena *arena, const uint8_t *header, uint32_t 
     out->node = m->node;
     out->wanted = m->wanted;
     out->reactor = m->reactor;
+    out->reactors = m->reactors;
     if (m->node < 0 || !uuid_read(&m->incarnation, &out->incarnation)) return ERR_CORRUPT;
     if (m->cluster_id.len > 0 && !uuid_read(&m->cluster_id, &out->cluster_id)) return ERR_CORRUPT;
     if (m->refused) { /* shown to people: one line of printable characters */
@@ -268,6 +275,7 @@ static bool replica_read(const Varve__Peer__Replica *m, struct replica_message *
     out->end_offset = m->end_offset;
     out->high_watermark = m->high_watermark;
     out->established = m->established;
+    out->quiet = m->quiet;
     out->start = m->start;
     out->match = position_read(m->match);
     return replica_message_is_valid(out);
@@ -318,6 +326,7 @@ static bool part_read(const Varve__Peer__Part *m, struct peer_part *p) {
     case VARVE__PEER__PART__KIND_ANSWER: p->kind = PEER_PART_ANSWER; return call_read(m->answer, p);
     case VARVE__PEER__PART__KIND_PING: p->kind = PEER_PART_PING; p->u.ping = m->ping; return m->body == 0;
     case VARVE__PEER__PART__KIND_PONG: p->kind = PEER_PART_PONG; p->u.ping = m->pong; return m->body == 0;
+    case VARVE__PEER__PART__KIND_BEAT: p->kind = PEER_PART_BEAT; return m->body == 0;
     default: return false;
     }
 }

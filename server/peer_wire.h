@@ -33,11 +33,12 @@ struct peer_hello {
     uint32_t version_min, version_max;
     int32_t node, wanted;
     struct uuid incarnation, cluster_id; /* cluster_id zero: none */
-    uint32_t reactor;
+    uint32_t reactor, reactors;
     char refused[PEER_REFUSED_BYTES];    /* "": not */
 };
 
-enum peer_part_kind { PEER_PART_REPLICA, PEER_PART_LEADER, PEER_PART_CALL, PEER_PART_ANSWER, PEER_PART_PING, PEER_PART_PONG };
+enum peer_part_kind { PEER_PART_REPLICA, PEER_PART_LEADER, PEER_PART_CALL, PEER_PART_ANSWER, PEER_PART_PING, PEER_PART_PONG,
+                      PEER_PART_BEAT };
 struct peer_part {
     enum peer_part_kind kind;
     uint32_t body_at, body_bytes;        /* body_at: in the frame's body, set by decoding */
