@@ -176,6 +176,7 @@ static struct before note(const struct partition *p) {
  * times: heartbeats wait for a beat that all share, and who waits for a leader's silence looks on such beats whether it was heard
  * meanwhile, which puts its time off; only what is really near is kept to the point. */
 #define BEAT_NS INT64_C(20000000)
+#define SETTLE_RETRY_NS (REPLICA_TIMEOUT_NS / 5)
 static void arm(struct partition *p) {
     struct reactor *r = p->map->reactor;
     int64_t at = replica_deadline(&p->replica), wait_ns = at - r->awake_ns;
@@ -183,6 +184,7 @@ static void arm(struct partition *p) {
     at += r->now_ns - r->awake_ns;
     if (wait_ns > BEAT_NS) at -= at % BEAT_NS;
     if (wait_ns > BEAT_NS && partition_is_led(p)) at += BEAT_NS;
+    if (p->unsettled && partition_is_led(p)) at = MIN(at, r->now_ns + SETTLE_RETRY_NS); /* however quiet it is */
     if (timer_armed(&p->timer) && p->timer.deadline_ns <= at) return;
     timer_set(&r->timers, &p->timer, at);
 }
@@ -589,7 +591,6 @@ void partition_unsettle_all(struct reactor *r) {
 
 /* As many as a turn has time for: each may end in a change of its group. A group of one has no heartbeat that would bring it here again. */
 enum { SETTLES_A_TURN = 64 };
-#define SETTLE_RETRY_NS (REPLICA_TIMEOUT_NS / 5)
 bool partition_settle(struct partition_map *m) {
     struct list *node;
     for (int n = 0; n < SETTLES_A_TURN && (node = list_pop_front(&m->to_settle)); n++) {

@@ -94,6 +94,7 @@ END_TEST
 static const struct { uint32_t nodes, voters, features; } groups[] = {
     {1, 1, QUORUM_PREFIX}, {2, 2, 0}, {3, 3, 0}, {3, 3, QUORUM_PREFIX}, {5, 5, 0},
     {4, 1, QUORUM_PREFIX | QUORUM_MEMBERS}, {5, 3, QUORUM_MEMBERS | QUORUM_WIPE}, {5, 3, QUORUM_PREFIX | QUORUM_MEMBERS | QUORUM_WIPE},
+    {3, 3, QUORUM_QUIET}, {5, 3, QUORUM_QUIET | QUORUM_PREFIX | QUORUM_MEMBERS | QUORUM_WIPE},
 };
 enum { GROUPS = sizeof groups / sizeof groups[0] };
 
@@ -121,6 +122,7 @@ START_TEST(random_runs_keep_the_invariants) {
     if (o.features & QUORUM_PREFIX) ck_assert_uint_gt(c.installs, 0);
     if (o.features & QUORUM_MEMBERS) ck_assert_uint_gt(c.transfers, 0);
     if (o.features & QUORUM_WIPE) ck_assert_uint_gt(c.wipes, 0);
+    if (o.features & QUORUM_QUIET) ck_assert_uint_gt(c.vouched, seeds / 20);
 }
 END_TEST
 

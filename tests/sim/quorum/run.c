@@ -55,6 +55,7 @@ static void trace_message(struct world *w, const struct replica_message *m) {
         for (uint32_t i = 0; i < m->marker_count; i++)
             at += snprintf(detail + at, sizeof detail - (size_t)at, " %d@%" PRId64, m->markers[i].epoch, m->markers[i].start);
         snprintf(detail + at, sizeof detail - (size_t)at, " to %" PRId64 ", hw %" PRId64 "%s", m->end_offset, m->high_watermark, m->established ? "" : "?");
+        if (m->quiet) strcat(detail, ", quiet");
     } else if (m->kind == REPLICA_APPEND_REPLY) {
         snprintf(detail, sizeof detail, m->ok ? " has (%d,%" PRId64 ")" : " no: try (%d,%" PRId64 ")", m->match.epoch, m->match.offset);
     } else if (m->kind == REPLICA_INSTALL_START) {
@@ -173,7 +174,7 @@ void world_start(struct world *w, struct node *n) {
     struct replica_start from = {
         .self = n->self, .epoch = d->epoch, .has_voted = d->has_voted, .voted = d->voted, .config = d->config,
         .base = {d->log.base_epoch, d->log.start}, .markers = d->log.markers, .marker_count = d->log.marker_count, .end = d->log.end,
-        .timeout_ns = TIMEOUT_NS, .campaign_soon = w->soon && n == &w->nodes[0], .seed = prng_next(&w->prng),
+        .timeout_ns = TIMEOUT_NS, .campaign_soon = w->soon && n == &w->nodes[0], .quiet_ns = w->quiet ? 4 * TIMEOUT_NS : 0, .seed = prng_next(&w->prng),
     };
     replica_init(&n->replica);
 #ifdef VARVE_MUTANTS
@@ -317,8 +318,24 @@ static void sync_some(struct world *w, struct node *n, bool all) {
     if (n->up && n->op_count > 0) world_sync(w, n, all ? n->op_count : 1 + (uint32_t)below(w, n->op_count));
 }
 
+void world_vouch(struct world *w, struct node *n, const struct node *of) {
+    int64_t now = w->now_ns + n->skew_ns;
+    struct replica_event e = {.kind = REPLICA_VOUCHED, .u.vouched = {of->self, now > n->now_ns ? now : n->now_ns}};
+    bool known = !n->replica.quiet ? n->replica.leader_quiet : true;
+    world_step(w, n, &e, NULL);
+    if (w->actions.count > 0) world_violated(w, "a word for another one made somebody act");
+    w->coverage->vouched += known;
+}
+
+/* Whoever runs is vouched for, more or less, whether messages get through or not. */
+static void vouch_for_some(struct world *w, struct node *n) {
+    for (uint32_t i = 0; i < w->options.nodes; i++)
+        if (&w->nodes[i] != n && w->nodes[i].up && !chance(w, 4)) world_vouch(w, n, &w->nodes[i]);
+}
+
 void world_tick(struct world *w, struct node *n) {
     if (!n->up) return;
+    if (w->quiet && !w->directed) vouch_for_some(w, n);
     int64_t at = replica_deadline(&n->replica);
     if (at != INT64_MAX && at > w->now_ns + n->skew_ns) w->now_ns = at - n->skew_ns;
     struct replica_event e = {.kind = REPLICA_TICK};
@@ -522,6 +539,8 @@ static void mix(struct world *w) {
     w->loss_one_in = losses[below(w, 3)];
     w->double_one_in = doubles[below(w, 3)];
     w->drift_ns = (uint64_t)(TIMEOUT_NS / drifts[below(w, 3)]);
+    w->quiet = features & QUORUM_QUIET;
+    if (w->quiet) w->weights[WRITE] = 2; /* or nobody would ever be */
     w->soon = chance(w, 2);
     w->weights[READ] = chance(w, 2) ? 30 : 0;
 }

@@ -155,6 +155,11 @@ static bool command(struct world *w, char *words[4]) {
         struct replica_event e = {.kind = REPLICA_TRANSFER, .u.member = node_of(w, words[2])->self};
         return ask(w, n, &e);
     }
+    if (strcmp(verb, "vouch") == 0 && node_of(w, words[2])) return world_vouch(w, n, node_of(w, words[2])), true;
+    if (strcmp(verb, "doubt") == 0) {
+        struct replica_event e = {.kind = REPLICA_DOUBT};
+        return ask(w, n, &e);
+    }
     if (strcmp(verb, "lost") == 0 && node_of(w, words[2])) {
         struct replica_event e = {.kind = REPLICA_PEER_LOST, .u.member = node_of(w, words[2])->self};
         return ask(w, n, &e);
@@ -167,6 +172,7 @@ static bool begin(struct world *w, char *words[4], struct quorum_coverage *cover
     if (strcmp(words[0], "group") != 0 || nodes < 1 || nodes > NODES_MAX || voters < 1 || voters > nodes) return false;
     w->options = (struct quorum_options){.seed = 1, .nodes = nodes, .voters = voters, .mutant = mutant};
     w->soon = words[3] && strcmp(words[3], "soon") == 0;
+    w->quiet = words[3] && strcmp(words[3], "quiet") == 0;
     w->coverage = coverage;
     w->directed = true;
     w->out = out;

@@ -3,7 +3,8 @@
  * A line that begins with a letter is a command; what it causes (messages that leave, asked-for states) follows, indented by two
  * blanks. Everything else is a remark. A file is written anew by running its commands: review the difference.
  *
- *   group N [VOTERS [soon]] N nodes; the first VOTERS (all) are the configuration (0,1). soon: 0 is the first choice to lead
+ *   group N [VOTERS [soon|quiet]] N nodes; the first VOTERS (all) are the configuration (0,1). soon: 0 is the first choice to lead;
+ *                           quiet: leaders may agree with the others to be silent
  *   campaign A              A stands for election at once
  *   patience A              how long until A's next deadline
  *   tick A                  A's clock jumps to its next deadline
@@ -20,6 +21,8 @@
  *   start-at A O            leader A is asked to move the log start
  *   transfer A B            leader A is asked to hand over to B
  *   lost A B                A's connection to B breaks
+ *   vouch A B               A hears that B's process runs
+ *   doubt A                 A is told not to rely on silence
  *   state                   one line for each node */
 #ifndef SIM_QUORUM_TALK_H
 #define SIM_QUORUM_TALK_H

@@ -76,6 +76,7 @@ struct world {
     int64_t now_ns;
     uint32_t wipes, step;
     FILE *out;                           /* where the story is told; NULL: nowhere */
+    bool quiet;                          /* leaders may agree with the others to be silent */
     bool soon;                           /* node 0 is the first choice to lead */
     bool directed;                       /* by a conversation: nothing is left to chance */
     uint32_t weights[12];                /* of what may happen, by the enum in run.c */
@@ -100,6 +101,8 @@ void world_sync(struct world *w, struct node *n, uint32_t ops);
 /* What the last replica_step() into w->actions asked for. */
 void world_perform(struct world *w, struct node *n);
 void world_tick(struct world *w, struct node *n);
+/* `n` hears now that the process of `of` runs. */
+void world_vouch(struct world *w, struct node *n, const struct node *of);
 void world_campaign(struct world *w, struct node *n);
 enum err world_read(struct world *w, struct node *n);
 enum err world_write(struct world *w, struct node *n, uint32_t records);
