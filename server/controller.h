@@ -17,7 +17,7 @@
 #include "server/broker.h"
 
 #define METADATA_TOPIC "__cluster_metadata"
-#define METADATA_GROUP 1 /* what a fresh directory gives out first; the same in the whole cluster */
+#define METADATA_GROUP 1 /* its number, in every directory and cluster */
 
 struct controller;
 struct feature;

@@ -304,7 +304,9 @@ static void create_arrive(struct mail *m) {
 void metadata_log_begin(struct controller *c, const struct replica_config *config) {
     c->founding = config != NULL;
     if (config) c->first_config = *config;
-    c->partition.plid = log_store_new_plid(c->broker->store);
+    /* Not the next number: an attempt that failed, for want of room, may have taken the first one already, and there is no log here. */
+    c->partition.plid = METADATA_GROUP;
+    log_store_plid_taken(c->broker->store, METADATA_GROUP);
     c->partition.owner = log_store_shard_of(c->broker->store, c->partition.plid);
     c->start_mail.deliver = create_arrive;
     mailbox_post(&metadata_owner(c)->mailbox, &c->start_mail);

@@ -311,6 +311,34 @@ START_TEST(a_fourth_joins_and_learns) {
 }
 END_TEST
 
+static void add_size(void *ctx, const char *path, uint64_t size) {
+    (void)path;
+    *(uint64_t *)ctx += size;
+}
+static bool fourth_failed(void) { return places[3].failed; }
+
+/* The metadata log's number is the same everywhere, whatever a first attempt has taken. */
+START_TEST(a_fourth_joins_when_its_full_disk_has_room) {
+    uint64_t used = 0;
+    three();
+    must_be_whole(5 * SECOND);
+    start(3, 4, "controller.quorum.bootstrap.servers=127.0.0.1:9202\n");
+    die(&places[3], SIM_KILLED); /* its journal is there */
+    sim_files(world, 3, add_size, &used);
+    sim_disk_capacity(world, 3, used + 24576); /* for varve.meta, not for a log */
+    restart(3);
+    ck_assert(run_until(fourth_failed, 5 * SECOND));
+    ck_assert_str_eq(places[3].why, "the metadata log could not be made");
+    sim_disk_capacity(world, 3, UINT64_C(1) << 40);
+    stop(3);
+    restart(3);
+    ck_assert(run_until(fourth_learns, 10 * SECOND));
+    ck_assert_uint_eq(places[3].b->controller->partition.plid, METADATA_GROUP);
+    must_be_whole(10 * SECOND);
+    same_cluster();
+}
+END_TEST
+
 START_TEST(others_join_a_broker_that_was_alone) {
     start(0, 1, "");
     must_be_whole(5 * SECOND);
@@ -505,6 +533,7 @@ static Suite *cluster_suite(void) {
     tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, a_fourth_joins_and_learns);
+    tcase_add_test(t, a_fourth_joins_when_its_full_disk_has_room);
     tcase_add_test(t, others_join_a_broker_that_was_alone);
     tcase_add_test(t, a_broker_of_another_cluster_stays_outside);
     tcase_add_test(t, a_second_broker_with_the_same_id_is_refused);
