@@ -492,6 +492,11 @@ void journal_plid_taken(struct journal *j, uint64_t plid) {
     if (plid >= atomic_load(&j->next_plid)) atomic_store(&j->next_plid, plid + 1); /* only reactor 0 writes it */
 }
 
+bool journal_rest(struct journal *j) {
+    timer_cancel(j->timers, &j->idle_timer);
+    return !j->maker.active && j->in_flight == NULL;
+}
+
 void journal_close(struct journal *j) {
     if (j == NULL) return;
     if (j->timers != NULL) {

@@ -159,5 +159,8 @@ uint64_t journal_pending_bytes(const struct journal *j);           /* of all sha
 uint64_t journal_live_bytes(const struct journal *j);
 uint64_t journal_new_plid(struct journal *j);   /* reactor 0; never used before in this directory, survives crashes */
 void journal_plid_taken(struct journal *j, uint64_t plid); /* reactor 0: in use though no entry here names it yet */
+/* Shard 0, after the last checkpoint: nothing is written any more that nobody asks for. True: nothing is under way either, so that it may
+ * be closed. */
+bool journal_rest(struct journal *j);
 void journal_close(struct journal *j);
 #endif
