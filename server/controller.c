@@ -172,6 +172,44 @@ static bool commit(struct controller *c, struct controller_change *ch) {
     return true;
 }
 
+/* ---- changes that change nothing ----
+ *
+ * That something is there already, or is not, is told by the image: of the controller alone. One that was kept from running may have been
+ * replaced without knowing it; so a majority says first that it has not been. One question at a time, for all that have come by then. */
+
+static void confirm(struct controller *c);
+
+static void confirmed(struct partition_op *op) {
+    struct controller *c = CONTAINER_OF(CONTAINER_OF(op, struct partition_offset, op), struct controller, confirmation);
+    struct list *node;
+    while ((node = list_pop_front(&c->confirming))) {
+        struct controller_change *ch = LIST_ENTRY(node, struct controller_change, link);
+        controller_change_finish(ch, !op->error ? ch->err : c->stopping ? ERR_CLOSED : ERR_NOT_CONTROLLER);
+    }
+    confirm(c);
+}
+
+static void confirm(struct controller *c) {
+    struct list *node;
+    if (!list_empty(&c->confirming) || list_empty(&c->unchanged)) return;
+    while ((node = list_pop_front(&c->unchanged))) list_push_back(&c->confirming, node);
+    c->confirmation = (struct partition_offset){
+        .op = {.caller = controller_reactor(c), .owner = metadata_owner(c), .plid = c->partition.plid, .done = confirmed},
+        .timestamp = PARTITION_OFFSET_LATEST, .current_leader_epoch = -1,
+    };
+    partition_offset(&c->confirmation);
+}
+
+static void finish_unchanged(struct controller *c, struct controller_change *ch, enum err err) {
+    if (cluster_stage(c->broker) == CLUSTER_ALONE) {
+        controller_change_finish(ch, err);
+        return;
+    }
+    ch->err = err;
+    list_push_back(&c->unchanged, &ch->link);
+    confirm(c);
+}
+
 static void pump(struct controller *c) {
     while (is_active(c) && !c->appending && !c->current && !list_empty(&c->queue)) {
         struct controller_change *ch = LIST_ENTRY(list_pop_front(&c->queue), struct controller_change, link);
@@ -179,7 +217,7 @@ static void pump(struct controller *c) {
         batch_builder_reset(&c->edit.batch);
         c->edit.err = OK;
         ch->make(ch, &c->edit);
-        if (c->edit.err || c->edit.batch.record_count == 0) controller_change_finish(ch, c->edit.err);
+        if (c->edit.err || c->edit.batch.record_count == 0) finish_unchanged(c, ch, c->edit.err);
         else commit(c, ch);
     }
 }
@@ -243,6 +281,8 @@ struct controller *controller_new(struct broker *b) {
     topic_config_resolve(&c->topic.config, &b->config, NULL, 0);
     c->topic.config.log.internal = c->topic.config.log.whole_reserve = true;
     list_init(&c->queue);
+    list_init(&c->unchanged);
+    list_init(&c->confirming);
     list_init(&c->publishes);
     timer_init(&c->repair, controller_repair);
     c->edit.controller = c;

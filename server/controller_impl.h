@@ -76,6 +76,8 @@ struct controller {
     uint8_t *bytes;                   /* its batch, owned */
     size_t bytes_len;
     struct partition_produce append;
+    struct list unchanged, confirming;/* changes that ended without records; those `confirmation` is on its way for */
+    struct partition_offset confirmation;
     /* images on their way to the reactors, oldest first */
     struct list publishes;
     uint32_t publish_count;

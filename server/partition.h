@@ -151,6 +151,7 @@ void partition_produce(struct partition_produce *op);
 
 /* Offsets by time or kind (ListOffsets), and where an epoch ends (OffsetForLeaderEpoch). The latest offset is told when a majority has
  * confirmed that this replica still led when it was asked: what was acknowledged before, by whomever, is below it. */
+enum { PARTITION_OFFSET_LATEST = -1 };   /* where what is committed ends, and a majority has said that nobody leads after this replica */
 struct partition_offset {
     struct partition_op op;
     /* in */

@@ -38,7 +38,7 @@ static int32_t epoch_at(const struct log *l, int64_t offset) {
     return epochs_at(&l->epochs, offset);
 }
 
-enum { LATEST = -1, EARLIEST = -2, MAX_TIMESTAMP = -3, EARLIEST_LOCAL = -4 };
+enum { EARLIEST = -2, MAX_TIMESTAMP = -3, EARLIEST_LOCAL = -4 };
 
 /* Only a leader knows what is committed; before its own marker is, it does not either. */
 static int16_t leader_error(const struct partition *p, int32_t current_leader_epoch, int16_t not_yet) {
@@ -102,7 +102,7 @@ static void offset_start(struct partition_op *base) {
         return;
     }
     switch (op->timestamp) {
-    case LATEST: latest(p, op); return;
+    case PARTITION_OFFSET_LATEST: latest(p, op); return;
     case EARLIEST:
     case EARLIEST_LOCAL:
         op->offset = partition_begin(p);
