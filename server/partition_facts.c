@@ -1,6 +1,7 @@
 /* partition_facts.c - what is known of many partitions of one reactor, whether their replicas are here or not. */
 #include <stdlib.h>
 #include "server/api_errors.h"
+#include "replication/mutants.h"
 #include "server/partition_impl.h"
 
 /* A replica that leads alone and has not changed since the start has nothing to report. */
@@ -49,6 +50,8 @@ static void facts_start(struct partition_op *base) {
     partition_op_finish(base, KERR_NONE);
 }
 void partition_facts(struct partition_facts *op) { partition_op_send(&op->op, facts_start); }
+
+bool partition_knows_committed(const struct partition *p) { return p->replica.established || MUTANT(&p->replica, EXPOSE_HW_EARLY); }
 
 bool partition_leads(struct reactor *r, uint64_t plid) {
     const struct partition *p = partition_find(r, plid);

@@ -35,7 +35,7 @@ static int16_t replica_error(const struct partition *p, const struct fetch_part 
     if (!partition_is_led(p) && !(part->from_follower && p->started && p->replica.has_leader)) return KERR_NOT_LEADER_OR_FOLLOWER;
     int16_t error = partition_check_epoch(p, part->current_leader_epoch);
     /* A new leader learns within a moment what of its log is committed. */
-    return !error && partition_is_led(p) && !p->replica.established ? KERR_NOT_LEADER_OR_FOLLOWER : error;
+    return !error && partition_is_led(p) && !partition_knows_committed(p) ? KERR_NOT_LEADER_OR_FOLLOWER : error;
 }
 
 static int16_t find_readable(struct fetch_group *g, const struct fetch_part *part, struct partition **out) {

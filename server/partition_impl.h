@@ -108,6 +108,8 @@ void partition_vouch(struct partition *p);
 void partition_answer_latest(struct partition *p);     /* a majority has confirmed reads */
 void partition_fail_latest(struct partition *p, int16_t error);
 
+/* A leader: its high watermark may be shown. Before it is established that may be below what the leader before it has shown. */
+bool partition_knows_committed(const struct partition *p);
 /* Where the log ends for readers of committed data; both isolation levels, as long as there are no transactions. */
 static inline int64_t partition_bound(const struct partition *p) { return p->replica.high_watermark; }
 /* Where it begins for readers: the log's own start may follow a little later. */

@@ -30,6 +30,8 @@ struct sight {                           /* one replica, as it was seen last */
     bool durable_known;
     int32_t epoch;
     struct replica_config config;
+    struct log_vote vote;                /* as the log has it since change */
+    uint64_t vote_seq;
 };
 struct check {
     struct cluster *c;
@@ -196,6 +198,19 @@ static void check_majority(struct check *k, struct node *n, uint32_t group, cons
                          (long long)r->high_watermark, have, r->config.voters);
 }
 
+static bool same_vote(const struct log_vote *a, const struct log_vote *b) {
+    return a->epoch == b->epoch && a->has_voted == b->has_voted && (!a->has_voted || (a->node == b->node && uuid_eq(&a->incarnation, &b->incarnation)));
+}
+
+bool check_vote_is_durable(struct node *n, const struct partition *p, const struct log_vote *vote) {
+    struct check *k = n->c->check;
+    const struct sight *s = &k->sights[n->id][group_index(k, group_of(p))];
+    const struct log_vote *have = &p->log->vote;
+    if (have->epoch < vote->epoch || (have->epoch == vote->epoch && vote->has_voted && !same_vote(have, vote))) return false;
+    if (s->life != n->life || !s->here || s->plid != p->log->plid) return p->log->durable_seq >= p->log->seq; /* not looked at yet in this life */
+    return same_vote(have, &s->vote) && s->vote_seq <= p->log->durable_seq; /* what is new in this turn is not durable in it */
+}
+
 static void check_partition(struct check *k, struct node *n, struct partition *p) {
     struct cluster *c = k->c;
     uint32_t index = group_index(k, group_of(p));
@@ -226,6 +241,10 @@ static void check_partition(struct check *k, struct node *n, struct partition *p
     s->epoch = r->epoch;
     s->durable = r->durable;
     s->durable_known = r->durable.offset >= 0;
+    if (!same_vote(&s->vote, &p->log->vote)) {
+        s->vote = p->log->vote;
+        s->vote_seq = p->log->seq;
+    }
     bool leading = r->role == REPLICA_LEADER && !r->begins_on_write;
     if (leading) check_leader(k, n, g, p);
     if (leading && r->established) {

@@ -25,6 +25,7 @@ struct node {
     struct broker broker;
     struct io *ios[REACTORS_MAX];
     struct log_recovery recovery;
+    uint32_t late;                       /* messages on their way: messages.c */
     bool up, ready, stopping, refused;   /* refused: it has said why it cannot start */
     bool lost_disk;                      /* it has another one now */
     bool rotten;                         /* its disk may refuse, or say that something is damaged */
@@ -45,6 +46,8 @@ struct cluster {
     uint32_t faults;                     /* bits that this seed has chosen */
     int64_t fault_gap_ns;
     struct timer fault_timer;
+    int64_t unruly_until;                /* until then messages between brokers are lost, doubled or late: */
+    uint64_t unruly_one_in;
     int32_t victim;                      /* whose disk may rot or be lost; 0: not chosen yet */
     bool healed;                         /* faults are over */
     bool finishing;                      /* clients send nothing new */
@@ -84,10 +87,20 @@ void faults_fire_due(struct cluster *c); /* pauses, returns */
 struct check *check_new(struct cluster *c);
 void check_node(struct node *n);         /* after its turn, also when it has died in it */
 void check_disk_lost(struct node *n);
+struct partition;
+struct log_vote;
+/* Whether the log of `p` has promised what `vote` says (without has_voted: only its epoch), or more, and that is durable. */
+bool check_vote_is_durable(struct node *n, const struct partition *p, const struct log_vote *vote);
 bool check_may_lose_disk(struct cluster *c);
 void check_tell(struct cluster *c);      /* traces every replica as it is now */
 /* NULL: all replicas agree; else what is missing. */
 const char *check_converged(struct cluster *c);
+
+/* ---- messages.c: what replicas say to each other; watch.c: what is asked of disks ---- */
+void messages_follow(struct node *n);    /* when its partitions are there: all that it sends */
+void watch_disk(struct node *n);         /* all that it writes, this life */
+/* A group of the journal is on the disk, and one before it is not: a power cut now leaves a hole. */
+bool watch_out_of_order(const struct node *n);
 
 /* ---- history.c: what clients saw ---- */
 enum { TOPICS = 2, PARTITIONS_MAX = 3, PRODUCERS_MAX = 16 };
@@ -101,6 +114,8 @@ void history_acked(struct history *h, uint32_t producer, uint32_t number, int64_
 void history_read(struct history *h, uint32_t topic, uint32_t partition, int64_t offset, const uint8_t *value, size_t len);
 /* Everything up to `end` was there to be read. */
 void history_complete(struct history *h, uint32_t topic, uint32_t partition, int64_t end);
+/* Where the partition ended at least for somebody, `end` included. */
+int64_t history_known(struct history *h, uint32_t topic, uint32_t partition, int64_t end);
 void history_check_end(struct history *h);
 
 /* ---- wire.c: requests and answers over the simulated network ---- */
@@ -145,9 +160,10 @@ const char *topic_name(uint32_t topic);
 uint32_t topic_partitions(const struct cluster *c, uint32_t topic);
 bool client_busy(const struct client *cl);
 
-/* ---- producer.c, reader.c, group.c, admin.c: programs ---- */
+/* ---- producer.c, reader.c, latest.c, group.c, admin.c: programs ---- */
 void producers_start(struct cluster *c);
 void readers_start(struct cluster *c);
+void askers_start(struct cluster *c);
 void groups_start(struct cluster *c);
 void admin_start(struct cluster *c);
 void admin_reassign(struct cluster *c);  /* asks for other replicas of some partition */

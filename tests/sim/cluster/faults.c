@@ -55,6 +55,19 @@ static void cut(struct cluster *c) {
     repair_later(c, a, b);
 }
 
+/* One broker loses all others, but not its clients: if it leads, they still write to it what will never be committed. */
+static void isolate(struct cluster *c) {
+    struct node *n = some_node(c);
+    for (uint32_t i = 1; i <= c->node_count; i++) {
+        if ((int32_t)i == n->id) continue;
+        sim_link_cut(c->world, (unsigned)n->id, i, true);
+        sim_link_cut(c->world, i, (unsigned)n->id, true);
+        repair_later(c, (unsigned)n->id, i);
+    }
+    covered(c)->isolations++;
+    cluster_trace(c, "node %d is cut off from all others", n->id);
+}
+
 static void delay(struct cluster *c) {
     unsigned a = some_end(c), b = some_end(c);
     if (a == b) return;
@@ -71,6 +84,12 @@ static void reset(struct cluster *c) {
     covered(c)->resets++;
     cluster_trace(c, "connections of %u and %u are reset", a, b);
     sim_link_reset(c->world, a, b);
+}
+
+static void messages(struct cluster *c) {
+    c->unruly_until = sim_now_ns(c->world) + some_time(c, 4 * SECOND);
+    c->unruly_one_in = 2 + below(c, 30);
+    cluster_trace(c, "for %d ms one message of %d between brokers is lost, doubled or late", (int)((c->unruly_until - sim_now_ns(c->world)) / MS), (int)c->unruly_one_in);
 }
 
 /* ---- nodes ------------------------------------------------------------------------------------ */
@@ -192,7 +211,7 @@ static const struct { uint32_t weight; bool cluster_only; } kinds[FAULT_COUNT] =
     [FAULT_RESET] = {10, false}, [FAULT_CUT] = {10, false}, [FAULT_DELAY] = {6, false}, [FAULT_PAUSE] = {6, false}, [FAULT_KILL] = {6, false},
     [FAULT_POWER] = {5, false}, [FAULT_CRASH_POINT] = {6, false}, [FAULT_BLACKOUT] = {1, false}, [FAULT_STOP] = {3, false},
     [FAULT_SYNC_ERROR] = {2, false}, [FAULT_WRITE_ERROR] = {2, false}, [FAULT_FULL_DISK] = {2, false}, [FAULT_CLOCK] = {3, false},
-    [FAULT_ROT] = {1, true}, [FAULT_LOST_DISK] = {1, true}, [FAULT_MEMBERS] = {4, true},
+    [FAULT_ROT] = {1, true}, [FAULT_LOST_DISK] = {1, true}, [FAULT_MEMBERS] = {4, true}, [FAULT_MESSAGES] = {4, true}, [FAULT_ISOLATE] = {4, true},
 };
 
 void faults_choose(struct cluster *c) {
@@ -228,6 +247,8 @@ static void happen(struct cluster *c, enum cluster_fault f) {
     case FAULT_ROT: rot(c); break;
     case FAULT_LOST_DISK: lose_disk(c); break;
     case FAULT_MEMBERS: admin_reassign(c); break;
+    case FAULT_MESSAGES: messages(c); break;
+    case FAULT_ISOLATE: isolate(c); break;
     case FAULT_COUNT: break;
     }
 }
@@ -270,6 +291,11 @@ void faults_fire_due(struct cluster *c) {
             cluster_trace(c, "the disk of node %d has room again", n->id);
         }
         if (!n->up && n->return_ns <= now) node_start(n);
+        /* Seldom does chance alone cut the power in the moments in which it leaves a hole in the journal. */
+        if (n->up && c->faults >> FAULT_POWER & 1 && !c->healed && watch_out_of_order(n) && chance(c, 64)) {
+            covered(c)->holes_in_journal++;
+            node_crash(n, some_loss(c));
+        }
     }
 }
 

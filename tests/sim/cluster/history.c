@@ -10,7 +10,7 @@
 struct sent { uint8_t topic, partition; bool idempotent, acked, sure; int64_t acked_offset, seen_offset; /* -1: not yet */ };
 struct sender { struct sent *records; uint32_t count, cap; };
 struct seen { uint32_t producer_and_1, number; };
-struct place { struct seen *records; int64_t cap, complete_to; };
+struct place { struct seen *records; int64_t cap, complete_to, known_end; };
 struct history {
     struct cluster *c;
     struct sender senders[PRODUCERS_MAX];
@@ -51,6 +51,12 @@ static void check_offsets(struct history *h, uint32_t producer, uint32_t number)
                          (long long)r->acked_offset, topic_name(r->topic), r->partition, (long long)r->seen_offset);
 }
 
+int64_t history_known(struct history *h, uint32_t topic, uint32_t partition, int64_t end) {
+    struct place *p = &h->places[topic][partition];
+    if (end > p->known_end) p->known_end = end;
+    return p->known_end;
+}
+
 void history_acked(struct history *h, uint32_t producer, uint32_t number, int64_t offset, bool sure) {
     struct sent *r = &h->senders[producer].records[number];
     ASSERT(number < h->senders[producer].count);
@@ -59,6 +65,7 @@ void history_acked(struct history *h, uint32_t producer, uint32_t number, int64_
     r->acked_offset = offset;
     covered(h->c)->acked++;
     struct place *p = &h->places[r->topic][r->partition];
+    if (sure) (void)history_known(h, r->topic, r->partition, offset + 1);
     if (sure && offset >= 0 && offset < p->cap && p->records[offset].producer_and_1 > 0) {
         struct seen *at = &p->records[offset];
         if (at->producer_and_1 != producer + 1 || at->number != number)
@@ -107,6 +114,7 @@ void history_read(struct history *h, uint32_t topic, uint32_t partition, int64_t
         cluster_violated(c, "13 record %u of producer %u lies at offsets %lld and %lld of %s-%u", number, producer, (long long)r->seen_offset,
                          (long long)offset, topic_name(topic), partition);
     r->seen_offset = offset;
+    (void)history_known(h, topic, partition, offset + 1);
     check_offsets(h, producer, number);
     covered(c)->read++;
 }

@@ -106,6 +106,7 @@ static void begin(struct node *n) {
         ASSERT(n->ios[i] != NULL && reactor_init(&n->broker.reactors[i], n->ios[i]) == OK);
     }
     open_err = broker_open(&n->broker, &n->recovery, open_why, sizeof open_why);
+    if (open_err == OK) messages_follow(n);
     if (open_err == OK) broker_start(&n->broker, &n->recovery, ready, n);
 }
 
@@ -127,6 +128,7 @@ void node_start(struct node *n) {
     /* No device fails while a journal is opened: what the next process reads then may be gone after a power cut, a lost disk that
      * check_may_lose_disk() was not asked about. */
     sim_faults_clear(c->world, (unsigned)n->id);
+    watch_disk(n);
     cluster_trace(c, "node %d starts, life %u", n->id, n->life);
     open_why[0] = 0;
     open_err = OK;

@@ -10,7 +10,7 @@
 #include "proto/record_batch.h"
 #include "tests/sim/cluster/cluster.h"
 
-enum { IN_FLIGHT_MAX = 5, RECORDS_MAX = 6 };
+enum { IN_FLIGHT_MAX = 5, RECORDS_MAX = 6, PADDING_MAX = 3000 };
 
 struct batch {
     uint32_t first, count;               /* numbers of its records */
@@ -35,6 +35,8 @@ struct writer {
     uint32_t count, away;
     struct timer timer;
 };
+static const uint8_t padding[PADDING_MAX]; /* keys of records: in some runs journals wrap and segments fill */
+static int32_t padding_bytes;
 static struct writer *all[PRODUCERS_MAX];
 static uint32_t all_count;
 
@@ -127,7 +129,7 @@ static uint8_t *encode(const struct writer *p, const struct batch *b, size_t *le
     builder.producer_epoch = p->idempotent ? p->epoch : -1;
     builder.base_sequence = p->idempotent ? b->sequence : -1;
     for (uint32_t i = 0; i < b->count; i++)
-        ASSERT(batch_builder_add(&builder, INT64_C(1700000000000), BYTES_NULL, (struct bytes){b->values[i], VALUE_BYTES}, NULL, 0) == OK);
+        ASSERT(batch_builder_add(&builder, INT64_C(1700000000000), (struct bytes){padding, padding_bytes}, (struct bytes){b->values[i], VALUE_BYTES}, NULL, 0) == OK);
     ASSERT(batch_builder_finish(&builder, &out, len) == OK);
     batch_builder_free(&builder);
     return out;
@@ -223,6 +225,8 @@ static void work(struct timer *timer) {
 
 void producers_start(struct cluster *c) {
     static const int64_t paces[] = {4 * MS, 20 * MS, 100 * MS};
+    static const int32_t paddings[] = {0, 0, 600, PADDING_MAX};
+    padding_bytes = paddings[prng_below(&c->work_prng, ARRAY_LEN(paddings))];
     all_count = 4 + (uint32_t)prng_below(&c->work_prng, 5);
     for (uint32_t i = 0; i < all_count; i++) {
         struct writer *p = all[i] = calloc(1, sizeof *p);

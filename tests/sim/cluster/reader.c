@@ -13,7 +13,9 @@ struct reader {
     int64_t end;                         /* what the last answer said; -1: none yet since the last write */
     int64_t asked_ns;
     bool asking, begun_again;
-    int32_t asked_leader;
+    int32_t asked_leader, asked_epoch;
+    int64_t shown;                       /* the highest high watermark, */
+    int32_t shown_epoch;                 /* by a leader of this epoch or a later one */
     struct timer timer;
 };
 enum { READERS_MAX = TOPICS * PARTITIONS_MAX };
@@ -57,6 +59,16 @@ static void read_records(struct reader *p, const struct k_fetch_response_respons
     }
 }
 
+/* A leader that was replaced may show less than the one after it; nobody else. */
+static void check_shown(struct reader *p, int64_t high_watermark) {
+    if (p->asked_epoch < 0) return;
+    if (p->asked_epoch >= p->shown_epoch && high_watermark < p->shown)
+        cluster_violated(p->c, "7 node %d shows high watermark %lld of %s-%u in epoch %d; %lld was shown in epoch %d", p->asked_leader, (long long)high_watermark,
+                         topic_name(p->topic), p->partition, p->asked_epoch, (long long)p->shown, p->shown_epoch);
+    if (high_watermark > p->shown) p->shown = high_watermark;
+    if (p->asked_epoch > p->shown_epoch) p->shown_epoch = p->asked_epoch;
+}
+
 static void fetched(struct call *call, struct wire_reader *r) {
     struct reader *p = call->owner;
     struct k_fetch_response a;
@@ -77,6 +89,7 @@ static void fetched(struct call *call, struct wire_reader *r) {
         again(p, 50 * MS);
         return;
     }
+    check_shown(p, x->high_watermark);
     read_records(p, x);
     if (p->c->quiet_ns > 0 && p->asked_ns > p->c->quiet_ns) p->end = x->high_watermark;
 }
@@ -119,6 +132,7 @@ static void work(struct timer *timer) {
     p->asking = true;
     p->asked_ns = sim_now_ns(p->c->world);
     p->asked_leader = place->leader;
+    p->asked_epoch = place->leader_epoch;
     call_send(&p->client, place->leader, fetched, p, 0, 3 * SECOND);
 }
 
@@ -128,6 +142,7 @@ void readers_start(struct cluster *c) {
         for (uint32_t k = 0; k < topic_partitions(c, t); k++) {
             struct reader *p = all[all_count++] = calloc(1, sizeof *p);
             ASSERT(p != NULL);
+            p->shown_epoch = -1;
             client_init(&p->client, c, "reader");
             p->c = c;
             p->topic = t;

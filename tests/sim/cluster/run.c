@@ -123,6 +123,7 @@ static void begin(struct cluster *c) {
     admin_start(c);
     producers_start(c);
     readers_start(c);
+    askers_start(c);
     groups_start(c);
     faults_start(c);
 }

@@ -13,7 +13,7 @@
 
 #define CLUSTER_FAULTS(X)                                                                                              \
     X(RESET) X(CUT) X(DELAY) X(PAUSE) X(KILL) X(POWER) X(CRASH_POINT) X(BLACKOUT) X(STOP) X(SYNC_ERROR) X(WRITE_ERROR)    \
-    X(FULL_DISK) X(ROT) X(LOST_DISK) X(CLOCK) X(MEMBERS)
+    X(FULL_DISK) X(ROT) X(LOST_DISK) X(CLOCK) X(MEMBERS) X(MESSAGES) X(ISOLATE)
 enum cluster_fault {
 #define CLUSTER_FAULT_ENUM(name) FAULT_##name,
     CLUSTER_FAULTS(CLUSTER_FAULT_ENUM)
@@ -34,7 +34,8 @@ struct cluster_options {
     X(steps) X(seconds) X(clusters) X(restarts) X(recoveries_unclean) X(leaders) X(established) X(truncations) X(produced) X(acked) \
     X(retried) X(duplicates_answered) X(read) X(commits) X(commit_checks) X(resets) X(cuts) X(one_way_cuts) X(delays) X(pauses)  \
     X(kills) X(power_losses) X(crash_points) X(blackouts) X(stops) X(disk_failures) X(full_disks) X(rotten_bits) X(lost_disks)   \
-    X(clock_jumps) X(member_changes) X(topics_made) X(topics_deleted) X(verified_batches) X(joins) X(refused_starts)
+    X(clock_jumps) X(member_changes) X(topics_made) X(topics_deleted) X(verified_batches) X(joins) X(refused_starts)                      \
+    X(messages_lost) X(messages_doubled) X(messages_late) X(latest_told) X(segment_writes) X(holes_in_journal) X(isolations)
 struct cluster_coverage {
 #define CLUSTER_COVERAGE_FIELD(name) uint64_t name;
     CLUSTER_COVERAGE(CLUSTER_COVERAGE_FIELD)

@@ -1,0 +1,117 @@
+/* messages.c - what brokers' replicas say to each other: looked at when it leaves (docs/replication.md 12, number 11), and for a time
+ * lost, doubled or late.
+ *
+ * The connections between brokers keep what they carry whole and in order, so that much of what the quorum core must bear never reaches
+ * it by them: an old request behind a new one, the same one twice. Here it does. */
+#include <stdlib.h>
+#include <string.h>
+#include "base/assert.h"
+#include "server/partition_impl.h"
+#include "server/peer.h"
+#include "tests/sim/cluster/cluster.h"
+
+enum { LATE_MAX = 512 };                 /* messages that wait at once */
+#define LATE_NS (2 * SECOND)             /* the longest: elections come and go meanwhile */
+struct late {                            /* on the sender's own timers: it dies with it */
+    struct timer timer;
+    struct node *n;
+    struct reactor *r;
+    uint64_t group;
+    struct replica_message m;
+    struct slice records;                /* .buf NULL: none */
+};
+static struct cluster *of;
+
+static struct node *node_of(const struct reactor *r) {
+    for (uint32_t i = 1; i <= of->node_count; i++)
+        if (&of->nodes[i].broker == r->broker) return &of->nodes[i];
+    ASSERT(false); /* a reactor of no node */
+}
+
+/* ---- true when it leaves ------------------------------------------------------------------------- */
+
+static void check_promise(struct node *n, const struct partition *p, const struct replica_message *m, const struct replica_member *whom) {
+    struct log_vote vote = {m->asked_epoch, true, whom->node, whom->incarnation};
+    if (m->kind == REPLICA_VOTE) vote.epoch = m->epoch;
+    if (!check_vote_is_durable(n, p, &vote))
+        cluster_violated(n->c, "11 group %llu: node %d %s in epoch %d for node %d before its vote is durable", (unsigned long long)p->plid, n->id,
+                         m->kind == REPLICA_VOTE ? "asks for votes" : "votes", vote.epoch, whom->node);
+}
+
+static void check_acknowledgement(struct node *n, const struct partition *p, const struct replica_message *m) {
+    struct log_vote epoch = {.epoch = m->epoch};
+    if (m->match.offset > p->log->durable_end)
+        cluster_violated(n->c, "11 group %llu: node %d acknowledges (%d,%lld) and has %lld durable", (unsigned long long)p->plid, n->id, m->match.epoch,
+                         (long long)m->match.offset, (long long)p->log->durable_end);
+    if (!check_vote_is_durable(n, p, &epoch))
+        cluster_violated(n->c, "11 group %llu: node %d acknowledges in epoch %d before that is durable", (unsigned long long)p->plid, n->id, m->epoch);
+}
+
+static void check_message(struct node *n, struct reactor *r, uint64_t group, const struct replica_message *m) {
+    const struct partition *p = partition_find(r, group);
+    if (!p || !p->started || !partition_is_replicated(p) || n->rotten) return;
+    if (m->kind == REPLICA_VOTE) check_promise(n, p, m, &m->from);
+    if (m->kind == REPLICA_VOTE_REPLY && m->ok) check_promise(n, p, m, &m->to);
+    if (m->kind == REPLICA_APPEND_REPLY && m->ok) check_acknowledgement(n, p, m);
+}
+
+/* ---- the way ---------------------------------------------------------------------------------------- */
+
+static struct slice gather(const struct slice *slices, uint32_t count) {
+    uint32_t len = 0, at = 0;
+    for (uint32_t i = 0; i < count; i++) len += slices[i].len;
+    if (len == 0) return (struct slice){0};
+    struct buf *all = buf_new(len, 0);
+    ASSERT(all != NULL);
+    for (uint32_t i = 0; i < count; i++) {
+        memcpy(all->data + at, slice_data(&slices[i]), slices[i].len);
+        at += slices[i].len;
+    }
+    return (struct slice){.buf = all, .len = len};
+}
+
+static void arrive_late(struct timer *t) {
+    struct late *l = CONTAINER_OF(t, struct late, timer);
+    if (l->n->c->healed) buf_unref(l->records.buf);
+    else (void)peer_send(l->r, l->group, &l->m, &l->records, l->records.buf ? 1 : 0);
+    l->n->late--;
+    free(l);
+}
+
+static void send_later(struct node *n, struct reactor *r, uint64_t group, const struct replica_message *m, const struct slice *slices, uint32_t count) {
+    struct cluster *c = n->c;
+    if (n->late >= LATE_MAX) return;
+    struct late *l = calloc(1, sizeof *l);
+    ASSERT(l != NULL);
+    *l = (struct late){.n = n, .r = r, .group = group, .m = *m, .records = gather(slices, count)};
+    int64_t most = chance(c, 4) ? LATE_NS : chance(c, 2) ? 200 * MS : 20 * MS;
+    timer_init(&l->timer, arrive_late);
+    timer_set(&r->timers, &l->timer, sim_now_ns(c->world) + 1 + (int64_t)below(c, (uint64_t)most));
+    n->late++;
+}
+
+static bool message_send(struct reactor *r, uint64_t group, const struct replica_message *m, struct slice *slices, uint32_t count) {
+    struct cluster *c = of;
+    struct node *n = node_of(r);
+    check_message(n, r, group, m);
+    if (c->healed || sim_now_ns(c->world) >= c->unruly_until || !chance(c, c->unruly_one_in)) return peer_send(r, group, m, slices, count);
+    uint64_t fate = below(c, 3);
+    if (fate > 0) {
+        send_later(n, r, group, m, slices, count);
+        covered(c)->messages_late++;
+    }
+    if (fate == 1) {
+        covered(c)->messages_doubled++;
+        return peer_send(r, group, m, slices, count);
+    }
+    for (uint32_t i = 0; i < count; i++) buf_unref(slices[i].buf);
+    covered(c)->messages_lost += fate == 0;
+    return true;
+}
+
+void messages_follow(struct node *n) {
+    of = n->c;
+    n->late = 0;
+    for (uint32_t i = 0; i < n->c->reactors; i++)
+        if (n->broker.reactors[i].partitions) n->broker.reactors[i].partitions->send = message_send;
+}
