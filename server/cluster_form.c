@@ -1,11 +1,16 @@
 /* cluster_form.c - forming a cluster, or finding the one that there is.
  *
- * A blank broker asks everybody it was told of, again and again, until somebody knows a cluster. Nothing is sent to a blank
- * broker unasked, so a proposal can be late in one way only: as the answer to a question that was asked before. The case that
+ * A blank broker asks everybody it was told of, again and again, until somebody knows a cluster. Whoever has chosen a cluster and
+ * has no metadata log yet, or has not opened it yet, says neither that it is blank (another cluster would be formed around it) nor
+ * what it knows (it may still die, and know nothing).
+ *
+ * Nothing is sent to a blank broker unasked, so a proposal can be late in one way only: as the answer to a question that was asked before. The case that
  * this could hurt: the first voter proposes cluster P, its answer to us is under way, it loses its disk, comes back blank, asks
  * all, we say that we are blank too, it proposes cluster Q; and then the answer arrives and we found P. So whoever told the first
  * voter that it is blank takes no founding configuration that names another incarnation of it, unless that voter joined
- * that cluster itself meanwhile. A promise needs no disk: an answer under way does not outlive the process that asked. */
+ * that cluster itself meanwhile. Nor does it join such a cluster without being a founder (it has lost its disk, too) when the
+ * question is older than the promise: whoever is asked later and knows that cluster is no blank voter of another one. A promise
+ * needs no disk: an answer under way does not outlive the process that asked. */
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/assert.h"
@@ -56,6 +61,12 @@ static void answer_send(struct peer_answer *a, const Varve__Cluster__FormAnswer 
     peer_answer_send(a, (struct bytes){packed, (int32_t)len});
 }
 
+static void promise_make(struct cluster *cl, const struct uuid *first) {
+    if (cl->promise.made && uuid_eq(&cl->promise.incarnation, first)) return;
+    cl->promise = (struct form_promise){.made = true, .incarnation = *first};
+    for (uint32_t i = 0; i < cl->target_count; i++) cl->targets[i].asked_before = cl->targets[i].away;
+}
+
 static void serve(struct broker *b, struct peer_answer *a, struct bytes request) {
     (void)request;
     struct cluster *cl = b->cluster;
@@ -63,7 +74,9 @@ static void serve(struct broker *b, struct peer_answer *a, struct bytes request)
     Varve__Cluster__FormAnswer m = VARVE__CLUSTER__FORM_ANSWER__INIT;
     Varve__Cluster__QuorumConfig config = VARVE__CLUSTER__QUORUM_CONFIG__INIT;
     Varve__Cluster__Member members[REPLICA_MEMBERS_MAX], *list[REPLICA_MEMBERS_MAX];
-    m.knows = atomic_load_explicit(&cl->known, memory_order_relaxed) && c->follow.running;
+    bool known = atomic_load_explicit(&cl->known, memory_order_relaxed);
+    m.knows = known && c->follow.running;
+    m.blank = !known;
     if (m.knows) {
         const struct replica_config *from = &c->role.config;
         m.cluster_id = uuid_data(&cl->id);
@@ -79,11 +92,8 @@ static void serve(struct broker *b, struct peer_answer *a, struct bytes request)
             list[i]->node = from->members[i].node;
             list[i]->incarnation = uuid_data(&from->members[i].incarnation);
         }
-    } else {
-        m.blank = true;
     }
-    if (m.blank && is_first_voter(b, a->node) && !(cl->promise.made && uuid_eq(&cl->promise.incarnation, &a->incarnation)))
-        cl->promise = (struct form_promise){.made = true, .incarnation = a->incarnation};
+    if (m.blank && is_first_voter(b, a->node)) promise_make(cl, &a->incarnation);
     answer_send(a, &m);
 }
 
@@ -146,7 +156,7 @@ static void found(struct cluster *cl, const struct form_target *t, const struct 
         p->cluster = *id;
     }
     bool founding = replica_config_find(config, &me) >= 0;
-    if (founding && !may_found(cl, id, config)) return; /* asked again */
+    if ((founding || t->asked_before) && !may_found(cl, id, config)) return; /* asked again */
     begin(cl, id, founding ? config : NULL);
 }
 
@@ -175,10 +185,11 @@ static void propose(struct cluster *cl) {
 static void take_answer(struct form_target *t, const Varve__Cluster__FormAnswer *m) {
     struct cluster *cl = t->cluster;
     struct replica_config config;
-    if (!m || m->knows == m->blank || (m->knows && (m->cluster_id.len != sizeof(struct uuid) || !config_from(m->config, &config)))) {
+    if (!m || (m->knows && m->blank) || (m->knows && (m->cluster_id.len != sizeof(struct uuid) || !config_from(m->config, &config)))) {
         trace_warn("cluster", "%s:%d answered something that is not understood: is it a later version?", t->at->host, t->at->port);
         return;
     }
+    if (!m->knows && !m->blank) return; /* soon */
     if (m->knows) {
         struct uuid id;
         memcpy(id.b, m->cluster_id.data, sizeof id.b);
@@ -229,6 +240,7 @@ static void ask_all(struct timer *timer) {
         struct form_target *t = &cl->targets[i];
         if (t->away) continue;
         t->away = true;
+        t->asked_before = false;
         t->call = (struct peer_call){
             .caller = r, .node = -1, .host = t->at->host, .port = t->at->port, .kind = PEER_CALL_FORM, .request = BYTES_NULL,
             .timeout_ns = ASK_TIMEOUT_NS, .done = asked, .owner = t,

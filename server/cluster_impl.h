@@ -12,6 +12,7 @@ struct form_target {
     struct cluster *cluster;
     struct peer_call call;
     bool away;
+    bool asked_before;                /* the question that is away is older than the promise */
     int32_t node;                     /* as a voter; -1: a bootstrap server */
     const struct config_address *at;
     bool blank;                       /* by its last answer */
@@ -20,8 +21,8 @@ struct form_target {
 };
 enum { FORM_TARGETS_MAX = CONFIG_VOTERS_MAX + CONFIG_BOOTSTRAP_MAX };
 
-/* Having said "blank" to the first voter, who may propose a cluster because of that, a broker takes no part in an older one's
- * beginning that a voter with the same id, wiped since, may have proposed; see cluster_form.c. */
+/* Having said "blank" to the first voter, who may propose a cluster because of that, a broker takes no part in an older one
+ * that a voter with the same id, wiped since, may have proposed; see cluster_form.c. */
 struct form_promise {
     bool made, released;
     struct uuid incarnation;          /* of the first voter */

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "server/cluster.h"
+#include "server/cluster_impl.h"
 #include "server/controller_impl.h"
 #include "server/reactor.h"
 #include "tests/sim/io_sim.h"
@@ -295,6 +295,85 @@ START_TEST(a_disk_lost_while_forming) {
 }
 END_TEST
 
+/* Somebody who belongs to no cluster asks a broker all the time. */
+struct question { struct peer_call call; int at; bool away, chosen; uint32_t neither, blank; };
+static struct question questions[3];
+
+static bool has_chosen(int at) { return places[at].b && atomic_load(&places[at].b->cluster->known); }
+static bool blank_in(struct bytes answer) {
+    Varve__Cluster__FormAnswer *m = varve__cluster__form_answer__unpack(NULL, (size_t)answer.len, answer.p);
+    ck_assert(m && !(m->knows && m->blank));
+    bool blank = m->blank, knows = m->knows;
+    varve__cluster__form_answer__free_unpacked(m, NULL);
+    if (!blank && !knows) questions[0].neither++;
+    return blank;
+}
+static void question_answered(struct peer_call *c) {
+    struct question *q = c->owner;
+    q->away = false;
+    if (c->err) return;
+    bool blank = blank_in(c->answer);
+    ck_assert_msg(!blank || !q->chosen, "broker %d belongs to a cluster and says that it is blank", q->at + 1);
+    q->blank += blank;
+}
+static void question_ask(int at) {
+    static const char *const host = "127.0.0.1";
+    struct question *q = &questions[at];
+    if (q->away) return;
+    q->at = at;
+    q->away = true;
+    q->chosen = has_chosen(at);
+    q->call = (struct peer_call){.caller = &places[3].b->reactors[0], .node = -1, .host = host, .port = PEERS + 1 + at,
+                                 .kind = PEER_CALL_FORM, .request = BYTES_NULL, .timeout_ns = SECOND, .done = question_answered, .owner = q};
+    peer_call(&q->call);
+}
+
+static bool three_are_ready(void) { return places[0].ready && places[1].ready && places[2].ready; }
+
+/* Nobody who has chosen a cluster is taken for blank, while its metadata log is made and while it starts again. */
+START_TEST(who_has_chosen_is_not_blank) {
+    memset(questions, 0, sizeof questions);
+    start(3, 4, "controller.quorum.bootstrap.servers=127.0.0.1:9299\n");
+    three();
+    for (int round = 0; round < 4; round++) {
+        sim_tuning(world)->disk_ns_max = 20 * MS;
+        int64_t until = sim_now_ns(world) + 4 * SECOND;
+        while (sim_now_ns(world) < until) {
+            for (int at = 0; at < 3; at++) question_ask(at);
+            pass();
+        }
+        sim_tuning(world)->disk_ns_max = 2 * MS;
+        ck_assert(run_until(three_are_ready, 10 * SECOND));
+        die(&places[round % 3], SIM_KILLED);
+        restart(round % 3);
+    }
+    ck_assert_uint_gt(questions[0].blank + questions[1].blank + questions[2].blank, 0);
+    ck_assert_uint_gt(questions[0].neither, 0);
+}
+END_TEST
+
+static bool new_ones_are_ready(void) { return places[3].ready && places[4].ready && places[5].ready; }
+
+/* All lose their disks, one after the other; what the first of them said of the cluster that is gone comes late. */
+START_TEST(a_late_answer_of_a_cluster_that_is_gone) {
+    three();
+    must_be_whole(5 * SECOND);
+    struct uuid old = places[0].b->cluster_id;
+    die(&places[1], SIM_KILLED);
+    die(&places[2], SIM_KILLED);
+    sim_link_delay(world, 0, 3, 300 * MS);
+    sim_link_delay(world, 0, 4, 300 * MS);
+    start(3, 2, voters_123);
+    start(4, 3, voters_123);
+    run(450 * MS); /* connected and greeted, and the answer is under way */
+    ck_assert(places[3].b->cluster->targets[0].away && !has_chosen(3) && !has_chosen(4));
+    die(&places[0], SIM_KILLED);
+    start(5, 1, voters_123);
+    ck_assert(run_until(new_ones_are_ready, 20 * SECOND));
+    for (int at = 3; at < 6; at++) ck_assert(!uuid_eq(&places[at].b->cluster_id, &old));
+}
+END_TEST
+
 /* ---- joining ---------------------------------------------------------------------------------------------- */
 
 static bool fourth_learns(void) { return places[3].b && learns(3); }
@@ -526,6 +605,8 @@ static Suite *cluster_suite(void) {
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, three_blank_brokers_form_one_cluster);
     tcase_add_test(t, it_is_formed_by_all_voters);
+    tcase_add_test(t, who_has_chosen_is_not_blank);
+    tcase_add_test(t, a_late_answer_of_a_cluster_that_is_gone);
     tcase_add_loop_test(t, a_crash_while_forming, 0, 3);
     tcase_add_loop_test(t, a_disk_lost_while_forming, 0, 3);
     suite_add_tcase(s, t);
