@@ -1,8 +1,7 @@
 /* truncate.c - cutting a log back: memory now, files once the TRUNCATE is durable (cut.c).
  *
  * Cutting an index is not enough: the largest timestamp so far and the bytes since the last entry come
- * from batches. Those behind the last entry that stays are read again, by their headers. Truncation
- * is rare and such a range short, so these reads are synchronous. While recovery folds the journal it
+ * from batches. Those behind the last entry that stays are read again, by their headers (log/walk.h). While recovery folds the journal it
  * cannot read yet; the segment is marked and done after that. */
 #include "log/truncate.h"
 #include <errno.h>
@@ -14,69 +13,7 @@
 #include "log/faulty.h"
 #include "log/mutant.h"
 #include "log/store.h"
-
-/* ---- walking the headers of a segment ----------------------------------------------------------------- */
-
-struct walk {
-    struct log_impl *log;
-    struct segment *segment;
-    struct file *file;
-    uint8_t *block;                 /* two blocks, aligned */
-    uint32_t position;
-};
-
-static enum err walk_begin(struct walk *k, struct log_impl *l, struct segment *s, uint32_t position) {
-    *k = (struct walk){.log = l, .segment = s, .position = position};
-    k->block = aligned_alloc(IO_BLOCK_BYTES, 2 * IO_BLOCK_BYTES);
-    return k->block ? OK : ERR_NOMEM;
-}
-
-static void walk_end(struct walk *k) {
-    files_put(&k->log->pub.shard->files, k->file);
-    free(k->block);
-}
-
-static enum err header_from_journal(struct walk *k, const struct tail_entry *e, uint32_t skip, struct batch_header *h) {
-    struct log_shard *sh = k->log->pub.shard;
-    uint32_t at = e->pos.offset + skip, from = ALIGN_DOWN(at, IO_BLOCK_BYTES);
-    int64_t n = io_pread(sh->io, journal_fd(sh->journal, e->pos.piece), k->block, 2 * IO_BLOCK_BYTES, from);
-    if (n < (int64_t)(at - from) + BATCH_HEADER_BYTES) return ERR_IO;
-    enum err err = batch_parse(k->block + (at - from), (size_t)n - (at - from), h);
-    return err == ERR_TRUNCATED ? OK : err;
-}
-
-static enum err header_from_file(struct walk *k, struct batch_header *h) {
-    struct log_shard *sh = k->log->pub.shard;
-    int rc = 0;
-    if (!k->file) k->file = files_get(&sh->files, k->log, k->segment->base, FILE_LOG, 0, &rc);
-    if (!k->file) return rc == -ENOENT ? ERR_CORRUPT : ERR_IO;
-    int64_t n = io_pread(sh->io, k->file->fd, k->block, BATCH_HEADER_BYTES, k->position);
-    if (n < BATCH_HEADER_BYTES) return n < 0 ? ERR_IO : ERR_CORRUPT;
-    enum err err = batch_parse(k->block, BATCH_HEADER_BYTES, h);
-    return err == ERR_TRUNCATED ? OK : err;
-}
-
-/* The header of the batch at k->position, and on to the next. */
-static enum err walk_next(struct walk *k, struct batch_header *h) {
-    const struct tail *t = &k->log->tail;
-    const struct segment *s = k->segment;
-    int64_t next_base = segment_next_base(k->log, s);
-    uint32_t i = tail_find_place(t, s->base, next_base, k->position);
-    const struct tail_entry *e = i < t->count ? tail_at(t, i) : NULL;
-    enum err err;
-    if (!e || e->base_offset >= next_base || e->position > k->position) {
-        err = header_from_file(k, h);
-    } else if (e->slice) {
-        uint32_t skip = k->position - e->position;
-        err = batch_parse(shard_slice_buf(e->slice)->data + e->pos.offset + skip, e->len - skip, h);
-    } else {
-        err = header_from_journal(k, e, k->position - e->position, h);
-    }
-    if (err != OK) return err == ERR_IO ? ERR_IO : ERR_CORRUPT;
-    if (h->base_offset < s->base || h->total_bytes > s->size_bytes - k->position) return ERR_CORRUPT;
-    k->position += h->total_bytes;
-    return OK;
-}
+#include "log/walk.h"
 
 /* ---- the index of a segment, made again --------------------------------------------------------------- */
 
@@ -138,16 +75,16 @@ static enum err index_scan(struct log_impl *l, struct segment *s, struct segment
     struct walk k;
     enum err err = walk_begin(&k, l, s, from);
     bool has_entry = x->offset_count > 0;
-    while (err == OK && k.position < s->size_bytes) {
+    while (err == OK) {
         struct batch_header h;
-        uint32_t position = k.position;
-        err = walk_next(&k, &h);
+        uint32_t position;
+        err = walk_next(&k, &h, &position);
         if (err == OK && has_entry) index_rescan(x, &h);
         else if (err == OK) err = index_add(x, &h, position);
         has_entry = false;
     }
     walk_end(&k);
-    return err;
+    return err == ERR_NOT_FOUND ? OK : err;
 }
 
 enum err truncate_reindex(struct log_impl *l, struct segment *s) {
@@ -209,12 +146,13 @@ static enum err producers_scan(struct log_impl *l, struct segment *s, struct pro
     struct walk k;
     struct batch_header h;
     enum err err = walk_begin(&k, l, s, 0);
-    while (err == OK && k.position < s->size_bytes) {
-        err = walk_next(&k, &h);
+    uint32_t position;
+    while (err == OK) {
+        err = walk_next(&k, &h, &position);
         if (err == OK) err = producers_apply(p, &h);
     }
     walk_end(&k);
-    return err;
+    return err == ERR_NOT_FOUND ? OK : err;
 }
 
 enum err truncate_find_producers(struct log_impl *l) {
@@ -331,6 +269,49 @@ enum err impl_cut(struct log_impl *l, int64_t end, struct place place, int32_t e
 
 /* ---- the call --------------------------------------------------------------------------------------------- */
 
+/* The last entry of the index that is not behind `offset`: position and last offset of a batch. 0 and -1: none. */
+static uint32_t index_before(struct log_impl *l, struct segment *s, int64_t offset, int64_t *last) {
+    uint8_t *data = NULL;
+    uint32_t from = 0;
+    *last = -1;
+    if (index_file(l, s, FILE_INDEX, s->index_bytes, 0, &data) == OK)
+        for (uint32_t at = 0; at < s->index_bytes; at += INDEX_ENTRY_BYTES) {
+            struct index_entry e = index_entry_get(data + at);
+            if (s->base + e.relative > offset || e.position >= s->size_bytes) continue;
+            from = e.position;
+            *last = s->base + e.relative;
+        }
+    free(data);
+    return from;
+}
+
+/* ERR_AGAIN: `from` lies in damage, and only from the segment's beginning on it can be told. */
+static enum err locate_from(struct log_impl *l, struct segment *s, uint32_t from, int64_t last, int64_t offset, int64_t *end, struct place *place) {
+    struct walk k;
+    struct batch_header h;
+    uint32_t position;
+    bool found = false;
+    enum err err = walk_begin(&k, l, s, from);
+    k.first_last = last;
+    while (err == OK && !found) {
+        err = walk_next(&k, &h, &position);
+        found = err == OK && batch_last_offset(&h) >= offset;
+    }
+    walk_end(&k);
+    if (err != OK && err != ERR_NOT_FOUND) return err;
+    bool damage = k.lost_at != UINT32_MAX && (!found || h.base_offset >= offset);
+    if (damage && k.lost_from < 0) return ERR_AGAIN;
+    if (damage && k.lost_from >= offset) { /* all of it goes */
+        place->position = k.lost_at;
+        return OK;
+    }
+    if (!found) return OK; /* in a gap at the segment's end, or in damage that reaches it */
+    /* Or it is in a gap, and nothing of this batch stays; or in damage: what was acknowledged there below `offset` stays for mending. */
+    *end = MIN(h.base_offset, offset);
+    place->position = position;
+    return OK;
+}
+
 /* Where the first batch lies that ends after `offset`; its base is the real cut. */
 static enum err locate(struct log_impl *l, int64_t offset, int64_t *end, struct place *place) {
     struct segment *s = offset == l->pub.end ? segment_last(l) : segment_of(l, offset);
@@ -343,30 +324,10 @@ static enum err locate(struct log_impl *l, int64_t offset, int64_t *end, struct 
         place->position = tail_at(&l->tail, i)->position;
         return OK;
     }
-    uint8_t *data = NULL;
-    uint32_t from = 0;
-    if (index_file(l, s, FILE_INDEX, s->index_bytes, 0, &data) == OK)
-        for (uint32_t at = 0; at < s->index_bytes; at += INDEX_ENTRY_BYTES) {
-            struct index_entry e = index_entry_get(data + at);
-            if (s->base + e.relative <= offset && e.position < s->size_bytes) from = e.position;
-        }
-    free(data);
-    struct walk k;
-    enum err err = walk_begin(&k, l, s, from);
-    struct batch_header h;
-    uint32_t position = from;
-    bool found = false;
-    while (err == OK && !found && k.position < s->size_bytes) {
-        position = k.position;
-        err = walk_next(&k, &h);
-        found = err == OK && batch_last_offset(&h) >= offset;
-    }
-    walk_end(&k);
-    if (err != OK) return err;
-    if (!found) return OK; /* in a gap at the segment's end */
-    *end = MIN(h.base_offset, offset); /* or it is in a gap, and nothing of this batch stays */
-    place->position = position;
-    return OK;
+    int64_t last;
+    uint32_t from = index_before(l, s, offset, &last);
+    enum err err = locate_from(l, s, from, last, offset, end, place);
+    return err == ERR_AGAIN ? locate_from(l, s, 0, -1, offset, end, place) : err;
 }
 
 enum err log_truncate(struct log *pub, int32_t epoch, int64_t offset) {

@@ -299,6 +299,57 @@ START_TEST(a_flip_anywhere_costs_one_batch) {
 }
 END_TEST
 
+/* A log of 12 batches in one segment, whose index has entries; all of it is in files. */
+static void build_one(struct model *a) {
+    setup(0, 1);
+    start();
+    struct log_spec spec = spec_of("t", 0);
+    spec.config.index_interval_bytes = 2000;
+    create_spec(a, &spec);
+    for (int i = 0; i < 12; i++)
+        append(a, &(struct batch_spec){.records = 1, .value_bytes = 900, .timestamp = 1000 + i, .producer_id = i < 9 ? 7 : 8, .base_sequence = i < 9 ? i : i - 9, .seed = next_seed++});
+    ck_assert(machine_settle(&m, a->log));
+    stop();
+}
+
+static void cut_to(struct model *a, int64_t offset) {
+    ck_assert_int_eq(log_truncate(a->log, 1, offset), OK);
+    ck_assert_int_eq(a->log->end, offset);
+    model_cut(a, offset);
+}
+
+/* A header is damaged: magic, length, base offset, CRC. The log is cut before, at and behind that batch, goes on, and comes back after
+ * a crash and after a stop: only what is damaged and was not cut is missing, and nothing of what was cut comes back. */
+static const struct { uint32_t at; uint8_t mask; } header_flips[] = {{16, 0x10}, {11, 0x40}, {10, 0x04}, {10, 0x10}, {8, 0x80}, {7, 0x01}, {7, 0x08}, {17, 0x01}};
+START_TEST(a_damaged_header_and_a_truncation) {
+    struct model a;
+    for (int64_t hit = 0; hit < 12; hit++)
+        for (int64_t offset = 0; offset <= 12; offset++)
+            for (int kind = 0; kind < 2; kind++) {
+                build_one(&a);
+                uint32_t at = position_of(&a, 0, hit) + header_flips[_i].at;
+                ck_assert_int_ge(sim_file_flip(m.world, 0, FIRST_LOG, at, header_flips[_i].mask), 0);
+                start();
+                reopened(&a);
+                cut_to(&a, offset);
+                append_n(&a, 2, 1, 30, 9000);
+                ck_assert_int_eq(a.log->shard->failed, OK);
+                if (kind == 0) stop();
+                else kill_machine();
+                start();
+                reopened(&a);
+                ck_assert_int_eq(a.log->end, offset + 2);
+                for (int64_t i = 0; i < offset + 2; i++) {
+                    enum err err = read_one(&a, i);
+                    ck_assert_msg(err == (i == hit && hit < offset ? ERR_CORRUPT : OK), "batch %d is damaged, cut at %d: %d: %s", (int)hit, (int)offset, (int)i, err_str(err));
+                }
+                stop();
+                model_free(&a);
+                teardown();
+            }
+}
+END_TEST
+
 /* Kept where it is, but it does not stand in the way of the log start. */
 START_TEST(the_log_start_passes_over_damage) {
     struct model a, b;
@@ -507,6 +558,7 @@ int main(void) {
     tcase_add_loop_test(t, the_folders_of_two_partitions_are_swapped, 0, 2);
     tcase_add_loop_test(t, a_folder_holds_the_copy_of_another, 0, 2);
     tcase_add_loop_test(t, a_flip_anywhere_costs_one_batch, 0, 2);
+    tcase_add_loop_test(t, a_damaged_header_and_a_truncation, 0, ARRAY_LEN(header_flips));
     tcase_add_test(t, the_log_start_passes_over_damage);
     tcase_add_test(t, a_batch_that_passes_for_another);
     tcase_add_test(t, the_scrubber_finds_what_nobody_reads);
