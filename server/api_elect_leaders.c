@@ -7,6 +7,7 @@
 #include "proto/reassign.pb-c.h"
 #include "server/api_partitions.h"
 #include "server/peer.h"
+#include "server/unpack.h"
 
 enum { ELECTION_PREFERRED = 0, ELECTION_UNCLEAN = 1 };
 #define ELECTION_TIMEOUT_NS 10000000000
@@ -172,12 +173,14 @@ static void handed_over(struct partition_op *op) {
 
 static void called(struct peer_call *base) {
     struct elect_call *c = base->owner;
-    Varve__Reassign__HandOverAnswer *m =
-        base->err ? NULL : varve__reassign__hand_over_answer__unpack(NULL, (size_t)MAX(base->answer.len, 0), base->answer.p);
+    struct arena a;
+    arena_init(&a, 0);
+    const Varve__Reassign__HandOverAnswer *m =
+        base->err ? NULL : unpack(&a, &varve__reassign__hand_over_answer__descriptor, base->answer, UNPACK_BYTES + c->count * UNPACK_ELEMENT_BYTES);
     bool whole = m && m->n_errors == c->count;
     for (uint32_t i = 0; i < c->count; i++)
         take_answer(c->ones[i], whole ? (int16_t)m->errors[i] : base->err == ERR_TIMEOUT ? KERR_REQUEST_TIMED_OUT : KERR_PREFERRED_LEADER_NOT_AVAILABLE);
-    if (m) varve__reassign__hand_over_answer__free_unpacked(m, NULL);
+    arena_free(&a);
     free(c->packed);
     one_is_done(c->all);
 }

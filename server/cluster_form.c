@@ -18,6 +18,7 @@
 #include "server/api.h"
 #include "server/cluster_impl.h"
 #include "server/controller_impl.h"
+#include "server/unpack.h"
 
 #define ASK_NS 200000000
 #define ASK_TIMEOUT_NS 1000000000
@@ -210,9 +211,9 @@ static void asked(struct peer_call *call) {
     t->blank = false;
     t->err = call->err;
     if (call->err || t->cluster->stopping) return;
-    Varve__Cluster__FormAnswer *m = varve__cluster__form_answer__unpack(NULL, (size_t)MAX(call->answer.len, 0), call->answer.p);
-    take_answer(t, m);
-    if (m) varve__cluster__form_answer__free_unpacked(m, NULL);
+    struct arena a;
+    take_answer(t, unpack(&a, &varve__cluster__form_answer__descriptor, call->answer, UNPACK_BYTES));
+    arena_free(&a);
 }
 
 static void say_what_is_waited_for(struct cluster *cl, int64_t now_ns) {

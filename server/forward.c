@@ -10,6 +10,7 @@
 #include "server/conn_impl.h"
 #include "server/controller.h"
 #include "server/quotas.h"
+#include "server/unpack.h"
 
 #define RETRY_NS 20000000
 #define LOOK_NS 2000000       /* how often the image is looked at */
@@ -27,7 +28,8 @@ struct forward {
     uint8_t *bytes;                      /* owned: what is sent */
     size_t len;
     int64_t begun_ns, give_up_ns;        /* give up: when no controller was found until then */
-    wire_answer *answer;                 /* owned; waits for the image */
+    struct arena arena;                  /* of the answer */
+    wire_answer *answer;                 /* waits for the image */
     int64_t image_ns;                    /* when that is not waited for any longer */
 };
 
@@ -37,7 +39,7 @@ static struct bytes frame_of(const struct request *rq) {
 
 static void forward_free(struct forward *f) {
     if (f->copy && !f->done) f->reactor->forward_copies--;
-    if (f->answer) varve__forward__client_answer__free_unpacked(f->answer, NULL);
+    arena_free(&f->arena);
     free(f->bytes);
     free(f);
 }
@@ -118,14 +120,14 @@ static void answered(struct forward *f, wire_answer *answer) {
 
 static void call_done(struct peer_call *c) {
     struct forward *f = c->owner;
-    wire_answer *answer = c->err ? NULL : varve__forward__client_answer__unpack(NULL, (size_t)c->answer.len, c->answer.p);
+    wire_answer *answer = c->err ? NULL : unpack(&f->arena, &varve__forward__client_answer__descriptor, c->answer, UNPACK_BYTES);
     bool again = c->err == ERR_CLOSED || c->err == ERR_FULL || (answer && (answer->status == VARVE__FORWARD__CLIENT_ANSWER__STATUS__NOT_CONTROLLER ||
                                                                           answer->status == VARVE__FORWARD__CLIENT_ANSWER__STATUS__BUSY));
     if (answer && answer->status == VARVE__FORWARD__CLIENT_ANSWER__STATUS__DONE) {
         answered(f, answer);
         return;
     }
-    if (answer) varve__forward__client_answer__free_unpacked(answer, NULL);
+    arena_free(&f->arena);
     if (again) {
         /* It took a while: the next one gets its time, but not without end. */
         f->give_up_ns = MIN(f->reactor->now_ns + FORWARD_WAIT_NS, f->begun_ns + FORWARD_CALL_NS);
@@ -272,11 +274,12 @@ static bool may_be_forwarded(const wire_request *m) {
 }
 
 static void serve(struct broker *b, struct peer_answer *a, struct bytes request) {
-    wire_request *m = varve__forward__client_request__unpack(NULL, (size_t)request.len, request.p);
+    struct arena arena;
+    const wire_request *m = unpack(&arena, &varve__forward__client_request__descriptor, request, UNPACK_BYTES);
     if (!m || !may_be_forwarded(m)) answer_status(b, a, VARVE__FORWARD__CLIENT_ANSWER__STATUS__REFUSED);
     else if (!controller_is_active(b)) answer_status(b, a, VARVE__FORWARD__CLIENT_ANSWER__STATUS__NOT_CONTROLLER);
     else if (!serve_here(b, a, m)) answer_status(b, a, VARVE__FORWARD__CLIENT_ANSWER__STATUS__BUSY);
-    if (m) varve__forward__client_request__free_unpacked(m, NULL);
+    arena_free(&arena);
 }
 
 void forward_open(struct broker *b) { peer_serve(b, PEER_CALL_CLIENT_REQUEST, serve); }

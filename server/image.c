@@ -1,5 +1,6 @@
 /* image.c - the life of an image: begun as an edit of the one before, finished, freed. */
 #include "server/image_impl.h"
+#include "server/unpack.h"
 
 /* Grows `*list` (elements of `size`) so that element `count` fits. */
 bool image_grow(void *list, uint32_t count, uint32_t *cap, size_t size) {
@@ -182,10 +183,11 @@ static enum err apply(struct image_edit *e, uint64_t metadata_offset, const Varv
 }
 
 enum err image_edit_apply(struct image_edit *e, uint64_t metadata_offset, const uint8_t *record, size_t len) {
-    Varve__Metadata__Record *r = varve__metadata__record__unpack(NULL, len, record);
-    if (!r) return ERR_CORRUPT;
-    enum err err = apply(e, metadata_offset, r);
-    varve__metadata__record__free_unpacked(r, NULL);
+    struct arena arena;
+    if (len > INT32_MAX) return ERR_CORRUPT;
+    const Varve__Metadata__Record *r = unpack(&arena, &varve__metadata__record__descriptor, (struct bytes){record, (int32_t)len}, UNPACK_BYTES);
+    enum err err = r ? apply(e, metadata_offset, r) : ERR_CORRUPT;
+    arena_free(&arena);
     return err;
 }
 

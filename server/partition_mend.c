@@ -18,6 +18,7 @@
 #include "server/api_errors.h"
 #include "server/partition_impl.h"
 #include "server/peer.h"
+#include "server/unpack.h"
 
 enum { PIECE_BYTES = 1 << 20, REQUEST_BYTES_MAX = 64 };
 #define SECOND_NS INT64_C(1000000000)
@@ -56,10 +57,12 @@ static void give_up_for_now(struct partition_mender *x) {
 static void answered(struct peer_call *c) {
     struct partition_mender *x = c->owner;
     x->calling = false;
-    Varve__Range__RangeAnswer *m = c->err == OK ? varve__range__range_answer__unpack(NULL, (size_t)MAX(c->answer.len, 0), c->answer.p) : NULL;
+    struct arena a;
+    arena_init(&a, 0);
+    const Varve__Range__RangeAnswer *m = c->err ? NULL : unpack(&a, &varve__range__range_answer__descriptor, c->answer, UNPACK_BYTES);
     if (m && m->error == 0 && log_mend_running(&x->mend)) log_mend_feed(&x->mend, m->batches.data, m->batches.len, m->next_offset);
     else if (log_mend_running(&x->mend)) ask(x);
-    if (m) varve__range__range_answer__free_unpacked(m, NULL);
+    arena_free(&a);
 }
 
 /* The next member that is up. -1: all had their turn since there was something right. */
@@ -221,7 +224,8 @@ static void range_done(struct partition_op *op) {
 }
 
 static void serve_range(struct broker *b, struct peer_answer *a, struct bytes request) {
-    Varve__Range__RangeRequest *m = varve__range__range_request__unpack(NULL, (size_t)MAX(request.len, 0), request.p);
+    struct arena arena;
+    const Varve__Range__RangeRequest *m = unpack(&arena, &varve__range__range_request__descriptor, request, UNPACK_BYTES);
     struct range_answer *x = m ? calloc(1, sizeof *x) : NULL;
     if (!x) {
         static const uint8_t refused[] = {8, 1}; /* RangeAnswer with error 1 */
@@ -235,7 +239,7 @@ static void serve_range(struct broker *b, struct peer_answer *a, struct bytes re
         x->max_bytes = m->max_bytes;
         partition_op_send(&x->op, range_start);
     }
-    if (m) varve__range__range_request__free_unpacked(m, NULL);
+    arena_free(&arena);
 }
 
 void partition_mend_serve(struct broker *b) { peer_serve(b, PEER_CALL_RANGE, serve_range); }

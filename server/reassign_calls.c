@@ -4,6 +4,7 @@
 #include "server/partition.h"
 #include "server/peer.h"
 #include "server/reassign.h"
+#include "server/unpack.h"
 
 /* ---- the call of a leader on another broker -------------------------------------------------------------------------- */
 
@@ -34,7 +35,8 @@ static bool is_twice(const struct serving *s, const struct reassign_at_target *t
 
 static void serve_reassigned(struct broker *b, struct peer_answer *a, struct bytes request) {
     enum { PARTITIONS_MAX = 1024 };
-    Varve__Reassign__AtTarget *m = varve__reassign__at_target__unpack(NULL, (size_t)MAX(request.len, 0), request.p);
+    struct arena arena;
+    const Varve__Reassign__AtTarget *m = unpack(&arena, &varve__reassign__at_target__descriptor, request, UNPACK_BYTES + PARTITIONS_MAX * UNPACK_ELEMENT_BYTES);
     size_t n = m ? MIN(m->n_partitions, (size_t)PARTITIONS_MAX) : 0;
     struct serving *s = n > 0 ? calloc(1, sizeof *s + n * sizeof s->list[0]) : NULL;
     for (size_t i = 0; s && i < n; i++) {
@@ -44,7 +46,7 @@ static void serve_reassigned(struct broker *b, struct peer_answer *a, struct byt
         memcpy(t.topic.b, p->topic_id.data, sizeof t.topic.b);
         if (!is_twice(s, &t)) s->list[s->count++] = t;
     }
-    if (m) varve__reassign__at_target__free_unpacked(m, NULL);
+    arena_free(&arena);
     if (!s) {
         peer_answer_send(a, BYTES_NULL);
         return;
@@ -86,11 +88,12 @@ static void handed_over(struct partition_op *op) {
 
 static void serve_hand_over(struct broker *b, struct peer_answer *a, struct bytes request) {
     enum { PARTITIONS_MAX = 10000 };
-    Varve__Reassign__HandOver *m = varve__reassign__hand_over__unpack(NULL, (size_t)MAX(request.len, 0), request.p);
+    struct arena arena;
+    const Varve__Reassign__HandOver *m = unpack(&arena, &varve__reassign__hand_over__descriptor, request, UNPACK_BYTES + PARTITIONS_MAX * UNPACK_ELEMENT_BYTES);
     size_t n = m ? m->n_partitions : 0;
     struct handing *h = n <= PARTITIONS_MAX ? calloc(1, sizeof *h + n * sizeof h->list[0]) : NULL;
     if (!h || n == 0) {
-        if (m) varve__reassign__hand_over__free_unpacked(m, NULL);
+        arena_free(&arena);
         free(h);
         peer_answer_send(a, BYTES_NULL);
         return;
@@ -103,7 +106,7 @@ static void serve_hand_over(struct broker *b, struct peer_answer *a, struct byte
             .ask = {.op = {.caller = &b->reactors[0], .owner = &b->reactors[owner], .plid = p->group, .done = handed_over}, .node = p->node}, .all = h,
         };
     }
-    varve__reassign__hand_over__free_unpacked(m, NULL);
+    arena_free(&arena);
     for (size_t i = 0; i < n; i++) partition_handover(&h->list[i].ask);
 }
 

@@ -12,6 +12,7 @@
 #include "server/reactor.h"
 #include "server/cluster_impl.h"
 #include "server/controller_impl.h"
+#include "server/unpack.h"
 
 #define RETRY_NS 100000000
 #define AGAIN_NS 1000000000   /* until metadata is here: others may have come whom it has to be got from */
@@ -152,10 +153,10 @@ static void called(struct peer_call *call) {
     struct registration *g = &cl->registration;
     g->away = false;
     if (cl->stopping) return;
-    Varve__Cluster__RegisterAnswer *m = NULL;
-    if (!call->err) m = varve__cluster__register_answer__unpack(NULL, (size_t)MAX(call->answer.len, 0), call->answer.p);
-    registration_answered(cl, m);
-    if (m) varve__cluster__register_answer__free_unpacked(m, NULL);
+    struct arena a;
+    arena_init(&a, 0);
+    registration_answered(cl, call->err ? NULL : unpack(&a, &varve__cluster__register_answer__descriptor, call->answer, UNPACK_BYTES));
+    arena_free(&a);
 }
 
 static void attempt(struct timer *t) {

@@ -4,6 +4,7 @@
 #include "base/trace.h"
 #include "server/cluster_impl.h"
 #include "server/controller_impl.h"
+#include "server/unpack.h"
 
 enum { TEXT_BYTES_MAX = 255, VERSION_BYTES_MAX = 64, ANSWER_ADDRESSES_MAX = IMAGE_REPLICAS_MAX };
 
@@ -12,6 +13,7 @@ struct register_work {
     struct broker *broker;
     registration_done_fn *done;
     void *ctx;
+    struct arena arena;                    /* of the facts */
     Varve__Metadata__Broker *facts;
     const char *refused;                   /* by make(); static */
 };
@@ -116,21 +118,22 @@ static void changed(struct controller_change *ch) {
     else if (ch->err == ERR_NOT_CONTROLLER) status = VARVE__CLUSTER__REGISTER_ANSWER__STATUS__NOT_CONTROLLER;
     else if (ch->err) status = VARVE__CLUSTER__REGISTER_ANSWER__STATUS__LATER;
     answer(w->broker, status, w->refused, w->done, w->ctx);
-    varve__metadata__broker__free_unpacked(w->facts, NULL);
+    arena_free(&w->arena);
     free(w);
 }
 
 void registration_handle(struct broker *b, struct bytes request, registration_done_fn *done, void *ctx) {
-    Varve__Metadata__Broker *m = varve__metadata__broker__unpack(NULL, (size_t)MAX(request.len, 0), request.p);
-    struct register_work *w = m && facts_are_sound(m) ? malloc(sizeof *w) : NULL;
+    struct arena arena;
+    Varve__Metadata__Broker *m = unpack(&arena, &varve__metadata__broker__descriptor, request, UNPACK_BYTES);
+    bool sound = m && facts_are_sound(m);
+    struct register_work *w = sound ? malloc(sizeof *w) : NULL;
     if (!w) {
-        bool sound = m && facts_are_sound(m);
-        if (m) varve__metadata__broker__free_unpacked(m, NULL);
+        arena_free(&arena);
         answer(b, sound ? VARVE__CLUSTER__REGISTER_ANSWER__STATUS__LATER : VARVE__CLUSTER__REGISTER_ANSWER__STATUS__REFUSED,
                "what the broker says of itself is not understood: are the versions too far apart?", done, ctx);
         return;
     }
-    *w = (struct register_work){.broker = b, .done = done, .ctx = ctx, .facts = m};
+    *w = (struct register_work){.broker = b, .done = done, .ctx = ctx, .arena = arena, .facts = m};
     w->change = (struct controller_change){.caller = &b->reactors[0], .make = make, .done = changed, .owner = w};
     controller_submit(b->controller, &w->change);
 }

@@ -1,10 +1,16 @@
-/* What comes from other brokers: the header of a frame as it is; and a connection on which a right hello is followed by frames
+/* What comes from other brokers: the header of a frame as it is; the messages of calls, within their memory; and a connection on which a right hello is followed by frames
  * with right sums around any bytes, or by the bytes themselves. The broker behind it is bare: what it takes for replica messages
  * and reports is checked by hooks, calls are answered with what they ask. */
 #include <stdlib.h>
 #include <string.h>
 #include "base/assert.h"
+#include "proto/cluster.pb-c.h"
+#include "proto/forward.pb-c.h"
+#include "proto/metadata.pb-c.h"
+#include "proto/range.pb-c.h"
+#include "proto/reassign.pb-c.h"
 #include "server/peer_impl.h"
+#include "server/unpack.h"
 #include "tests/sim/io_sim.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -33,6 +39,29 @@ static void header(const uint8_t *data, size_t size) {
         free(h.bytes);
     }
     arena_free(&a);
+}
+
+/* ---- what calls carry ------------------------------------------------------------------------------------- */
+
+static void messages(const uint8_t *data, size_t size) {
+    static const ProtobufCMessageDescriptor *const all[] = {
+        &varve__cluster__form_answer__descriptor, &varve__cluster__register_answer__descriptor, &varve__metadata__broker__descriptor,
+        &varve__forward__client_request__descriptor, &varve__forward__client_answer__descriptor, &varve__range__range_request__descriptor,
+        &varve__range__range_answer__descriptor, &varve__reassign__at_target__descriptor, &varve__reassign__hand_over__descriptor,
+        &varve__reassign__hand_over_answer__descriptor,
+    };
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        struct arena a;
+        ProtobufCMessage *m = unpack(&a, all[i], (struct bytes){data, (int32_t)size}, UNPACK_BYTES);
+        ASSERT(a.used_bytes <= UNPACK_BYTES + size && (!m || m->descriptor == all[i]));
+        if (m) {
+            uint8_t *again = malloc(protobuf_c_message_get_packed_size(m) + 1);
+            ASSERT(again);
+            (void)protobuf_c_message_pack(m, again);
+            free(again);
+        }
+        arena_free(&a);
+    }
 }
 
 /* ---- a broker and a connection to it --------------------------------------------------------------------- */
@@ -158,6 +187,7 @@ static void connection(const uint8_t *data, size_t size, bool raw) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < 2) return 0;
     header(data, size);
+    messages(data, size);
     if (!world) broker_make();
     connection(data, size, data[1] & 1);
     return 0;

@@ -6,7 +6,9 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include "proto/reassign.pb-c.h"
 #include "server/peer_impl.h"
+#include "server/unpack.h"
 #include "tests/sim/io_sim.h"
 
 enum { REACTORS = 2, NODES = 3, GOT_MAX = 4096, REAL_PORT = 10000 };
@@ -659,6 +661,40 @@ START_TEST(calls_are_answered) {
 }
 END_TEST
 
+/* Two bytes are an element of a list: what they become is bounded, and lists of the size that is taken are not too long. */
+START_TEST(what_a_call_carries_is_bounded) {
+    enum { TAKEN = 1024, HOSTILE = 1 << 20, STRUCTS = UNPACK_BYTES + TAKEN * UNPACK_ELEMENT_BYTES };
+    struct arena a;
+    uint8_t *hostile = malloc(2 * HOSTILE);
+    for (int i = 0; i < HOSTILE; i++) memcpy(hostile + 2 * i, (uint8_t[]){10, 0}, 2);
+    ck_assert_ptr_null(unpack(&a, &varve__reassign__at_target__descriptor, (struct bytes){hostile, 2 * HOSTILE}, STRUCTS));
+    ck_assert_uint_le(a.used_bytes, STRUCTS + 2 * HOSTILE);
+    arena_free(&a);
+    for (int i = 0; i < HOSTILE; i++) memcpy(hostile + 2 * i, (uint8_t[]){120, 1}, 2); /* fields that nobody knows */
+    ck_assert_ptr_null(unpack(&a, &varve__reassign__at_target__descriptor, (struct bytes){hostile, 2 * HOSTILE}, STRUCTS));
+    arena_free(&a);
+    free(hostile);
+
+    static const uint8_t topic[16] = {1};
+    Varve__Reassign__AtTarget m = VARVE__REASSIGN__AT_TARGET__INIT;
+    Varve__Reassign__AtTarget__Partition one = VARVE__REASSIGN__AT_TARGET__PARTITION__INIT, *list[TAKEN];
+    one.topic_id = (ProtobufCBinaryData){sizeof topic, (uint8_t *)topic};
+    one.partition = INT32_MAX;
+    one.replicas_offset = UINT64_MAX;
+    for (int i = 0; i < TAKEN; i++) list[i] = &one;
+    m.partitions = list;
+    m.n_partitions = TAKEN;
+    uint8_t *packed = malloc(varve__reassign__at_target__get_packed_size(&m));
+    size_t len = varve__reassign__at_target__pack(&m, packed);
+    const Varve__Reassign__AtTarget *read = unpack(&a, &varve__reassign__at_target__descriptor, (struct bytes){packed, (int32_t)len}, STRUCTS);
+    ck_assert(read && read->n_partitions == TAKEN && read->partitions[TAKEN - 1]->replicas_offset == UINT64_MAX);
+    arena_free(&a);
+    ck_assert_ptr_null(unpack(&a, &varve__reassign__at_target__descriptor, (struct bytes){packed, (int32_t)len - 1}, STRUCTS)); /* cut short */
+    arena_free(&a);
+    free(packed);
+}
+END_TEST
+
 START_TEST(calls_to_an_address) {
     struct asked a, b;
     struct uuid cluster = {{5}};
@@ -801,6 +837,7 @@ static int run(enum backend with) {
     if (all) tcase_add_test(t, what_waits_for_another_reactor_is_bounded);
     tcase_add_test(t, a_batch_larger_than_a_frame_travels_alone);
     tcase_add_test(t, calls_are_answered);
+    if (all) tcase_add_test(t, what_a_call_carries_is_bounded);
     if (all) tcase_add_test(t, calls_to_an_address);
     tcase_add_test(t, calls_end_in_time);
     if (all) tcase_add_test(t, calls_that_wait_are_bounded);
