@@ -18,6 +18,7 @@
 #define SERVER_CLUSTER_H
 #include "base/bytes.h"
 #include "server/broker.h"
+#include "server/peer_wire.h"
 
 enum cluster_stage { CLUSTER_ALONE, CLUSTER_FORMING, CLUSTER_JOINING, CLUSTER_MEMBER };
 /* Any thread. */
@@ -36,6 +37,8 @@ void cluster_join(struct broker *b);
 void cluster_listening(struct broker *b);
 /* A new image is the newest: where other brokers are, whether this one is still one of them. */
 void cluster_image(struct broker *b);
+/* Another broker refused a connection, or was refused one (struct peer_hooks): what that means is in cluster_refused.c. */
+void cluster_refused(struct broker *b, const char *host, uint16_t port, enum peer_refusal why, const struct uuid *theirs);
 void cluster_stop(struct broker *b);
 void cluster_close(struct broker *b);
 #endif

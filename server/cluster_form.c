@@ -223,6 +223,7 @@ static void say_what_is_waited_for(struct cluster *cl, int64_t now_ns) {
     cl->said_ns = now_ns;
     for (uint32_t i = 0; i < cl->target_count && at < sizeof list - 1; i++) {
         const struct form_target *t = &cl->targets[i];
+        if (t->itself) continue;
         char node[16] = "";
         if (t->node >= 0) snprintf(node, sizeof node, "%d@", t->node);
         int n = snprintf(list + at, sizeof list - at, "%s%s%s:%d (%s)", at ? ", " : "", node, t->at->host, t->at->port,
@@ -239,7 +240,7 @@ static void ask_all(struct timer *timer) {
     timer_set(&r->timers, timer, r->now_ns + ASK_NS);
     for (uint32_t i = 0; i < cl->target_count; i++) {
         struct form_target *t = &cl->targets[i];
-        if (t->away) continue;
+        if (t->away || t->itself) continue;
         t->away = true;
         t->asked_before = false;
         t->call = (struct peer_call){
@@ -254,12 +255,17 @@ static void target_add(struct cluster *cl, int32_t node, const struct config_add
     cl->targets[cl->target_count++] = (struct form_target){.cluster = cl, .node = node, .at = at};
 }
 
-void cluster_find(struct broker *b) {
-    struct cluster *cl = b->cluster;
-    const struct config *config = &b->config;
+void cluster_targets(struct cluster *cl) {
+    const struct config *config = &cl->broker->config;
+    if (cl->target_count > 0) return;
     for (uint32_t i = 0; i < config->voter_count; i++)
         if (config->voters[i].node != config->node_id) target_add(cl, config->voters[i].node, &config->voters[i].at);
     for (uint32_t i = 0; i < config->bootstrap_count; i++) target_add(cl, -1, &config->bootstrap[i]);
+}
+
+void cluster_find(struct broker *b) {
+    struct cluster *cl = b->cluster;
+    cluster_targets(cl);
     if (cl->target_count == 0) { /* nobody else: a cluster of its own */
         struct replica_config config_alone = {.id = {0, 1}, .voters = 1, .count = 1, .members = {self(b)}};
         begin(cl, log_store_cluster_id(b->store), &config_alone);
@@ -279,6 +285,7 @@ enum err cluster_open(struct broker *b) {
     cl->broker = b;
     timer_init(&cl->timer, ask_all);
     registration_init(cl);
+    cluster_refusals_init(cl);
     atomic_store(&cl->stage, CLUSTER_FORMING);
     peer_serve(b, PEER_CALL_FORM, serve);
     peer_serve(b, PEER_CALL_REGISTER, registration_serve);
@@ -290,6 +297,7 @@ void cluster_join(struct broker *b) {
     struct cluster *cl = b->cluster;
     if (!cl) return;
     cluster_set_stage(cl, CLUSTER_JOINING);
+    if (!cl->began_ns) cluster_ask_neighbours(cl); /* else it has just found its cluster by asking them */
     registration_begin(cl);
 }
 
@@ -327,6 +335,7 @@ void cluster_stop(struct broker *b) {
     if (!cl || cl->stopping) return;
     cl->stopping = true;
     stop_asking(cl);
+    cluster_refusals_stop(cl);
     registration_stop(cl);
 }
 

@@ -1,4 +1,4 @@
-/* cluster_impl.h - for cluster_form.c, registration.c and registration_serve.c. */
+/* cluster_impl.h - for cluster_form.c, cluster_refused.c, registration.c and registration_serve.c. */
 #ifndef SERVER_CLUSTER_IMPL_H
 #define SERVER_CLUSTER_IMPL_H
 #include "proto/cluster.pb-c.h"
@@ -18,8 +18,17 @@ struct form_target {
     bool blank;                       /* by its last answer */
     struct uuid incarnation;          /* blank: its own */
     enum err err;                     /* of the last call */
+    bool itself;                      /* this broker answers there */
 };
 enum { FORM_TARGETS_MAX = CONFIG_VOTERS_MAX + CONFIG_BOOTSTRAP_MAX };
+
+/* What refusals by other brokers say of this one: cluster_refused.c. */
+struct cluster_refusals {
+    int64_t twin_since_ns, twin_ns;   /* the first and the last one of a row that says: another broker with this node.id is running; 0: none */
+    bool foreign;                     /* a broker that this one was told of belongs to another cluster */
+    char foreign_why[640];
+    struct timer timer;
+};
 
 /* Having said "blank" to the first voter, who may propose a cluster because of that, a broker takes no part in an older one
  * that a voter with the same id, wiped since, may have proposed; see cluster_form.c. */
@@ -56,6 +65,7 @@ struct cluster {
     struct form_promise promise;
     struct timer timer;
     int64_t began_ns, said_ns;
+    struct cluster_refusals refusals;
     /* member */
     struct registration registration;
     uint64_t nodes_edition;           /* of the nodes that peers were told of */
@@ -65,6 +75,18 @@ struct cluster {
 
 static inline struct reactor *cluster_reactor(const struct cluster *cl) { return &cl->broker->reactors[0]; }
 void cluster_set_stage(struct cluster *cl, enum cluster_stage stage);
+
+/* ---- cluster_form.c ---- */
+/* The brokers that this one was told of, but for itself. */
+void cluster_targets(struct cluster *cl);
+
+/* ---- cluster_refused.c ---- */
+void cluster_refusals_init(struct cluster *cl);
+/* Asks everybody that this broker was told of who they are; it has a directory with a cluster. */
+void cluster_ask_neighbours(struct cluster *cl);
+/* False: not yet, registration_look() comes again; or never. */
+bool cluster_may_serve(struct cluster *cl);
+void cluster_refusals_stop(struct cluster *cl);
 
 /* ---- registration.c ---- */
 void registration_init(struct cluster *cl);

@@ -206,6 +206,8 @@ enum err peers_open(struct broker *b) {
     p->node = b->config.node_id;
     if (b->store) p->incarnation = *log_store_incarnation(b->store);
     else io_entropy(b->reactors[0].io, &p->incarnation, sizeof p->incarnation); /* tests without a directory */
+    io_entropy(b->reactors[0].io, &p->process, sizeof p->process);
+    p->process |= 1; /* not 0 */
     p->body_max = (uint32_t)MAX(PEER_BATCH_MAX, b->config.socket_request_max_bytes);
     p->listen_fd = -1;
     pthread_mutex_init(&p->lock, NULL);

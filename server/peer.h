@@ -17,8 +17,8 @@
 #include "base/err.h"
 #include "replication/message.h"
 #include "server/broker.h"
+#include "server/peer_wire.h"
 
-struct leader_info;                      /* server/leaders.h */
 
 enum {
     PEER_NODES_MAX = 64,                 /* other brokers that one knows */
@@ -73,6 +73,8 @@ struct peer_hooks {
     void (*found)(struct reactor *r, int32_t node);
     /* On the reactor that owns `group`. */
     void (*leader)(struct reactor *r, int32_t node, uint64_t group, const struct leader_info *info);
+    /* On reactor 0: the broker at host:port, which says `theirs` of itself, refused a connection or was refused one, as often as it happens. */
+    void (*refused)(struct reactor *r, const char *host, uint16_t port, enum peer_refusal why, const struct uuid *theirs);
     /* This reactor's connection to `node` is new (or its queue dropped reports): report all leaders to it. */
     void (*leaders_wanted)(struct reactor *r, int32_t node);
 };

@@ -35,7 +35,7 @@ static void greet_frame(struct peer_stream *s, struct peer_frame *f) {
     struct peer_conn *c = CONTAINER_OF(s, struct peer_conn, stream);
     struct peers *p = c->peers;
     struct peer_hello answer;
-    char why[160];
+    char why[160], text[256];
     bool extra = c->moving || c->refused;
     enum err err = extra ? ERR_CORRUPT : peer_hello_decode(&f->arena, f->bytes, f->sizes.header_bytes, &c->hello);
     peer_frame_free(f);
@@ -47,11 +47,14 @@ static void greet_frame(struct peer_stream *s, struct peer_frame *f) {
     peer_hello_fill(p, &answer, c->hello.node, 0);
     if (c->hello.wanted >= 0 && c->hello.wanted != p->node) {
         snprintf(answer.refused, sizeof answer.refused, "this is broker %d, not %d", p->node, c->hello.wanted);
-    } else if (peer_hello_refused(p, &c->hello, -1, why, sizeof why)) {
-        trace_warn("peer", "%s: broker %d is refused: %s", c->from, c->hello.node, why);
+        answer.refusal = PEER_REFUSED_WRONG_NODE;
+    } else if ((answer.refusal = peer_hello_refused(p, &c->hello, -1, why, sizeof why))) {
+        snprintf(text, sizeof text, ": broker %d is refused: %s", c->hello.node, why);
+        peer_say_refused(p, answer.refusal, home_of(p)->now_ns, c->from, text);
         snprintf(answer.refused, sizeof answer.refused, "broker %d refuses: %s", p->node, why);
     } else if ((c->slot = peer_node_slot(p, c->hello.node, true)) < 0) {
-        trace_warn("peer", "%s: broker %d is refused: more than %d brokers", c->from, c->hello.node, PEER_NODES_MAX);
+        snprintf(text, sizeof text, ": broker %d is refused: more than %d brokers", c->hello.node, PEER_NODES_MAX);
+        peer_say_refused(p, answer.refusal = PEER_REFUSED_OTHER, home_of(p)->now_ns, c->from, text);
         snprintf(answer.refused, sizeof answer.refused, "broker %d knows more than %d brokers", p->node, PEER_NODES_MAX);
     }
     c->refused = answer.refused[0] != 0;

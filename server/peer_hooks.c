@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include "base/assert.h"
 #include "base/trace.h"
+#include "server/cluster.h"
 #include "server/leaders.h"
 #include "server/partition.h"
 #include "server/peer.h"
@@ -74,8 +75,12 @@ static void found(struct reactor *r, int32_t node) {
     partition_unsettle_all(r);
 }
 
+static void refused(struct reactor *r, const char *host, uint16_t port, enum peer_refusal why, const struct uuid *theirs) {
+    cluster_refused(r->broker, host, port, why, theirs);
+}
+
 static const struct peer_hooks hooks = {
-    .receive = partition_receive, .lost = lost, .found = found, .leader = leader_told, .leaders_wanted = leaders_wanted,
+    .receive = partition_receive, .lost = lost, .found = found, .leader = leader_told, .refused = refused, .leaders_wanted = leaders_wanted,
 };
 
 void peer_hooks_open(struct broker *b) {

@@ -153,7 +153,12 @@ struct peer_node {
     uint16_t port;                       /* 0: no address */
     bool has_incarnation;
     struct uuid incarnation;
+    uint64_t process;                    /* peer_hello.process; 0: not known */
 };
+
+/* A refusal that was written about. */
+struct peer_said { uint64_t hash; int64_t at_ns; };
+enum { PEER_SAID_MAX = 16 };
 
 struct peer_accept { struct io_op op; struct timer retry; struct peers *peers; bool in_flight; };
 
@@ -164,9 +169,11 @@ struct peers {
     peer_serve_fn *serve[PEER_CALL_KINDS];
     int32_t node;
     struct uuid incarnation;
+    uint64_t process;
     uint32_t body_max;
     pthread_mutex_t lock;
     struct uuid cluster_id;              /* under lock; zero: none yet */
+    struct peer_said said[PEER_SAID_MAX]; /* under lock */
     struct list incoming;                /* under lock: calls that are not answered */
     struct list leftovers;               /* under lock: frames whose reactor has ended */
     _Atomic uint64_t changes;
@@ -214,8 +221,11 @@ void peer_nodes_changed(struct peers *p);    /* reactors look */
 void peer_watch_begin(struct peers *p);
 /* What this broker says of itself. */
 void peer_hello_fill(struct peers *p, struct peer_hello *h, int32_t wanted, uint32_t reactor);
-/* Why the sender of `h` is not spoken to; false: it is. `wanted` < 0: whoever. Sets the version. */
-bool peer_hello_refused(struct peers *p, struct peer_hello *h, int32_t wanted, char *why, size_t why_len);
+/* Whether the sender of `h` is not spoken to, and why, in a sentence too. `wanted` < 0: whoever. Sets the version. */
+enum peer_refusal peer_hello_refused(struct peers *p, struct peer_hello *h, int32_t wanted, char *why, size_t why_len);
+/* A line about a refusal, unless the same one was written in the last 15 seconds: whoever is refused tries again and again.
+ * `where`, put in front, is not compared: a port, which is another one each time. */
+void peer_say_refused(struct peers *p, enum peer_refusal refusal, int64_t now_ns, const char *where, const char *text);
 
 /* ---- incoming (peer_accept.c, peer_conn.c) -------------------------------------------------------------- */
 

@@ -6,6 +6,7 @@
  * chance, so that brokers that met trouble together do not come back together. Calls that wait for the connection fail with the
  * attempt. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include "base/assert.h"
 #include "base/trace.h"
@@ -99,10 +100,20 @@ static void link_drained(struct peer_stream *s) {
     if (l->state == PEER_LINK_UP && l->reports_lost) reports_wanted(l);
 }
 
+static void was_refused(struct peer_link *l, enum peer_refusal refusal, const char *why) {
+    char text[PEER_REFUSED_BYTES + PEER_HOST_BYTES + 32];
+    snprintf(text, sizeof text, "%s:%u: no connection: %s", l->host, l->port, why);
+    peer_say_refused(l->set->peers, refusal, reactor_of(l)->now_ns, "", text);
+    l->backoff_ns = PEER_BACKOFF_MAX_NS;
+    const struct peer_hooks *hooks = l->set->peers->hooks;
+    if (hooks->refused && reactor_of(l)->index == 0) hooks->refused(reactor_of(l), l->host, l->port, refusal, &l->hello.cluster_id);
+}
+
 static void greeted(struct peer_link *l, struct peer_frame *f) {
     struct peers *p = l->set->peers;
     struct peer_node *n = node_of(l);
     char why[160];
+    enum peer_refusal refusal;
     enum err err = peer_hello_decode(&f->arena, f->bytes, f->sizes.header_bytes, &l->hello);
     peer_frame_free(f);
     if (err != OK) {
@@ -110,9 +121,8 @@ static void greeted(struct peer_link *l, struct peer_frame *f) {
         return;
     }
     bool refused = l->hello.refused[0] != 0;
-    if (refused || peer_hello_refused(p, &l->hello, n ? n->node : -1, why, sizeof why)) {
-        trace_warn("peer", "%s:%u: no connection: %s", l->host, l->port, refused ? l->hello.refused : why);
-        l->backoff_ns = PEER_BACKOFF_MAX_NS;
+    if ((refusal = refused ? l->hello.refusal : peer_hello_refused(p, &l->hello, n ? n->node : -1, why, sizeof why))) {
+        was_refused(l, refusal, refused ? l->hello.refused : why);
         peer_stream_close(&l->stream, NULL, false);
         return;
     }

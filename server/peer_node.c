@@ -5,10 +5,13 @@
  * A connection that breaks makes its node LOST although others may still work: reactor 0's watch finds those and makes it UP
  * again. Each reactor compares what it has told its hooks with the count of changes, so none is missed and none told twice. */
 #include <stdio.h>
+#include <xxhash.h>
 #include "base/assert.h"
 #include "base/trace.h"
 #include "server/api.h"
 #include "server/peer_impl.h"
+
+#define SAY_AGAIN_NS INT64_C(15000000000)
 
 void peer_nodes_changed(struct peers *p) {
     atomic_fetch_add(&p->changes, 1);
@@ -47,6 +50,7 @@ void peer_node_arrived(struct peers *p, int32_t slot, const struct peer_hello *h
     bool other = n->has_incarnation && !uuid_eq(&n->incarnation, &hello->incarnation);
     n->has_incarnation = true;
     n->incarnation = hello->incarnation;
+    n->process = hello->process;
     pthread_mutex_unlock(&p->lock);
     if (other) trace_warn("peer", "broker %d has another data directory than before", n->node);
 }
@@ -174,35 +178,78 @@ void peer_hello_fill(struct peers *p, struct peer_hello *h, int32_t wanted, uint
     h->wanted = wanted;
     h->reactor = reactor;
     h->reactors = p->broker->reactor_count;
+    h->process = p->process;
     pthread_mutex_lock(&p->lock);
     h->cluster_id = p->cluster_id;
     pthread_mutex_unlock(&p->lock);
 }
 
-bool peer_hello_refused(struct peers *p, struct peer_hello *h, int32_t wanted, char *why, size_t why_len) {
-    char theirs[UUID_TEXT_BYTES], ours[UUID_TEXT_BYTES];
-    if (h->version_min > PEER_VERSION || h->version_max < PEER_VERSION) {
-        snprintf(why, why_len, "it speaks versions %u to %u of the protocol, this broker %d", h->version_min, h->version_max, PEER_VERSION);
-        return true;
-    }
+/* Another process, perhaps with another directory, has this node.id and is connected. A process that has just died may still seem so, until
+ * its connections are reset or PEER_SILENT_NS have passed: who was started in its place is refused for so long, and tries again. */
+static bool is_twin(struct peers *p, const struct peer_hello *h) {
+    int32_t slot = peer_node_slot(p, h->node, false);
+    if (slot < 0) return false;
+    struct peer_node *n = &p->nodes[slot];
+    pthread_mutex_lock(&p->lock);
+    bool other = n->has_incarnation && (!uuid_eq(&n->incarnation, &h->incarnation) || (n->process && h->process && n->process != h->process));
+    pthread_mutex_unlock(&p->lock);
+    return other && atomic_load(&n->links) > 0 && (atomic_load(&n->state) & 3) == PEER_NODE_UP;
+}
+
+static bool version_fits(struct peer_hello *h) {
+    if (h->version_min > PEER_VERSION || h->version_max < PEER_VERSION) return false;
     h->version_min = h->version_max = PEER_VERSION;
-    if (h->node == p->node && uuid_eq(&h->incarnation, &p->incarnation)) {
+    return true;
+}
+
+enum peer_refusal peer_hello_refused(struct peers *p, struct peer_hello *h, int32_t wanted, char *why, size_t why_len) {
+    char theirs[UUID_TEXT_BYTES], ours[UUID_TEXT_BYTES];
+    struct peer_hello own;
+    if (!version_fits(h)) {
+        snprintf(why, why_len, "it speaks versions %u to %u of the protocol, this broker %d", h->version_min, h->version_max, PEER_VERSION);
+        return PEER_REFUSED_OTHER;
+    }
+    if (h->node == p->node && uuid_eq(&h->incarnation, &p->incarnation) && (h->process == p->process || h->process == 0)) {
         snprintf(why, why_len, "it is this broker itself");
-        return true;
+        return PEER_REFUSED_ITSELF;
     }
     if (h->node == p->node) {
         snprintf(why, why_len, "it has the same node.id, %d", h->node);
-        return true;
+        return PEER_REFUSED_SAME_ID;
     }
     if (wanted >= 0 && h->node != wanted) {
         snprintf(why, why_len, "it is broker %d, not %d", h->node, wanted);
-        return true;
+        return PEER_REFUSED_WRONG_NODE;
     }
-    if (!is_foreign(p, h)) return false;
-    struct peer_hello own;
-    peer_hello_fill(p, &own, -1, 0);
-    uuid_text(&h->cluster_id, theirs);
-    uuid_text(&own.cluster_id, ours);
-    snprintf(why, why_len, "it belongs to another cluster (%s, not %s); a broker joins one with an empty data directory", theirs, ours);
-    return true;
+    if (is_foreign(p, h)) {
+        peer_hello_fill(p, &own, -1, 0);
+        uuid_text(&h->cluster_id, theirs);
+        uuid_text(&own.cluster_id, ours);
+        snprintf(why, why_len, "it belongs to another cluster (%s, not %s); a broker joins one with an empty data directory", theirs, ours);
+        return PEER_REFUSED_FOREIGN;
+    }
+    if (is_twin(p, h)) {
+        snprintf(why, why_len, "another broker with node.id %d is running: every broker needs a node.id of its own", h->node);
+        return PEER_REFUSED_TWIN;
+    }
+    return PEER_NOT_REFUSED;
+}
+
+void peer_say_refused(struct peers *p, enum peer_refusal refusal, int64_t now_ns, const char *where, const char *text) {
+    if (refusal == PEER_REFUSED_ITSELF) { /* its own address may well be among those that it was told to ask */
+        trace_debug("peer", "%s%s", where, text);
+        return;
+    }
+    uint64_t hash = XXH3_64bits(text, strlen(text));
+    pthread_mutex_lock(&p->lock);
+    struct peer_said *oldest = &p->said[0], *same = NULL;
+    for (uint32_t i = 0; i < PEER_SAID_MAX; i++) {
+        if (p->said[i].hash == hash) same = &p->said[i];
+        if (p->said[i].at_ns < oldest->at_ns) oldest = &p->said[i];
+    }
+    bool again = same && now_ns - same->at_ns < SAY_AGAIN_NS;
+    if (!again) *(same ? same : oldest) = (struct peer_said){hash, now_ns};
+    pthread_mutex_unlock(&p->lock);
+    if (again) trace_debug("peer", "%s%s", where, text);
+    else trace_warn("peer", "%s%s", where, text);
 }

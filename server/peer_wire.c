@@ -75,6 +75,8 @@ bool peer_hello_encode(struct peer_header *h, const struct peer_hello *hello) {
     m.reactor = hello->reactor;
     m.reactors = hello->reactors;
     if (hello->refused[0]) m.refused = (char *)hello->refused;
+    m.refusal = hello->refusal;
+    m.process = hello->process;
     return field_add(h, 1, &m.base);
 }
 
@@ -232,12 +234,14 @@ enum err peer_hello_decode(struct arena *arena, const uint8_t *header, uint32_t 
     out->wanted = m->wanted;
     out->reactor = m->reactor;
     out->reactors = m->reactors;
+    out->process = m->process;
     if (m->node < 0 || !uuid_read(&m->incarnation, &out->incarnation)) return ERR_CORRUPT;
     if (m->cluster_id.len > 0 && !uuid_read(&m->cluster_id, &out->cluster_id)) return ERR_CORRUPT;
     if (m->refused) { /* shown to people: one line of printable characters */
         for (size_t i = 0; m->refused[i] && i + 1 < sizeof out->refused; i++)
             out->refused[i] = m->refused[i] >= ' ' && m->refused[i] < 127 ? m->refused[i] : '?';
     }
+    if (out->refused[0]) out->refusal = m->refusal > PEER_NOT_REFUSED && m->refusal < PEER_REFUSALS ? (enum peer_refusal)m->refusal : PEER_REFUSED_OTHER;
     return OK;
 }
 

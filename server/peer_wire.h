@@ -27,6 +27,18 @@ enum {
     PEER_REFUSED_BYTES = 256
 };
 
+/* Why a connection is refused. Numbers of the wire; one that is not known here counts as PEER_REFUSED_OTHER. */
+enum peer_refusal {
+    PEER_NOT_REFUSED = 0,
+    PEER_REFUSED_OTHER = 1,              /* versions, too many brokers */
+    PEER_REFUSED_ITSELF = 2,             /* the broker has called itself */
+    PEER_REFUSED_SAME_ID = 3,            /* both have one node.id */
+    PEER_REFUSED_TWIN = 4,               /* another process with its node.id is alive */
+    PEER_REFUSED_WRONG_NODE = 5,         /* somebody else was meant */
+    PEER_REFUSED_FOREIGN = 6,            /* it belongs to another cluster */
+    PEER_REFUSALS
+};
+
 struct peer_head { uint32_t header_bytes, body_bytes; uint64_t checksum; };
 
 struct peer_hello {
@@ -34,6 +46,8 @@ struct peer_hello {
     int32_t node, wanted;
     struct uuid incarnation, cluster_id; /* cluster_id zero: none */
     uint32_t reactor, reactors;
+    uint64_t process;                    /* another one for each start; 0: not said */
+    enum peer_refusal refusal;
     char refused[PEER_REFUSED_BYTES];    /* "": not */
 };
 

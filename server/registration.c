@@ -89,9 +89,8 @@ static bool pack_request(struct cluster *cl) {
 /* Sets host and port of the call, which are borrowed by it; false: nobody is known. Takes turns while no controller is known. */
 static bool choose(struct cluster *cl, struct peer_call *call) {
     struct registration *g = &cl->registration;
-    const struct config *config = &cl->broker->config;
     int32_t leader = controller_leader_node(cl->broker);
-    if (leader >= 0 && leader != config->node_id && peer_is_up(cluster_reactor(cl), leader)) {
+    if (leader >= 0 && leader != cl->broker->config.node_id && peer_is_up(cluster_reactor(cl), leader)) {
         call->node = leader;
         return true;
     }
@@ -102,13 +101,11 @@ static bool choose(struct cluster *cl, struct peer_call *call) {
         g->controller = -1; /* once */
         return true;
     }
-    uint32_t total = config->voter_count + config->bootstrap_count;
-    for (uint32_t i = 0; i < total; i++) {
-        uint32_t k = g->next++ % total;
-        if (k < config->voter_count && config->voters[k].node == config->node_id) continue;
-        const struct config_address *at = k < config->voter_count ? &config->voters[k].at : &config->bootstrap[k - config->voter_count];
-        call->host = at->host;
-        call->port = at->port;
+    for (uint32_t i = 0; i < cl->target_count; i++) {
+        const struct form_target *t = &cl->targets[g->next++ % cl->target_count];
+        if (t->itself) continue;
+        call->host = t->at->host;
+        call->port = t->at->port;
         return true;
     }
     return false;
@@ -254,7 +251,7 @@ void registration_look(struct cluster *cl) {
         g->again = true;
         if (!g->away) attempt_in(cl, 0);
     }
-    if (cluster_stage(b) != CLUSTER_MEMBER) {
+    if (cluster_stage(b) != CLUSTER_MEMBER && cluster_may_serve(cl)) {
         cluster_set_stage(cl, CLUSTER_MEMBER);
         controller_look_served(b->controller);
     }

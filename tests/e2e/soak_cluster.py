@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Random faults for as long as wanted against three brokers under load; not part of the test run.
 
-  soak_cluster.py SEED CYCLES [--bin DIR] [--nodes N] [--namespaces] [--only FAULT,...] [--partitions N] [--keep-going]
+  soak_cluster.py SEED CYCLES [--bin DIR] [--nodes N] [--namespaces] [--only FAULT,...] [--partitions N]
 
 Each cycle does one random thing (kill -9 of one or two or all, a graceful stop, SIGSTOP, a wiped disk, with --namespaces cut links),
 heals it, waits until all replicas are in sync, and every 20 cycles everything is read and judged. Prints a line for each cycle and, at the

@@ -1,5 +1,6 @@
 """How brokers come to be a cluster, join one, and are told that they cannot; who votes for the metadata log."""
 import json
+import shutil
 
 from cluster import Cluster
 from harness import free_port, kcat, wait_for
@@ -116,3 +117,44 @@ def test_a_voter_that_lost_its_disk(ctx):
         c.wait_in_sync()
         wait_for("three voters", lambda: voters(ctx, c) == [1, 2, 3], 60)
     assert len(kcat("-C", "-t", "t", "-e", "-q", "-b", c.bootstrap).stdout.split()) == 3000
+
+
+def test_a_directory_with_a_cluster_of_its_own(ctx):
+    """Told to join another cluster it does not start, and says why; it serves what it has when it is told of nobody."""
+    c = Cluster(ctx)
+    own = ctx.broker(settings={"node.id": 4})
+    ctx.varve("topic", "create", "old", "-b", own.bootstrap)
+    assert own.stop() == 0
+    peers = ",".join(f"127.0.0.1:{n.peer_port}" for n in c.nodes.values())
+    listen = f"127.0.0.1:{free_port()}"
+    own.settings.update({"peer.listen": listen, "controller.quorum.bootstrap.servers": peers})
+    code, said = ends(own)
+    assert code != 0 and "has a cluster of its own" in said and "empty data directory" in said, said
+    assert "ready: listening" not in said
+    own.settings["controller.quorum.bootstrap.servers"] = f"{listen},127.0.0.1:{free_port()}"  # itself, nobody
+    own.spawn()
+    wait_for("it to serve its own", lambda: "ready: listening" in own.trace(own.log_start), 30)
+    assert "WARN  peer: 127.0.0.1:" not in own.trace(own.log_start), own.trace(own.log_start)
+    assert own.stop() == 0
+    c.wait_formed()
+
+
+def test_a_copied_directory(ctx):
+    """The copy of a running broker's directory has its identity: it is refused, and the one that runs does not notice."""
+    c = Cluster(ctx, settings={"auto.leader.rebalance.enable": "false"})
+    c.create("t", partitions=3, min_insync_replicas=2)
+    three = c.nodes[3]
+    assert three.stop() == 0
+    copy = ctx.broker(start=False, settings={"node.id": 3, **c.settings_of(three), "peer.listen": f"127.0.0.1:{free_port()}"})
+    shutil.rmtree(copy.data, ignore_errors=True)
+    shutil.copytree(three.data, copy.data)
+    three.spawn()
+    c.wait_formed()
+    c.wait_in_sync("t")
+    at = three.log_start + len(three.trace(three.log_start))
+    epochs = {i: p.epoch for i, p in c.metadata(three).topics["t"].items()}
+    code, said = ends(copy)
+    assert code != 0 and "node.id of its own" in said, said
+    assert "not reached" not in three.trace(at), three.trace(at)
+    assert {i: p.epoch for i, p in c.metadata(three).topics["t"].items()} == epochs
+    c.wait_in_sync("t")

@@ -29,6 +29,8 @@ struct node {
     struct leader_info report;
     struct peer_answer *held;            /* a call that is answered later */
     char served[64];
+    uint32_t refusals;
+    enum peer_refusal refusal;           /* the last one */
 };
 static struct node nodes[NODES];
 static struct peer_hooks hooks;
@@ -56,6 +58,12 @@ static void leader(struct reactor *r, int32_t node, uint64_t group, const struct
     (void)node, (void)group;
     node_of(r->broker)->reports++;
     node_of(r->broker)->report = *info;
+}
+static void refused(struct reactor *r, const char *host, uint16_t port, enum peer_refusal why, const struct uuid *theirs) {
+    (void)host, (void)port, (void)theirs;
+    ck_assert_uint_eq(r->index, 0);
+    node_of(r->broker)->refusals++;
+    node_of(r->broker)->refusal = why;
 }
 static void leaders_wanted(struct reactor *r, int32_t node) {
     (void)node;
@@ -97,7 +105,7 @@ static void node_open(int i, const char *more) {
         ck_assert_int_eq(reactor_init(&n->b.reactors[k], n->ios[k]), OK);
     }
     ck_assert_int_eq(peers_open(&n->b), OK);
-    hooks = (struct peer_hooks){receive, lost, found, leader, leaders_wanted};
+    hooks = (struct peer_hooks){receive, lost, found, leader, refused, leaders_wanted};
     peer_set_hooks(&n->b, &hooks);
     ck_assert_msg(peers_start(&n->b, why, sizeof why) == OK, "%s", why);
     n->open = true;
