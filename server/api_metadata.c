@@ -7,8 +7,17 @@
 #include "server/api_partitions.h"
 #include "server/controller.h"
 #include "server/forward.h"
+#include "server/peer.h"
 
 enum { AUTO_CREATE_MAX = 100 };  /* names that one request may have created */
+
+/* A leader that died has a successor within some 10 ms. A client that is told of none asks again a quarter of a second later, or
+ * later still; so it is told a little later, but of the successor. Only while the leader was heard from not long ago: a partition that
+ * stays without a leader makes nobody wait. */
+#define DIED_WITHIN_NS INT64_C(600000000)
+#define HOLD_NS INT64_C(150000000)
+#define HOLD_PAUSE_NS INT64_C(10000000)
+enum { HOLD_PARTITIONS_MAX = 1000 };
 
 struct metadata_state;
 struct partition_target { struct metadata_state *state; struct k_metadata_response_topics_partitions *out; };
@@ -20,6 +29,10 @@ struct metadata_state {
     struct partition_questions questions;
     struct str create[AUTO_CREATE_MAX];
     uint32_t create_count;
+    /* partitions, and those of them that will have a leader in a moment */
+    uint32_t partitions, expected;
+    int64_t hold_until_ns;
+    struct timer timer;
 };
 
 /* What the image says about one topic. False: closing. */
@@ -29,6 +42,7 @@ static bool fill_topic(struct metadata_state *s, struct k_metadata_response_topi
     out->topic_id = t->id;
     out->is_internal = t->internal;
     out->partitions_n = t->partition_count;
+    s->partitions += (uint32_t)t->partition_count;
     out->partitions = request_alloc(rq, (size_t)t->partition_count, sizeof *out->partitions);
     struct partition_target *targets = request_alloc(rq, (size_t)t->partition_count, sizeof *targets);
     if (!out->partitions || !targets) return false;
@@ -142,9 +156,30 @@ static void create_topics(struct metadata_state *s) {
     else forward_copy(s->rq, NULL);
 }
 
+static void ask(struct metadata_state *s) {
+    s->expected = 0;
+    partition_questions_send(&s->questions);
+}
+
+static void ask_again(struct timer *t) { ask(CONTAINER_OF(t, struct metadata_state, timer)); }
+
+/* Whether the answer is put off, for leaders that there will be in a moment. */
+static bool hold(struct metadata_state *s) {
+    struct reactor *r = s->rq->reactor;
+    if (s->expected == 0 || s->partitions > HOLD_PARTITIONS_MAX || atomic_load(&r->broker->stopping)) return false;
+    if (!s->hold_until_ns) {
+        s->hold_until_ns = r->now_ns + HOLD_NS;
+        timer_init(&s->timer, ask_again);
+    }
+    if (r->now_ns >= s->hold_until_ns) return false;
+    timer_set(&r->timers, &s->timer, r->now_ns + HOLD_PAUSE_NS);
+    return true;
+}
+
 static void finish(struct partition_questions *q) {
     struct metadata_state *s = CONTAINER_OF(q, struct metadata_state, questions);
     struct request *rq = s->rq;
+    if (hold(s)) return;
     struct wire_writer *w = request_reply_begin(rq);
     k_metadata_response_encode(&s->out, w, request_version(rq));
     if (s->create_count > 0) create_topics(s);
@@ -160,6 +195,8 @@ static void take_leader(void *target, const struct partition_fact *fact) {
     p->leader_id = leader.id;
     p->leader_epoch = leader.epoch;
     p->error_code = leader.error;
+    int32_t last = fact->leader.leader;
+    if (leader.error == KERR_LEADER_NOT_AVAILABLE && last >= 0 && peer_silence_ns(t->state->rq->reactor, last) < DIED_WITHIN_NS) t->state->expected++;
     p->isr_nodes_n = api_in_sync(nodes, &fact->leader, p->replica_nodes, p->replica_nodes_n, p->isr_nodes);
     p->offline_replicas_n = api_offline(nodes, p->replica_nodes, p->replica_nodes_n, p->offline_replicas);
 }
@@ -172,5 +209,5 @@ void api_metadata(struct request *rq) {
     k_metadata_response_init(&s->out);
     s->questions = (struct partition_questions){.answer = take_leader, .done = finish};
     if (!partition_questions_init(&s->questions, rq)) return;
-    if (fill_brokers(s) && fill_topics(s)) partition_questions_send(&s->questions);
+    if (fill_brokers(s) && fill_topics(s)) ask(s);
 }

@@ -19,6 +19,9 @@
 #include "server/reconcile_plan.h"
 
 #define PREFER_AFTER_NS 2000000000       /* in sync for so long */
+/* A client that found a broker dead tries to connect to it again in growing intervals, of 10 s at most with the default settings of librdkafka,
+ * and knows nothing of its return before. Leadership that goes there earlier is out of reach for such a client until then. */
+#define PREFER_BACK_NS INT64_C(11000000000)
 #define TRANSFERS_WINDOW_NS 100000000
 #define REPORT_AFTER_NS 5000000          /* more may get there meanwhile */
 #define REPORT_TIMEOUT_NS 5000000000
@@ -206,8 +209,8 @@ static void forget_waiting(struct reconciler *c, uint64_t group) {
     free(w);
 }
 
-/* Whether its preferred replica has been in sync for long enough. */
-static bool waited(struct reconciler *c, uint64_t group) {
+/* Whether its preferred replica, on `node`, has been in sync, and there, for long enough. */
+static bool waited(struct reconciler *c, uint64_t group, int32_t node) {
     struct waiting *w;
     HASH_FIND(hh, c->preferred, &group, sizeof group, w);
     if (!w) {
@@ -217,7 +220,7 @@ static bool waited(struct reconciler *c, uint64_t group) {
         w->since_ns = c->reactor->now_ns;
         HASH_ADD(hh, c->preferred, group, sizeof w->group, w);
     }
-    return c->reactor->now_ns - w->since_ns >= PREFER_AFTER_NS;
+    return c->reactor->now_ns - w->since_ns >= PREFER_AFTER_NS && peer_back_ns(c->reactor, node) >= PREFER_BACK_NS;
 }
 
 /* False: to be asked again. */
@@ -237,7 +240,7 @@ static bool take(struct reconciler *c, uint64_t group, const struct reconcile_st
     case RECONCILE_WAIT: return false;
     case RECONCILE_CONFIG: return partition_reconfigure(c->reactor, group, &step->config) == ERR_CLOSED;
     case RECONCILE_TRANSFER: return hand_over(c, group, &step->to);
-    case RECONCILE_PREFER: return waited(c, group) && hand_over(c, group, &step->to);
+    case RECONCILE_PREFER: return waited(c, group, step->to.node) && hand_over(c, group, &step->to);
     }
     return true;
 }
@@ -249,6 +252,8 @@ static bool reconcile(struct reconciler *c, uint64_t group, const struct replica
     see(&in, c, core);
     if (t) want_replicas(&in, im, core, &t->partitions[partition]);
     else want_quorum(&in, im, core);
+    for (uint32_t i = 0; i < in.voters; i++)
+        if (peer_back_ns(c->reactor, in.voter[i].node) < PREFER_BACK_NS) in.recent |= 1u << i;
     if (!t) in.prefers = false;
     reconcile_plan(&in, &step);
     if (step.kind != RECONCILE_PREFER) forget_waiting(c, group);

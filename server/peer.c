@@ -56,6 +56,21 @@ bool peer_vouched(const struct reactor *r, int32_t node, uint64_t group, int64_t
     return true;
 }
 
+static int64_t since(const struct reactor *r, int64_t at_ns) { return at_ns == 0 ? INT64_MAX : MAX(r->now_ns - at_ns, 0); }
+
+int64_t peer_silence_ns(const struct reactor *r, int32_t node) {
+    struct peers *p = r->broker->peers;
+    if (node == r->broker->config.node_id) return 0;
+    int32_t slot = p ? peer_node_slot(p, node, false) : -1;
+    return slot < 0 ? INT64_MAX : since(r, atomic_load(&p->nodes[slot].heard_ns));
+}
+
+int64_t peer_back_ns(const struct reactor *r, int32_t node) {
+    struct peers *p = r->broker->peers;
+    int32_t slot = p ? peer_node_slot(p, node, false) : -1;
+    return slot < 0 ? INT64_MAX : since(r, atomic_load(&p->nodes[slot].back_ns));
+}
+
 bool peer_incarnation(const struct reactor *r, int32_t node, struct uuid *out) {
     struct peers *p = r->broker->peers;
     *out = p->incarnation;

@@ -43,6 +43,10 @@ bool peer_is_up(const struct reactor *r, int32_t node);
 /* When the reactor that has `group` at `node` was heard last, in this reactor's awake time: whatever its connection brings says that it
  * runs, and at least every PEER_BEAT_NS * 2 something does. False: never. */
 bool peer_vouched(const struct reactor *r, int32_t node, uint64_t group, int64_t *awake_ns);
+/* Since it was heard from. INT64_MAX: never; the broker itself: 0. */
+int64_t peer_silence_ns(const struct reactor *r, int32_t node);
+/* Since it came back after it had been lost. INT64_MAX: it never was; the broker itself, too. */
+int64_t peer_back_ns(const struct reactor *r, int32_t node);
 /* Of the newest hello. False: never connected. */
 bool peer_incarnation(const struct reactor *r, int32_t node, struct uuid *out);
 /* The incarnation of whoever answers at the address that `node` is known by, while that is connected; another broker that says

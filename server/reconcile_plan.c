@@ -103,14 +103,20 @@ static const struct replica_member *leaving_voter(const struct reconcile_input *
     return found;
 }
 
-/* A wanted voter that can lead now, in the order of preference. */
+static bool can_lead(const struct reconcile_input *in, uint32_t i) {
+    const struct replica_member *m = &in->voter[i];
+    return !replica_member_eq(m, &in->self) && replica_config_is_voter(in->now, m) && in_sync(in, m);
+}
+
+/* A wanted voter that can lead now, in the order of preference; one that came back a moment ago only when there is no other. */
 static const struct replica_member *successor(const struct reconcile_input *in, bool may_drain) {
+    const struct replica_member *recent = NULL;
     for (uint32_t i = 0; i < in->voters; i++) {
-        const struct replica_member *m = &in->voter[i];
-        if (replica_member_eq(m, &in->self) || !replica_config_is_voter(in->now, m) || !in_sync(in, m)) continue;
-        if (may_drain || (in->draining >> i & 1) == 0) return m;
+        if (!can_lead(in, i) || (!may_drain && (in->draining >> i & 1))) continue;
+        if ((in->recent >> i & 1) == 0) return &in->voter[i];
+        if (!recent) recent = &in->voter[i];
     }
-    return NULL;
+    return recent;
 }
 
 static void transfer(struct reconcile_step *out, enum reconcile_kind kind, const struct replica_member *to) {
@@ -141,8 +147,7 @@ static void plan_leadership(const struct reconcile_input *in, struct reconcile_s
         return;
     }
     if (out->kind != RECONCILE_DONE || !in->prefers || in->voters == 0) return;
-    const struct replica_member *first = successor(in, false);
-    if (first && replica_member_eq(first, &in->voter[0])) transfer(out, RECONCILE_PREFER, first);
+    if (can_lead(in, 0) && (in->draining & 1) == 0) transfer(out, RECONCILE_PREFER, &in->voter[0]);
 }
 
 void reconcile_plan(const struct reconcile_input *in, struct reconcile_step *out) {

@@ -180,6 +180,34 @@ START_TEST(leadership_goes_to_the_preferred_unless_it_drains) {
 }
 END_TEST
 
+/* One that came back a moment ago leads when there is no other; the preferred one gets it back later all the same (whoever takes the
+ * steps waits for that). */
+START_TEST(who_has_just_come_back_leads_last) {
+    struct group g = group_of(NODES(1, 2, 3));
+    struct reconcile_step s;
+    want(&g, NODES(1, 2, 3));
+    g.in.recent = 1u << 1; /* node 2 */
+    g.in.self_drains = true;
+    see(&g);
+    reconcile_plan(&g.in, &s);
+    ck_assert_int_eq(s.kind, RECONCILE_TRANSFER);
+    ck_assert_int_eq(s.to.node, 3);
+    g.down = 1u << 3;
+    see(&g);
+    reconcile_plan(&g.in, &s);
+    ck_assert_int_eq(s.kind, RECONCILE_TRANSFER);
+    ck_assert_int_eq(s.to.node, 2);
+    g.self = s.to;
+    g.in.self_drains = false;
+    g.in.recent = 1; /* node 1 */
+    g.down = 0;
+    see(&g);
+    reconcile_plan(&g.in, &s);
+    ck_assert_int_eq(s.kind, RECONCILE_PREFER);
+    ck_assert_int_eq(s.to.node, 1);
+}
+END_TEST
+
 START_TEST(learners_are_as_many_as_there_is_room_for) {
     struct group g = group_of(NODES(1, 2, 3));
     want(&g, NODES(1, 2, 3));
@@ -257,6 +285,7 @@ int main(void) {
     tcase_add_test(c, nobody_leaves_before_all_who_come_vote);
     tcase_add_test(c, a_lost_disk_is_replaced_by_its_next_incarnation);
     tcase_add_test(c, leadership_goes_to_the_preferred_unless_it_drains);
+    tcase_add_test(c, who_has_just_come_back_leads_last);
     tcase_add_test(c, learners_are_as_many_as_there_is_room_for);
     tcase_add_test(c, nine_replicas_move_although_there_is_no_room_to_learn_first);
     tcase_add_test(c, any_group_gets_to_any_other);

@@ -258,6 +258,31 @@ END_TEST
 
 /* ---- who leads ------------------------------------------------------------------------------------------------- */
 
+/* Who asks right after a leader's death is told of its successor, not that there is none. */
+START_TEST(the_next_leader_is_waited_for) {
+    int32_t victim = controller_id(), at = other_than(victim);
+    ck_assert_int_eq(create_at(at, "t", 6, 3), 0);
+    world_run(SECOND);
+    place_kill(victim);
+    client_hang_up(victim);
+    world_run(MS);
+    int64_t begun = sim_now_ns(world);
+    struct k_metadata_response a = metadata_of(at, "t", false);
+    ck_assert_int_le(sim_now_ns(world) - begun, 200 * MS);
+    for (int32_t i = 0; i < 6; i++) ck_assert(a.topics[0].partitions[i].leader_id > 0 && a.topics[0].partitions[i].leader_id != victim);
+    /* Without a majority nobody will lead: an answer that comes late at first, and then at once. */
+    place_kill(6 - victim - at);
+    world_run(MS);
+    begun = sim_now_ns(world);
+    (void)metadata_of(at, "t", false);
+    ck_assert_int_le(sim_now_ns(world) - begun, 200 * MS);
+    world_run(3 * SECOND);
+    begun = sim_now_ns(world);
+    ck_assert_int_eq(leader_at(at, "t"), -1);
+    ck_assert_int_le(sim_now_ns(world) - begun, 20 * MS);
+}
+END_TEST
+
 START_TEST(a_dead_leader_is_not_shown) {
     int32_t controller = controller_id(), at = other_than(controller);
     ck_assert_int_eq(create_at(at, "t", 3, 3), 0);
@@ -534,6 +559,7 @@ int main(void) {
     tcase_add_test(t, a_controller_that_dies_with_the_request);
     tcase_add_test(t, a_brokers_configs_are_set_through_any);
     tcase_add_test(t, the_quorum_is_described_by_any);
+    tcase_add_test(t, the_next_leader_is_waited_for);
     tcase_add_test(t, a_dead_leader_is_not_shown);
     tcase_add_test(t, a_follower_names_the_leader);
     tcase_add_test(t, only_the_coordinator_answers_for_a_group);
