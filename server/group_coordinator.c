@@ -96,24 +96,30 @@ static void run(struct group_op *op, struct group *g) {
     else op->run(op, g);
 }
 
+/* What was done last, before something else is: each note is the cause of what is seen next. The state of a consumer group is what its
+ * records say, and it takes a look at all members to know it. */
+static void see_done(struct group *g) {
+    if (group_has_consumer(g) && (!g->unseen || g->exclusive)) return;
+    group_see(g);
+    g->unseen = false;
+}
+
 void group_settle(struct group *g) {
     g->pins++;
     if (g->tick_due && may_run(g, GROUP_EXCLUSIVE)) {
         g->tick_due = false;
+        see_done(g);
         if (g->coordinator->state == COORDINATOR_ACTIVE) group_tick(g); /* else who waited has been answered: the core's tickets are gone */
     }
     while (!list_empty(&g->queue)) {
         struct group_op *op = LIST_ENTRY(g->queue.next, struct group_op, link);
         if (!may_run(g, op->lock)) break;
         list_remove(&op->link);
+        see_done(g);
         run(op, g);
     }
     g->pins--;
-    /* The state of a consumer group is what its records say, and it takes a look at all members to know it. */
-    if (!group_has_consumer(g) || (g->unseen && !g->exclusive)) {
-        group_see(g);
-        g->unseen = false;
-    }
+    see_done(g);
     bool busy = g->pins > 0 || g->shared > 0 || g->exclusive || !list_empty(&g->queue);
     if (!busy && g->classic && classic_is_nothing(g->classic)) {
         classic_free(g->classic);

@@ -340,11 +340,11 @@ def test_explain(ctx):
             e = json.loads(p.stdout) if p.returncode == 0 else None
             done = e and e["rebalances"] and e["rebalances"][-1]["elapsed_ms"] is not None
             return e["rebalances"] if done and [m["partitions"] for m in e["members"]] == list(partitions) else None
-        members = [varve_member(ctx, b, "--group-protocol", protocol, group=protocol)]
+        members = [varve_member(ctx, b, "--group-protocol", protocol, "--session-timeout", "20000", group=protocol)]
         try:
             rows = wait_for("one member", lambda: settled(4))
             assert rows[0]["cause"] == "joined" and rows[-1]["members"] == 1, rows
-            members.append(varve_member(ctx, b, "--group-protocol", protocol, group=protocol))
+            members.append(varve_member(ctx, b, "--group-protocol", protocol, "--session-timeout", "20000", group=protocol))
             more = wait_for("two members", lambda: settled(2, 2))
             assert "joined" in [r["cause"] for r in more[len(rows):]] and more[-1]["members"] == 2, more
             assert [r["epoch"] for r in more] == sorted(r["epoch"] for r in more) and all(r["last_member"] for r in more), more

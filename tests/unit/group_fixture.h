@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "proto/kafka_errors.h"
+#include "server/group_coordinator_impl.h"
 #include "tests/unit/broker_fixture.h"
 
 enum { KEY_OFFSET_COMMIT = 8, KEY_OFFSET_FETCH = 9, KEY_JOIN = 11, KEY_HEARTBEAT = 12, KEY_LEAVE = 13, KEY_SYNC = 14,
@@ -393,5 +394,16 @@ static inline struct k_consumer_group_describe_response_groups group_describe(in
     ck_assert_int_eq(a.groups[1].error_code, KERR_GROUP_ID_NOT_FOUND);
     ck_assert_int_eq(a.groups[0].authorized_operations, 3400);
     return a.groups[0];
+}
+
+/* As the coordinator has it. */
+static inline struct group *group_of(const char *name) {
+    for (uint32_t i = 0; i < FIXTURE_REACTORS; i++)
+        LIST_FOREACH(it, &f.b.reactors[i].groups->all) {
+            struct group *g = LIST_ENTRY(it, struct coordinator, link)->groups;
+            for (; g; g = g->hh.next)
+                if (str_is(group_id(g), name)) return g;
+        }
+    ck_abort_msg("no group %s", name);
 }
 #endif

@@ -1,4 +1,5 @@
 /* Members of the consumer protocol (KIP-848) on a whole broker with two reactors, configs of groups, the way from one protocol to the other. */
+#include "server/group_history.h"
 #include "tests/unit/group_fixture.h"
 
 START_TEST(consumers_share_a_topic) {
@@ -71,6 +72,43 @@ START_TEST(consumers_share_a_topic) {
     ck_assert_int_eq(delete_group(2, "g"), 0);
     ck_assert_int_eq(group_describe(1, "g").error_code, KERR_GROUP_ID_NOT_FOUND);
     ck_assert_str_eq(list_groups(5, NULL, NULL), "");
+}
+END_TEST
+
+/* A deadline that comes, and a heartbeat, while the record of somebody's leaving is on its way to the disk: what followed from the leaving
+ * is put down to it. */
+START_TEST(what_began_a_rebalance_is_told) {
+    tear_down();
+    set_up_with("offsets.topic.num.partitions=4\ngroup.consumer.assignment.interval.ms=0\n");
+    ck_assert_int_eq(find_coordinator(4, "g"), 0);
+    struct beat a = beat("g", "a", 0, 0, 0), b = beat("g", "b", 0, 0, 0);
+    for (int i = 0; i < 4 && (a.epoch != b.epoch || a.partitions != 2); i++) { /* a lets go of two, b gets them */
+        struct beat next = beat("g", "a", a.epoch, 0, i == 0 ? -1 : 2);
+        a.epoch = next.epoch;
+        if (next.assigned) a.partitions = next.partitions;
+        b.epoch = beat("g", "b", b.epoch, 0, -1).epoch;
+    }
+    struct group *g = group_of("g");
+    uint32_t before = g->history->count;
+    struct k_consumer_group_heartbeat_request q;
+    struct k_consumer_group_heartbeat_response left;
+    k_consumer_group_heartbeat_request_init(&q);
+    q.group_id = STR_LIT("g");
+    q.member_id = STR_LIT("b");
+    q.member_epoch = -1;
+    k_consumer_group_heartbeat_request_encode(&q, client_begin(&c, KEY_GROUP_HEARTBEAT, 1), 1);
+    client_send(&c);
+    for (int i = 0; i < 1000 && !g->exclusive; i++) fixture_turn(&f);
+    ck_assert(g->exclusive);
+    g->tick_due = true;
+    struct wire_reader r;
+    ck_assert(client_receive(&c, &r));
+    ck_assert_int_eq(k_consumer_group_heartbeat_response_decode(&left, &r, 1), OK);
+    ck_assert_int_eq(left.error_code, 0);
+    ck_assert_uint_gt(g->history->count, before);
+    const struct rebalance *newest = group_history_at(g->history, group_history_size(g->history) - 1);
+    ck_assert_int_eq(newest->cause, HISTORY_LEFT);
+    ck_assert(newest->by.len == 1 && newest->by.text[0] == 'b');
 }
 END_TEST
 
@@ -217,6 +255,7 @@ int main(void) {
     TCase *t = tcase_create("all");
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_test(t, consumers_share_a_topic);
+    tcase_add_test(t, what_began_a_rebalance_is_told);
     tcase_add_test(t, a_group_changes_its_protocol);
     tcase_add_test(t, a_group_has_configs_of_its_own);
     suite_add_tcase(s, t);

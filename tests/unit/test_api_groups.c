@@ -1,6 +1,5 @@
 /* Groups on a whole broker with two reactors: where their coordinators are, committed offsets, what administrators ask, expiry. */
 #include "server/group_config.h"
-#include "server/group_coordinator_impl.h"
 #include "tests/unit/group_fixture.h"
 
 /* ---- FindCoordinator ------------------------------------------------------------------------------------ */

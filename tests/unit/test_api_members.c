@@ -1,5 +1,4 @@
 /* Members of the classic protocol on a whole broker with two reactors: joining, generations, silence, restarts, a full disk. */
-#include "server/group_coordinator_impl.h"
 #include "tests/unit/group_fixture.h"
 
 START_TEST(every_version_of_a_members_life) {
@@ -360,16 +359,6 @@ START_TEST(many_members_meet) {
 END_TEST
 
 /* ---- the coordinator goes -------------------------------------------------------------------------------------------- */
-
-static struct group *group_of(const char *name) {
-    for (uint32_t i = 0; i < FIXTURE_REACTORS; i++)
-        LIST_FOREACH(it, &f.b.reactors[i].groups->all) {
-            struct group *g = LIST_ENTRY(it, struct coordinator, link)->groups;
-            for (; g; g = g->hh.next)
-                if (str_is(group_id(g), name)) return g;
-        }
-    ck_abort_msg("no group %s", name);
-}
 
 /* A deadline comes while a record is on its way, then the coordinator's partition is deleted: who waits in the group is told
  * so, once. */
