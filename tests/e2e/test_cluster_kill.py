@@ -4,7 +4,7 @@ How long it takes is printed, and measured in tests/bench; here only a bound far
 import random
 import time
 
-from checker import Load, summary
+from checker import Load, need_confluent, summary
 from cluster import Cluster, killed_at
 from harness import wait_for
 
@@ -208,3 +208,11 @@ def test_random_kills(ctx):
 
 for test in (test_crash_loop, test_random_kills, test_rolling_restart, test_minority_refuses):
     test.slow = test.any_io = True
+
+
+def test_the_coordinator_is_killed(ctx):
+    """The group goes on where it was, with all that was committed, and without a rebalance."""
+    need_confluent()
+    from failover import GROUP_PARTITIONS, failover
+    c = Cluster(ctx, settings={"offsets.topic.num.partitions": GROUP_PARTITIONS, "group.initial.rebalance.delay.ms": 0})
+    assert failover(c, "classic", 2 if ctx.quick else 5) == 0

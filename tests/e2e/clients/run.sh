@@ -16,7 +16,13 @@ groups=(group.consumer.heartbeat.interval.ms=500 group.consumer.assignment.inter
 check() {
   local name=$1
   shift
-  if /usr/bin/python3 "$here/with_broker.py" "$bin" "$@" >"$work/$name.log" 2>&1; then
+  alone "$name" /usr/bin/python3 "$here/with_broker.py" "$bin" "$@"
+}
+
+alone() { # it starts its own brokers
+  local name=$1
+  shift
+  if "$@" >"$work/$name.log" 2>&1; then
     note "pass clients/$name"
   else
     tail -n 40 "$work/$name.log"
@@ -32,6 +38,7 @@ if python3 -m venv "$work/venv" >"$work/venv.log" 2>&1 && "$work/venv/bin/pip" -
   beside confluent-kafka-members "${groups[@]}" "$work/venv/bin/python" "$here/confluent_members.py"
   check confluent-kafka "$work/venv/bin/python" "$here/confluent_current.py"
   check confluent-kafka-groups "${groups[@]}" "$work/venv/bin/python" "$here/confluent_groups.py"
+  alone confluent-kafka-failover "$work/venv/bin/python" "$here/confluent_failover.py" "$bin"
 else
   note "skip clients/confluent-kafka: $(why "$work/venv.log")"
 fi
