@@ -144,7 +144,8 @@ struct peer_node {
     int32_t node;
     _Atomic uint64_t state;              /* enum peer_node_state | changes << 2 */
     _Atomic int64_t heard_ns;            /* anything, on any connection */
-    _Atomic int64_t back_ns;             /* a link worked again after it had been lost; 0: never */
+    atomic_bool was_up;                  /* before it was lost: at a start nobody is reached at first */
+    _Atomic int64_t back_ns;             /* a link worked again after that; 0: never */
     _Atomic uint32_t links;              /* outgoing connections that work */
     _Atomic uint32_t reactors;           /* it has, as its newest hello says; 0: not known, or too many */
     _Atomic int64_t beats[PEER_REACTORS_MAX]; /* when something came from each of them */

@@ -134,7 +134,7 @@ static void greeted(struct peer_link *l, struct peer_frame *f) {
         peer_node_heard(p, l->slot, reactor_of(l)->io);
         peer_node_arrived(p, l->slot, &l->hello);
         atomic_fetch_add(&n->links, 1);
-        if ((atomic_load(&n->state) & 3) == PEER_NODE_LOST) atomic_store(&n->back_ns, l->up_ns);
+        if ((atomic_load(&n->state) & 3) == PEER_NODE_LOST && atomic_load(&n->was_up)) atomic_store(&n->back_ns, l->up_ns);
         peer_node_change(p, n, PEER_NODE_UP);
     }
     peer_calls_begin(l);

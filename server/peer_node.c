@@ -32,10 +32,12 @@ int32_t peer_node_slot(struct peers *p, int32_t node, bool make) {
 
 void peer_node_change(struct peers *p, struct peer_node *n, enum peer_node_state to) {
     uint64_t state = atomic_load(&n->state);
+    enum peer_node_state from;
     do {
-        enum peer_node_state from = (enum peer_node_state)(state & 3);
+        from = (enum peer_node_state)(state & 3);
         if (from == to) return;
     } while (!atomic_compare_exchange_weak(&n->state, &state, ((state >> 2) + 1) << 2 | (uint64_t)to));
+    if (from == PEER_NODE_UP) atomic_store(&n->was_up, true);
     peer_nodes_changed(p);
 }
 
