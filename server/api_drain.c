@@ -1,4 +1,5 @@
 /* api_drain.c - DrainBrokers, Varve's own (key 32002, not listed by ApiVersions): brokers that are to be emptied, and how far that is. */
+#include "base/assert.h"
 #include "proto/kafka_messages.h"
 #include "server/api.h"
 #include "server/controller.h"
@@ -7,8 +8,16 @@
 enum { CHANGE_NONE = 0, CHANGE_DRAIN = 1, CHANGE_UNDRAIN = 2 };
 typedef struct k_drain_brokers_response_nodes drain_result;
 
+enum { COUNTED_IN_A_TURN = 4000 };          /* partitions, times brokers */
+
 struct drain_state {
     struct request *rq;
+    /* counting */
+    struct mail mail;
+    int32_t up[PLACEMENT_NODES_MAX];     /* that take replicas */
+    uint32_t up_count;
+    char topic[249];                     /* where it goes on: in it, or behind where it was */
+    int32_t topic_len, partition;        /* topic_len 0: at the beginning */
     struct k_drain_brokers_request in;
     struct k_drain_brokers_response out;
     struct controller_change change;
@@ -22,27 +31,75 @@ static void refuse(drain_result *r, int16_t error, struct str why) {
 /* ---- what a broker holds ---------------------------------------------------------------------------------------- */
 
 /* Whether every broker that could take a replica of `p` has one. */
-static bool is_stuck(const struct placement *places, const struct image_partition *p) {
-    for (uint32_t i = 0; i < places->up; i++)
-        if (!image_replica_of(p, places->row[i].node)) return false;
+static bool is_stuck(const struct drain_state *s, const struct image_partition *p) {
+    for (uint32_t i = 0; i < s->up_count; i++)
+        if (!image_replica_of(p, s->up[i])) return false;
     return true;
 }
 
-static void count_replicas(const struct drain_state *s, const struct image *im) {
-    struct placement places;
-    placement_of_image(&places, request_broker(s->rq), im, 0);
-    for (uint32_t i = 0; i < im->topic_count; i++)
-        for (int32_t k = 0; k < im->by_name[i]->partition_count; k++) {
-            const struct image_partition *p = &im->by_name[i]->partitions[k];
-            for (int32_t n = 0; n < s->out.nodes_n; n++) {
-                drain_result *r = &s->out.nodes[n];
-                const struct image_replica *at = image_replica_of(p, r->node_id);
-                if (!at) continue;
-                r->replicas++;
-                r->moving += at->removing;
-                r->stuck += r->drained && !at->removing && is_stuck(&places, p);
+static void count(struct drain_state *s, const struct image_partition *p) {
+    for (int32_t n = 0; n < s->out.nodes_n; n++) {
+        drain_result *r = &s->out.nodes[n];
+        const struct image_replica *at = image_replica_of(p, r->node_id);
+        if (!at) continue;
+        r->replicas++;
+        r->moving += at->removing;
+        r->stuck += r->drained && !at->removing && is_stuck(s, p);
+    }
+}
+
+static int order(const struct drain_state *s, const struct image_topic *t) {
+    int differ = memcmp(t->name, s->topic, (size_t)MIN(t->name_len, s->topic_len));
+    return differ ? differ : (t->name_len > s->topic_len) - (t->name_len < s->topic_len);
+}
+
+/* The first topic that is not before where counting goes on. */
+static uint32_t next_topic(const struct drain_state *s, const struct image *im) {
+    uint32_t from = 0, to = im->topic_count;
+    while (from < to) {
+        uint32_t middle = from + (to - from) / 2;
+        if (order(s, im->by_name[middle]) < 0) from = middle + 1;
+        else to = middle;
+    }
+    return from;
+}
+
+/* Some partitions, of the image of this turn: the next one may see others, which is why it goes on by name. False: there are more. */
+static bool count_some(struct drain_state *s) {
+    const struct image *im = request_image(s->rq);
+    int32_t budget = COUNTED_IN_A_TURN / MAX(s->out.nodes_n, 1);
+    for (uint32_t i = next_topic(s, im); i < im->topic_count; i++) {
+        const struct image_topic *t = im->by_name[i];
+        int32_t k = s->topic_len > 0 && order(s, t) == 0 ? s->partition : 0;
+        for (; k < t->partition_count; k++, budget--) {
+            if (budget > 0) {
+                count(s, &t->partitions[k]);
+                continue;
             }
+            ASSERT(t->name_len <= (int32_t)sizeof s->topic);
+            memcpy(s->topic, t->name, (size_t)t->name_len);
+            s->topic_len = t->name_len;
+            s->partition = k;
+            return false;
         }
+    }
+    return true;
+}
+
+static void answer(struct drain_state *s) {
+    struct wire_writer *w = request_reply_begin(s->rq);
+    k_drain_brokers_response_encode(&s->out, w, request_version(s->rq));
+    request_reply(s->rq);
+}
+
+static void count_on(struct mail *m) {
+    struct drain_state *s = CONTAINER_OF(m, struct drain_state, mail);
+    if (count_some(s)) {
+        answer(s);
+        return;
+    }
+    s->mail.deliver = count_on;
+    mailbox_post(&s->rq->reactor->mailbox, &s->mail);
 }
 
 /* ---- the change --------------------------------------------------------------------------------------------------- */
@@ -62,7 +119,10 @@ static void make(struct controller_change *ch, struct controller_edit *e) {
         r->drained = change == CHANGE_NONE ? n->drained : change == CHANGE_DRAIN;
         if (r->drained != n->drained) controller_set_drained(e, r->node_id, r->drained);
     }
-    count_replicas(s, im);
+    struct placement places;
+    placement_of_image(&places, request_broker(s->rq), im, 0);
+    for (uint32_t i = 0; i < places.up; i++) s->up[i] = places.row[i].node;
+    s->up_count = places.up;
 }
 
 static void done(struct controller_change *ch) {
@@ -71,10 +131,10 @@ static void done(struct controller_change *ch) {
         s->out.error_code = api_change_error(ch->err);
         s->out.error_message = str_from(err_str(ch->err));
         s->out.nodes_n = 0;
+        answer(s);
+        return;
     }
-    struct wire_writer *w = request_reply_begin(s->rq);
-    k_drain_brokers_response_encode(&s->out, w, request_version(s->rq));
-    request_reply(s->rq);
+    count_on(&s->mail);
 }
 
 /* False: closing. */
@@ -106,9 +166,7 @@ void api_drain_brokers(struct request *rq) {
     s->out.error_message = STR_NULL;
     if (s->in.nodes_n > PLACEMENT_NODES_MAX) { /* no cluster has so many */
         s->out.error_code = KERR_INVALID_REQUEST;
-        struct wire_writer *w = request_reply_begin(rq);
-        k_drain_brokers_response_encode(&s->out, w, request_version(rq));
-        request_reply(rq);
+        answer(s);
         return;
     }
     if (!prepare(s)) return;

@@ -20,6 +20,7 @@ enum { NOT_HERE = -1 };                  /* in partition_size, until the answer 
 static void take_size(void *target, const struct partition_fact *fact) {
     partition_result *p = target;
     p->partition_size = fact->here ? (int64_t)fact->size_bytes : NOT_HERE;
+    p->offset_lag = fact->lag;
 }
 
 static bool ask(struct dirs_state *s, topic_result *out, const struct image_partition *p, int32_t index) {

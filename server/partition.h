@@ -199,6 +199,7 @@ struct partition_fact {
     struct leader_info leader;           /* epoch -1: nobody was ever heard of; leader -1: nobody leads */
     bool here;                           /* this broker has a replica; the rest is 0 otherwise */
     int64_t start, end, high_watermark;
+    int64_t lag;                         /* how much of what is committed, by the leader's last message, is not here yet */
     uint64_t size_bytes;                 /* of all batches */
 };
 /* Only where it is led: how far each of leader.members is known to have got and how long ago it answered. Else -1. */

@@ -45,6 +45,7 @@ static void facts_start(struct partition_op *base) {
         fact->start = p->log->start;
         fact->end = p->log->end;
         fact->high_watermark = partition_bound(p);
+        fact->lag = MAX(p->leaders_mark - p->log->end, 0);
         fact->size_bytes = p->log->size_bytes;
     }
     partition_op_finish(base, KERR_NONE);

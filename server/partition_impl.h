@@ -15,6 +15,7 @@ struct partition {
     struct partition_map *map;
     struct log *log;
     struct replica replica;
+    int64_t leaders_mark;         /* the highest high watermark that any leader has told */
     struct timer timer;           /* at or before replica_deadline() */
     struct topic_config config;
     uint64_t marker_seq;          /* a group of one: durable with it is the marker of its last epoch; 0: not known */

@@ -520,6 +520,7 @@ static bool can_take(struct partition *p, const struct replica_message *m, struc
 
 void partition_receive(struct reactor *r, uint64_t group, const struct replica_message *m, struct bytes records) {
     struct partition *p = r->partitions ? partition_find(r, group) : NULL;
+    if (p && m->kind == REPLICA_APPEND) p->leaders_mark = MAX(p->leaders_mark, m->high_watermark);
     if (!p || !p->started || r->partitions->stop_error || !can_take(p, m, records)) return;
     if (m->kind == REPLICA_TIMEOUT_NOW && r->partitions->leaving) return;
     struct partition_incoming in = {m, records};

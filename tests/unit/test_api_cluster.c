@@ -335,6 +335,24 @@ START_TEST(brokers_that_nobody_knows_cannot_be_drained) {
 }
 END_TEST
 
+/* They are counted some in a turn, over the ends of topics and in the middle of them; all are. */
+START_TEST(what_drained_brokers_hold_is_counted) {
+    struct k_drain_brokers_request q;
+    struct k_drain_brokers_response a;
+    struct k_drain_brokers_request_nodes nodes[] = {{FIXTURE_ID, 0}, {FIXTURE_ID + 1, 0}, {FIXTURE_ID + 2, 0}, {FIXTURE_ID + 3, 0}};
+    ck_assert_int_eq(create_topic(&c, "large", 2500), 0);
+    ck_assert_int_eq(create_topic(&c, "larger", 1), 0);
+    ck_assert_int_eq(create_topic(&c, "a", 999), 0);
+    k_drain_brokers_request_init(&q);
+    q.nodes = nodes;
+    q.nodes_n = 4;
+    CALL(&c, API_DRAIN_BROKERS, 0, drain_brokers, q, a);
+    ck_assert_int_eq(a.nodes_n, 4);
+    ck_assert_int_eq(a.nodes[0].replicas, 3500);
+    ck_assert_int_eq(a.nodes[3].replicas, 0);
+}
+END_TEST
+
 START_TEST(partitions_stay_where_they_are) {
     int32_t self[] = {FIXTURE_ID, FIXTURE_ID}, other[] = {FIXTURE_ID, 9};
     ck_assert_int_eq(create_topic(&c, "r", 2), 0);
@@ -647,6 +665,7 @@ int main(void) {
     tcase_add_test(t, producers_of_a_partition);
     tcase_add_test(t, no_election_is_needed);
     tcase_add_test(t, brokers_that_nobody_knows_cannot_be_drained);
+    tcase_add_test(t, what_drained_brokers_hold_is_counted);
     tcase_add_test(t, partitions_stay_where_they_are);
     tcase_add_test(t, the_quorum_is_this_broker);
     tcase_add_test(t, no_broker_can_be_unregistered);

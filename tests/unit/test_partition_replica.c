@@ -693,10 +693,12 @@ START_TEST(a_follower_without_room_goes_on_later) {
         ck_assert_int_eq(write_end(&x, 5000), KERR_NONE);
     }
     ck_assert_int_lt(part(full)->log->end, part(l)->log->end);
+    ck_assert_int_gt(part(full)->leaders_mark, part(full)->log->end); /* and it knows how far behind it is */
     ck_assert(partition_is_led(part(l)));
     sim_disk_capacity(w, (unsigned)full, UINT64_C(1) << 40);
     run_ms(5000);
     all_equal();
+    ck_assert_int_eq(part(full)->leaders_mark, part(full)->log->end);
     stop();
 }
 END_TEST
