@@ -30,8 +30,9 @@ struct sight {                           /* one replica, as it was seen last */
     bool durable_known;
     int32_t epoch;
     struct replica_config config;
-    struct log_vote vote;                /* as the log has it since change */
+    struct log_vote vote;                /* as the log has it since its change `vote_seq`; 0: since before this life */
     uint64_t vote_seq;
+    uint32_t vote_life;
 };
 struct check {
     struct cluster *c;
@@ -42,10 +43,12 @@ struct check {
 };
 struct reading { struct log_read read; struct check *k; struct node *n; uint32_t life, group; };
 
+static struct cluster *checked;          /* one in a process */
+
 struct check *check_new(struct cluster *c) {
     struct check *k = calloc(1, sizeof *k);
     ASSERT(k != NULL);
-    k->c = c;
+    k->c = checked = c;
     return k;
 }
 
@@ -207,8 +210,25 @@ bool check_vote_is_durable(struct node *n, const struct partition *p, const stru
     const struct sight *s = &k->sights[n->id][group_index(k, group_of(p))];
     const struct log_vote *have = &p->log->vote;
     if (have->epoch < vote->epoch || (have->epoch == vote->epoch && vote->has_voted && !same_vote(have, vote))) return false;
-    if (s->life != n->life || !s->here || s->plid != p->log->plid) return p->log->durable_seq >= p->log->seq; /* not looked at yet in this life */
-    return same_vote(have, &s->vote) && s->vote_seq <= p->log->durable_seq; /* what is new in this turn is not durable in it */
+    if (s->vote_life != n->life) return p->log->durable_seq >= p->log->seq; /* not looked at yet in this life */
+    return same_vote(have, &s->vote) && s->vote_seq <= p->log->durable_seq;
+}
+
+/* In the place of log_set_seq(): so it is known which change a vote was. */
+void __real_log_set_seq(struct log *l, uint64_t seq);
+void __wrap_log_set_seq(struct log *l, uint64_t seq);
+void __wrap_log_set_seq(struct log *l, uint64_t seq) {
+    struct cluster *c = checked;
+    __real_log_set_seq(l, seq);
+    for (uint32_t i = 1; i <= c->node_count; i++)
+        for (uint32_t q = 0; c->nodes[i].up && q < c->reactors; q++) {
+            if (c->nodes[i].broker.reactors[q].shard != l->shard) continue;
+            struct sight *s = &c->check->sights[i][group_index(c->check, log_plid_group(l->plid))];
+            if (s->vote_life == c->nodes[i].life && same_vote(&s->vote, &l->vote)) continue;
+            s->vote = l->vote;
+            s->vote_seq = seq;
+            s->vote_life = c->nodes[i].life;
+        }
 }
 
 static void check_partition(struct check *k, struct node *n, struct partition *p) {
@@ -221,6 +241,9 @@ static void check_partition(struct check *k, struct node *n, struct partition *p
         if (s->here && s->plid != p->log->plid) s->here = false; /* it went and came again */
         if (s->here) check_returned(k, n, s, p);
         struct sight fresh = {.id = g->id, .life = n->life, .here = true, .verified = p->log->start, .incarnation = r->self.incarnation, .plid = p->log->plid};
+        fresh.vote = s->vote;
+        fresh.vote_seq = s->vote_seq;
+        fresh.vote_life = s->vote_life;
         *s = fresh;
     }
     bool moved = r->high_watermark != s->high_watermark;
@@ -241,9 +264,10 @@ static void check_partition(struct check *k, struct node *n, struct partition *p
     s->epoch = r->epoch;
     s->durable = r->durable;
     s->durable_known = r->durable.offset >= 0;
-    if (!same_vote(&s->vote, &p->log->vote)) {
+    if (s->vote_life != n->life) {
         s->vote = p->log->vote;
-        s->vote_seq = p->log->seq;
+        s->vote_seq = 0;
+        s->vote_life = n->life;
     }
     bool leading = r->role == REPLICA_LEADER && !r->begins_on_write;
     if (leading) check_leader(k, n, g, p);
