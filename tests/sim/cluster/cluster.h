@@ -160,16 +160,18 @@ const char *topic_name(uint32_t topic);
 uint32_t topic_partitions(const struct cluster *c, uint32_t topic);
 bool client_busy(const struct client *cl);
 
-/* ---- producer.c, reader.c, latest.c, group.c, admin.c: programs ---- */
+/* ---- producer.c, reader.c, latest.c, group.c, members.c, admin.c: programs ---- */
 void producers_start(struct cluster *c);
 void readers_start(struct cluster *c);
 void askers_start(struct cluster *c);
 void groups_start(struct cluster *c);
+void members_start(struct cluster *c);
 void admin_start(struct cluster *c);
 void admin_reassign(struct cluster *c);  /* asks for other replicas of some partition */
 /* NULL: nothing is left to do. */
 const char *producers_waiting(struct cluster *c);
 const char *readers_waiting(struct cluster *c);
 const char *groups_waiting(struct cluster *c);
+const char *members_waiting(struct cluster *c);
 const char *admin_waiting(struct cluster *c);
 #endif

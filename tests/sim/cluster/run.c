@@ -125,12 +125,14 @@ static void begin(struct cluster *c) {
     readers_start(c);
     askers_start(c);
     groups_start(c);
+    members_start(c);
     faults_start(c);
 }
 
 static const char *waiting(struct cluster *c) {
     const char *what = producers_waiting(c);
     if (!what) what = groups_waiting(c);
+    if (!what) what = members_waiting(c);
     if (!what) what = admin_waiting(c);
     if (!what) what = check_converged(c);
     if (what) return what;
