@@ -130,6 +130,7 @@ static void read_later(struct log_read *r) {
 
 static void verify(struct check *k, struct node *n, uint32_t group, struct partition *p) {
     struct sight *s = &k->sights[n->id][group];
+    if (n->stopping) return; /* a read would outlive its directory */
     while (!s->reading && s->verified < s->high_watermark && !cluster_failed(k->c)) {
         int64_t before = s->verified;
         struct reading *d = calloc(1, sizeof *d);
