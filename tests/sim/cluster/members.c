@@ -47,6 +47,7 @@ static void again(struct member *p, int64_t most_ns) {
 
 /* What an answer's error means for a member. */
 static void judged(struct member *p, int16_t error) {
+    if (error != KERR_NONE) cluster_trace(p->c, "member %u gets error %d", p->index, error);
     switch (error) {
     case KERR_NONE: return;
     case KERR_UNKNOWN_MEMBER_ID: p->id[0] = 0; p->stage = OUTSIDE; return;
@@ -101,6 +102,14 @@ static void plan(struct member *p, const struct k_join_group_response *a) {
     for (uint32_t k = 0; k < partitions; k++) p->shares[(k + (uint32_t)p->generation) % p->id_count] |= (uint8_t)(1u << k);
 }
 
+/* A group that is empty and never committed anything goes, and the next one of that name begins with generation 1. */
+static void begins_anew(int32_t generation) {
+    for (uint32_t k = 0; k < PARTITIONS_MAX; k++)
+        if (commits[k].acked >= 0) return;
+    for (int32_t g = MAX(generation, 0); g < GENERATIONS && g <= newest_generation; g++) memset(&generations[g], 0, sizeof generations[g]);
+    if (generation <= newest_generation) newest_generation = generation - 1;
+}
+
 static void joined(struct call *call, struct wire_reader *r) {
     struct member *p = call->owner;
     struct k_join_group_response a;
@@ -118,7 +127,10 @@ static void joined(struct call *call, struct wire_reader *r) {
     (void)keep_id(p->id, a.member_id);
     p->generation = a.generation_id;
     p->id_count = 0;
-    if (str_eq(a.leader, a.member_id) && a.members_n > 0) plan(p, &a);
+    if (str_eq(a.leader, a.member_id) && a.members_n > 0) {
+        begins_anew(p->generation);
+        plan(p, &a);
+    }
     p->stage = JOINED;
     p->moved = false;
     covered(p->c)->joins++;
@@ -222,11 +234,11 @@ static void live(struct member *p) {
 
 static void left(struct call *call, struct wire_reader *r) {
     struct member *p = call->owner;
-    (void)r;
     p->asking = false;
     p->stage = OUTSIDE;
     p->id[0] = 0;
     covered(p->c)->leaves++;
+    cluster_trace(p->c, "member %u has left%s", p->index, r ? "" : ", perhaps");
     again(p, SECOND);
 }
 
