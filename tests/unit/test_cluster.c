@@ -362,6 +362,7 @@ START_TEST(a_late_answer_of_a_cluster_that_is_gone) {
     struct uuid old = places[0].b->cluster_id;
     die(&places[1], SIM_KILLED);
     die(&places[2], SIM_KILLED);
+    run(3 * SECOND); /* nobody takes the new ones for twins of those that died */
     sim_link_delay(world, 0, 3, 300 * MS);
     sim_link_delay(world, 0, 4, 300 * MS);
     start(3, 2, voters_123);
