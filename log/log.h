@@ -117,6 +117,8 @@ struct log *log_shard_by_plid(struct log_shard *sh, uint64_t plid); /* NULL: non
  * records return ERR_AGAIN (ERR_NOSPACE when the disk is the cause) until `writable` is called. */
 enum log_pressure { LOG_PRESSURE_NONE, LOG_PRESSURE_SLOW, LOG_PRESSURE_STOP };
 enum log_pressure log_shard_pressure(const struct log_shard *sh);
+/* Records of topics are refused because there is less free disk space than the reserve. */
+bool log_shard_disk_full(const struct log_shard *sh);
 void log_shard_on_writable(struct log_shard *sh, void (*writable)(void *ctx), void *ctx);
 
 /* Reads all segments of the shard again and again, to find what has rotted (log/scrub.h): so many bytes a second, a round

@@ -580,6 +580,8 @@ enum log_pressure log_shard_pressure(const struct log_shard *sh) {
     return level == 1 ? LOG_PRESSURE_SLOW : LOG_PRESSURE_NONE;
 }
 
+bool log_shard_disk_full(const struct log_shard *sh) { return journal_pressure(sh->journal) == 3; }
+
 void log_shard_on_writable(struct log_shard *sh, void (*writable)(void *ctx), void *ctx) {
     sh->writable = writable;
     sh->writable_ctx = ctx;

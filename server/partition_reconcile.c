@@ -5,7 +5,7 @@
  * controller is told (server/reassign.h).
  *
  * Leadership goes to the preferred replica when that has been in sync for a while, and only a few at a time: clients have to find each
- * new leader. A drained broker, and one that stops, hands over without that wait. */
+ * new leader. A drained broker, one that stops, and one whose disk is full hand over without that wait. */
 #include <stdlib.h>
 #include <uthash.h>
 #include "base/assert.h"
@@ -34,6 +34,10 @@ struct reconciler {
     int64_t window_ns;                   /* transfers are counted since */
     uint32_t transfers;
     bool leaving;                        /* the broker stops */
+    bool disk_full;                      /* reconciler_disk_is_full() */
+    int64_t disk_full_ns, disk_room_ns;  /* the disk is full since; it had room since. 0: it is otherwise */
+    uint32_t disks_full;                 /* brokers that said so; of the newest look */
+    struct timer disk_timer;
     /* groups that are at their target */
     struct reassign_at_target reports[REPORTS_MAX];
     uint32_t report_count;
@@ -141,6 +145,41 @@ static void write_quorum(struct reconciler *c, const struct replica *core) {
     controller_submit(c->reactor->broker->controller, &c->quorum_change);
 }
 
+/* ---- disks that are full ----------------------------------------------------------------------------------------------- */
+
+#define DISK_LOOK_NS 500000000
+
+static void disk_look_here(struct reconciler *c) {
+    int64_t now = c->reactor->now_ns;
+    bool full = log_shard_disk_full(c->reactor->shard);
+    if (!full) c->disk_full_ns = 0;
+    else if (c->disk_full_ns == 0) c->disk_full_ns = now;
+    if (full) c->disk_room_ns = 0;
+    else if (c->disk_room_ns == 0) c->disk_room_ns = now;
+    if (full && now - c->disk_full_ns >= RECONCILE_DISK_FULL_NS) c->disk_full = true;
+    if (!full && now - c->disk_room_ns >= RECONCILE_DISK_ROOM_NS) c->disk_full = false;
+}
+
+/* Who should lead is asked again when a disk is full now, or is not any more. */
+static void disk_look(struct timer *t) {
+    struct reconciler *c = CONTAINER_OF(t, struct reconciler, disk_timer);
+    const struct image *im = reactor_image(c->reactor);
+    disk_look_here(c);
+    uint32_t full = c->disk_full;
+    for (uint32_t i = 0; im && i < im->node_count; i++) full = full * 31 + (peer_disk_is_full(c->reactor, im->nodes[i].node) ? im->nodes[i].node + 2u : 0);
+    if (full != c->disks_full) partition_unsettle_all(c->reactor);
+    c->disks_full = full;
+    timer_set(&c->reactor->timers, t, c->reactor->now_ns + DISK_LOOK_NS);
+}
+
+bool reconciler_disk_is_full(const struct reactor *r) { return r->reconciler && r->reconciler->disk_full; }
+
+/* Whether a topic's partition would rather be led elsewhere. The cluster's own topics may use some of the reserve. */
+static bool lacks_room(const struct reactor *r, int32_t node, const struct image_topic *t) {
+    if (!t || t->internal) return false;
+    return node == r->broker->config.node_id ? reconciler_disk_is_full(r) : peer_disk_is_full(r, node);
+}
+
 /* ---- what is wanted -------------------------------------------------------------------------------------------------- */
 
 /* A life of the replica on a node as that is now. What nobody has registered is as the configuration has it, or as it was when it
@@ -159,10 +198,12 @@ static bool drains(const struct image *im, int32_t node) {
     return n && n->drained;
 }
 
-static void want_replicas(struct reconcile_input *in, const struct image *im, const struct replica *core, const struct image_partition *p) {
+static void want_replicas(struct reconcile_input *in, const struct reactor *r, const struct replica *core, const struct image_topic *t,
+                          const struct image_partition *p) {
+    const struct image *im = reactor_image(r);
     for (int32_t i = 0; i < p->replica_count; i++) {
         if (p->at[i].removing) continue;
-        if (drains(im, p->replicas[i])) in->draining |= 1u << in->voters;
+        if (drains(im, p->replicas[i]) || lacks_room(r, p->replicas[i], t)) in->draining |= 1u << in->voters;
         in->voter[in->voters++] = member_of(im, core, p->replicas[i], p->at[i].life, &p->at[i].incarnation);
     }
 }
@@ -250,7 +291,8 @@ static bool reconcile(struct reconciler *c, uint64_t group, const struct replica
     struct reconcile_input in = {0};
     struct reconcile_step step;
     see(&in, c, core);
-    if (t) want_replicas(&in, im, core, &t->partitions[partition]);
+    if (lacks_room(c->reactor, core->self.node, t)) in.self_drains = true;
+    if (t) want_replicas(&in, c->reactor, core, t, &t->partitions[partition]);
     else want_quorum(&in, im, core);
     for (uint32_t i = 0; i < in.voters; i++)
         if (peer_back_ns(c->reactor, in.voter[i].node) < PREFER_BACK_NS) in.recent |= 1u << i;
@@ -288,6 +330,8 @@ struct reconciler *reconciler_new(struct reactor *r) {
     if (!c) return NULL;
     c->reactor = r;
     timer_init(&c->timer, send_reports);
+    timer_init(&c->disk_timer, disk_look);
+    if (r->broker->config.peer_listens) timer_set(&r->timers, &c->disk_timer, r->now_ns + DISK_LOOK_NS);
     return c;
 }
 
@@ -298,6 +342,7 @@ void reconciler_free(struct reconciler *c) {
         HASH_DEL(c->preferred, w);
         free(w);
     }
+    timer_cancel(&c->reactor->timers, &c->disk_timer);
     free(c->packed);
     free(c);
 }

@@ -11,6 +11,7 @@
 #include "base/assert.h"
 #include "base/trace.h"
 #include "server/peer_impl.h"
+#include "server/reconcile.h"
 
 static struct reactor *reactor_of(const struct peer_link *l) { return l->set->reactor; }
 static struct peer_node *node_of(const struct peer_link *l) { return l->slot < 0 ? NULL : &l->set->peers->nodes[l->slot]; }
@@ -322,7 +323,7 @@ void peer_link_round(struct peer_link *l, int64_t now_ns) {
         return;
     }
     if (!due && now_ns - l->ping_ns < PEER_PING_NS) return;
-    struct peer_part ping = {.kind = PEER_PART_PING, .u.ping = l->ping + 1};
+    struct peer_part ping = {.kind = PEER_PART_PING, .u.ping = l->ping + 1, .disk_full = reconciler_disk_is_full(reactor_of(l))};
     if (!peer_stream_put(&l->stream, &ping, NULL, 0, PEER_QUEUE_CALLS_BYTES)) return;
     l->ping++;
     l->ping_ns = now_ns;

@@ -45,6 +45,11 @@ void peer_node_heard(struct peers *p, int32_t slot, struct io *io) {
     if (slot >= 0) atomic_store_explicit(&p->nodes[slot].heard_ns, io_mono_ns(io), memory_order_relaxed);
 }
 
+void peer_node_disk(struct peers *p, int32_t slot, bool full) {
+    if (slot < 0 || atomic_exchange(&p->nodes[slot].disk_full, full) == full) return;
+    trace_info("peer", "broker %d: its disk %s", p->nodes[slot].node, full ? "is full" : "has room again");
+}
+
 /* Its hello was taken, on whichever connection. */
 void peer_node_arrived(struct peers *p, int32_t slot, const struct peer_hello *hello) {
     struct peer_node *n = &p->nodes[slot];

@@ -193,6 +193,7 @@ bool peer_part_encode(struct peer_header *h, const struct peer_part *p) {
     case PEER_PART_PING:
         m.kind_case = VARVE__PEER__PART__KIND_PING;
         m.ping = p->u.ping;
+        m.disk_full = p->disk_full;
         break;
     case PEER_PART_PONG:
         m.kind_case = VARVE__PEER__PART__KIND_PONG;
@@ -328,7 +329,11 @@ static bool part_read(const Varve__Peer__Part *m, struct peer_part *p) {
         return m->body == 0 && leader_read(m->leader, &p->u.leader) && p->group >> LOG_GROUP_BITS == 0;
     case VARVE__PEER__PART__KIND_CALL: p->kind = PEER_PART_CALL; return call_read(m->call, p);
     case VARVE__PEER__PART__KIND_ANSWER: p->kind = PEER_PART_ANSWER; return call_read(m->answer, p);
-    case VARVE__PEER__PART__KIND_PING: p->kind = PEER_PART_PING; p->u.ping = m->ping; return m->body == 0;
+    case VARVE__PEER__PART__KIND_PING:
+        p->kind = PEER_PART_PING;
+        p->u.ping = m->ping;
+        p->disk_full = m->disk_full;
+        return m->body == 0;
     case VARVE__PEER__PART__KIND_PONG: p->kind = PEER_PART_PONG; p->u.ping = m->pong; return m->body == 0;
     case VARVE__PEER__PART__KIND_BEAT: p->kind = PEER_PART_BEAT; return m->body == 0;
     default: return false;

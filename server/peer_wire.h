@@ -64,6 +64,7 @@ struct peer_part {
         struct { uint64_t id; uint32_t kind, total, at; uint64_t timeout_ms; enum err error; } call; /* and answers */
         uint64_t ping;                   /* and pongs */
     } u;
+    bool disk_full;                      /* ping */
 };
 
 /* A header while parts are added to it. */
