@@ -15,7 +15,7 @@ static const struct peer_hooks no_hooks;
 enum err peer_set_node(struct broker *b, int32_t node, const char *host, int32_t port) {
     struct peers *p = b->peers;
     if (node == p->node || node < 0 || port < 0 || port > 65535 || strlen(host) >= PEER_HOST_BYTES) return ERR_INVALID;
-    int32_t slot = peer_node_slot(p, node, port > 0);
+    int32_t slot = port > 0 ? peer_node_make(p, node, true) : peer_node_slot(p, node);
     if (slot < 0) return port > 0 ? ERR_FULL : OK;
     struct peer_node *n = &p->nodes[slot];
     pthread_mutex_lock(&p->lock);
@@ -40,14 +40,14 @@ void peer_set_cluster(struct broker *b, const struct uuid *cluster_id) {
 bool peer_is_up(const struct reactor *r, int32_t node) {
     struct peers *p = r->broker->peers;
     if (node == r->broker->config.node_id) return true;
-    int32_t slot = p ? peer_node_slot(p, node, false) : -1;
+    int32_t slot = p ? peer_node_slot(p, node) : -1;
     if (slot < 0 || atomic_load(&p->nodes[slot].links) == 0) return false;
     return r->now_ns - atomic_load(&p->nodes[slot].heard_ns) <= PEER_SILENT_NS;
 }
 
 bool peer_vouched(const struct reactor *r, int32_t node, uint64_t group, int64_t *awake_ns) {
     struct peers *p = r->broker->peers;
-    int32_t slot = p ? peer_node_slot(p, node, false) : -1;
+    int32_t slot = p ? peer_node_slot(p, node) : -1;
     uint32_t reactors = slot < 0 ? 0 : atomic_load_explicit(&p->nodes[slot].reactors, memory_order_relaxed);
     if (reactors == 0) return false;
     int64_t beat_ns = atomic_load_explicit(&p->nodes[slot].beats[log_shard_of(group, reactors)], memory_order_relaxed);
@@ -61,19 +61,19 @@ static int64_t since(const struct reactor *r, int64_t at_ns) { return at_ns == 0
 int64_t peer_silence_ns(const struct reactor *r, int32_t node) {
     struct peers *p = r->broker->peers;
     if (node == r->broker->config.node_id) return 0;
-    int32_t slot = p ? peer_node_slot(p, node, false) : -1;
+    int32_t slot = p ? peer_node_slot(p, node) : -1;
     return slot < 0 ? INT64_MAX : since(r, atomic_load(&p->nodes[slot].heard_ns));
 }
 
 int64_t peer_back_ns(const struct reactor *r, int32_t node) {
     struct peers *p = r->broker->peers;
-    int32_t slot = p ? peer_node_slot(p, node, false) : -1;
+    int32_t slot = p ? peer_node_slot(p, node) : -1;
     return slot < 0 ? INT64_MAX : since(r, atomic_load(&p->nodes[slot].back_ns));
 }
 
 bool peer_disk_is_full(const struct reactor *r, int32_t node) {
     struct peers *p = r->broker->peers;
-    int32_t slot = p ? peer_node_slot(p, node, false) : -1;
+    int32_t slot = p ? peer_node_slot(p, node) : -1;
     return slot >= 0 && atomic_load(&p->nodes[slot].disk_full);
 }
 
@@ -81,7 +81,7 @@ bool peer_incarnation(const struct reactor *r, int32_t node, struct uuid *out) {
     struct peers *p = r->broker->peers;
     *out = p->incarnation;
     if (node == p->node) return true;
-    int32_t slot = peer_node_slot(p, node, false);
+    int32_t slot = peer_node_slot(p, node);
     if (slot < 0) return false;
     pthread_mutex_lock(&p->lock);
     bool known = p->nodes[slot].has_incarnation;
@@ -91,7 +91,7 @@ bool peer_incarnation(const struct reactor *r, int32_t node, struct uuid *out) {
 }
 
 bool peer_answers(const struct reactor *r, int32_t node, struct uuid *out) {
-    int32_t slot = peer_node_slot(r->broker->peers, node, false);
+    int32_t slot = peer_node_slot(r->broker->peers, node);
     const struct peer_link *l = slot < 0 ? NULL : r->peers->links[slot];
     if (!l || !peer_link_is_up(l)) return false;
     *out = l->hello.incarnation;
@@ -109,7 +109,7 @@ bool peer_advertised(const struct broker *b, const char **host, int32_t *port) {
 /* ---- messages ------------------------------------------------------------------------------------------ */
 
 bool peer_send(struct reactor *r, uint64_t group, const struct replica_message *m, struct slice *slices, uint32_t count) {
-    int32_t slot = peer_node_slot(r->broker->peers, m->to.node, false);
+    int32_t slot = peer_node_slot(r->broker->peers, m->to.node);
     struct peer_link *l = slot < 0 ? NULL : r->peers->links[slot];
     struct peer_part part;
     if (!peer_link_is_up(l) || !replica_life(&l->hello.incarnation, &m->to.incarnation, &part.to_life) ||
@@ -131,7 +131,7 @@ void peer_report_leader(struct reactor *r, uint64_t group, const struct leader_i
 }
 
 void peer_report_leader_to(struct reactor *r, int32_t node, uint64_t group, const struct leader_info *info) {
-    int32_t slot = r->peers ? peer_node_slot(r->broker->peers, node, false) : -1;
+    int32_t slot = r->peers ? peer_node_slot(r->broker->peers, node) : -1;
     if (slot >= 0 && peer_link_is_up(r->peers->links[slot])) peer_link_report(r->peers->links[slot], group, info);
 }
 

@@ -52,10 +52,12 @@ static void greet_frame(struct peer_stream *s, struct peer_frame *f) {
         snprintf(text, sizeof text, ": broker %d is refused: %s", c->hello.node, why);
         peer_say_refused(p, answer.refusal, home_of(p)->now_ns, c->from, text);
         snprintf(answer.refused, sizeof answer.refused, "broker %d refuses: %s", p->node, why);
-    } else if ((c->slot = peer_node_slot(p, c->hello.node, true)) < 0) {
-        snprintf(text, sizeof text, ": broker %d is refused: more than %d brokers", c->hello.node, PEER_NODES_MAX);
+    } else if ((c->slot = peer_node_make(p, c->hello.node, false)) < 0) {
+        snprintf(text, sizeof text, ": broker %d is refused: too many brokers that this one does not know are connected", c->hello.node);
         peer_say_refused(p, answer.refusal = PEER_REFUSED_OTHER, home_of(p)->now_ns, c->from, text);
-        snprintf(answer.refused, sizeof answer.refused, "broker %d knows more than %d brokers", p->node, PEER_NODES_MAX);
+        snprintf(answer.refused, sizeof answer.refused, "too many brokers that broker %d does not know are connected to it", p->node);
+    } else {
+        atomic_fetch_add(&p->nodes[c->slot].conns, 1);
     }
     c->refused = answer.refused[0] != 0;
     c->moving = !c->refused;

@@ -121,7 +121,7 @@ void peer_calls_fail(struct peer_link *l, enum err err) {
 /* The link to a node, or the one to an address, made if need be. */
 static struct peer_link *link_for(struct peer_set *set, const struct peer_call *c) {
     if (c->node >= 0) {
-        int32_t slot = peer_node_slot(set->peers, c->node, false);
+        int32_t slot = peer_node_slot(set->peers, c->node);
         return slot < 0 ? NULL : set->links[slot];
     }
     LIST_FOREACH(it, &set->visits) {

@@ -197,6 +197,7 @@ void peer_conn_start(struct peer_conn *c, struct peer_set *set) {
 }
 
 void peer_conn_free(struct peer_conn *c) {
+    if (c->slot >= 0) atomic_fetch_sub(&c->peers->nodes[c->slot].conns, 1);
     atomic_fetch_sub(&c->peers->conn_count, 1);
     list_remove(&c->stream.work);
     free(c->call.bytes);

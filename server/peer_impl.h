@@ -36,6 +36,7 @@
 #define PEER_PONG_NS 6000000000             /* a ping without an answer: this connection is dead though others live */
 #define PEER_VISIT_NS 10000000000           /* a connection to an address is kept so long without a call */
 #define PEER_CONNS_MAX 4096                 /* incoming, all reactors */
+#define PEER_STRANGERS_MAX 16               /* nodes that connect and of which neither configuration nor metadata knows an address */
 #define PEER_GREETING_MAX 64                /* of them without a hello */
 #define PEER_ACCEPTS 2
 #define PEER_REACTORS_MAX 64                /* of one broker that can be vouched for */
@@ -141,7 +142,9 @@ static inline uint8_t *peer_frame_body(struct peer_frame *f) { return f->bytes +
 
 enum peer_node_state { PEER_NODE_UNKNOWN, PEER_NODE_UP, PEER_NODE_LOST };
 struct peer_node {
-    int32_t node;
+    _Atomic int32_t node;                /* another one, when a stranger's slot is given away (reactor 0) */
+    bool has_address;                    /* or had one: it is nobody else's any more. Reactor 0's */
+    _Atomic uint32_t conns;              /* incoming, from their hello on */
     _Atomic uint64_t state;              /* enum peer_node_state | changes << 2 */
     _Atomic int64_t heard_ns;            /* anything, on any connection */
     atomic_bool was_up;                  /* before it was lost: at a start nobody is reached at first */
@@ -214,8 +217,10 @@ struct peer_set {
     bool shut;
 };
 
-/* Slot of `node`; made when it is new and `make`. -1: none, or no room. */
-int32_t peer_node_slot(struct peers *p, int32_t node, bool make);
+/* Slot of `node`. -1: none. */
+int32_t peer_node_slot(const struct peers *p, int32_t node);
+/* Made when it is new; reactor 0's. A stranger without a connection leaves its slot to the next one. -1: no room. */
+int32_t peer_node_make(struct peers *p, int32_t node, bool has_address);
 void peer_node_change(struct peers *p, struct peer_node *n, enum peer_node_state to);
 void peer_node_heard(struct peers *p, int32_t slot, struct io *io);
 void peer_node_disk(struct peers *p, int32_t slot, bool full);

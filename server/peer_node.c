@@ -19,15 +19,45 @@ void peer_nodes_changed(struct peers *p) {
         if (p->broker->reactors[i].io) io_wake(p->broker->reactors[i].io);
 }
 
-int32_t peer_node_slot(struct peers *p, int32_t node, bool make) {
+int32_t peer_node_slot(const struct peers *p, int32_t node) {
     uint32_t count = atomic_load(&p->node_count);
     for (uint32_t i = 0; i < count; i++)
         if (p->nodes[i].node == node) return (int32_t)i;
-    if (!make || count == PEER_NODES_MAX) return -1;
-    p->nodes[count].node = node; /* reactor 0's only, and only here */
-    atomic_store(&p->node_count, count + 1);
-    if (count == 0) peer_watch_begin(p);
-    return (int32_t)count;
+    return -1;
+}
+
+/* Nothing that others remember of a slot belongs to a stranger: links are to addresses, and connections end first. */
+static void give_away(struct peers *p, struct peer_node *n, int32_t node) {
+    pthread_mutex_lock(&p->lock);
+    n->has_incarnation = false;
+    pthread_mutex_unlock(&p->lock);
+    atomic_store(&n->reactors, 0);
+    for (uint32_t i = 0; i < PEER_REACTORS_MAX; i++) atomic_store(&n->beats[i], 0);
+    atomic_store(&n->heard_ns, 0);
+    atomic_store(&n->disk_full, false);
+    atomic_store(&n->node, node);
+}
+
+int32_t peer_node_make(struct peers *p, int32_t node, bool has_address) {
+    uint32_t count = atomic_load(&p->node_count), strangers = 0;
+    int32_t slot = peer_node_slot(p, node), idle = -1;
+    for (uint32_t i = 0; i < count; i++) {
+        if (p->nodes[i].has_address) continue;
+        strangers++;
+        if (atomic_load(&p->nodes[i].conns) == 0) idle = (int32_t)i;
+    }
+    if (slot < 0 && idle >= 0) {
+        slot = idle;
+        give_away(p, &p->nodes[slot], node);
+    } else if (slot < 0) {
+        if (count == PEER_NODES_MAX || (!has_address && strangers >= PEER_STRANGERS_MAX)) return -1;
+        slot = (int32_t)count;
+        atomic_store(&p->nodes[slot].node, node);
+        atomic_store(&p->node_count, count + 1);
+        if (count == 0) peer_watch_begin(p);
+    }
+    p->nodes[slot].has_address |= has_address;
+    return slot;
 }
 
 void peer_node_change(struct peers *p, struct peer_node *n, enum peer_node_state to) {
@@ -194,7 +224,7 @@ void peer_hello_fill(struct peers *p, struct peer_hello *h, int32_t wanted, uint
 /* Another process, perhaps with another directory, has this node.id and is connected. A process that has just died may still seem so, until
  * its connections are reset or PEER_SILENT_NS have passed: who was started in its place is refused for so long, and tries again. */
 static bool is_twin(struct peers *p, const struct peer_hello *h) {
-    int32_t slot = peer_node_slot(p, h->node, false);
+    int32_t slot = peer_node_slot(p, h->node);
     if (slot < 0) return false;
     struct peer_node *n = &p->nodes[slot];
     pthread_mutex_lock(&p->lock);

@@ -162,7 +162,7 @@ static void node_close(int i) {
 static void introduce(int a, int b) { ck_assert_int_eq(peer_set_node(&nodes[a].b, b, "127.0.0.1", nodes[b].port), OK); }
 
 static bool link_up(int a, uint32_t reactor, int b) {
-    int32_t slot = peer_node_slot(nodes[a].b.peers, b, false);
+    int32_t slot = peer_node_slot(nodes[a].b.peers, b);
     return slot >= 0 && peer_link_is_up(nodes[a].b.reactors[reactor].peers->links[slot]);
 }
 static bool all_up(int a, int b) { return link_up(a, 0, b) && link_up(a, 1, b); }
@@ -320,7 +320,7 @@ END_TEST
 
 START_TEST(a_turn_is_one_frame) {
     two_connected();
-    int32_t slot = peer_node_slot(nodes[0].b.peers, 1, false);
+    int32_t slot = peer_node_slot(nodes[0].b.peers, 1);
     struct peer_stream *s = &nodes[0].b.reactors[0].peers->links[slot]->stream;
     for (uint32_t i = 0; i < 100; i++) ck_assert(tell(0, 1, 2, i, 100));
     ck_assert(s->open && s->open->slice_count == 100 && list_empty(&s->out));
@@ -558,7 +558,7 @@ START_TEST(who_does_not_read_costs_bounded_memory) {
         for (int i = 0; i < 4; i++) *(tell(0, 1, 2, 1, 1000000) ? &sent : &refused) += 1;
         turn_all();
     }
-    int32_t slot = peer_node_slot(nodes[0].b.peers, 1, false);
+    int32_t slot = peer_node_slot(nodes[0].b.peers, 1);
     ck_assert_uint_le(nodes[0].b.reactors[0].peers->links[slot]->stream.queued, PEER_QUEUE_BYTES + PEER_PART_BYTES);
     ck_assert_uint_gt(refused, 0);
     nodes[1].open = true;
@@ -570,7 +570,7 @@ END_TEST
 START_TEST(what_waits_for_another_reactor_is_bounded) {
     two_connected();
     struct reactor *home = &nodes[1].b.reactors[0];
-    int32_t slot = peer_node_slot(nodes[0].b.peers, 1, false);
+    int32_t slot = peer_node_slot(nodes[0].b.peers, 1);
     struct peer_link *l = nodes[0].b.reactors[0].peers->links[slot];
     uint32_t sent = 0;
     for (int i = 0; i < 300; i++) {
@@ -817,6 +817,48 @@ START_TEST(too_many_connections_are_refused) {
 }
 END_TEST
 
+static void raw_hello(int32_t node) {
+    uint8_t hello[512];
+    raw_connect();
+    raw_op(IO_SEND, hello, (uint32_t)hello_make(hello, node));
+    ck_assert_int_gt(raw_op(IO_RECV, NULL, 0), PEER_HEAD_BYTES);
+}
+
+/* Whoever says any number of ids does not keep those out that the broker is told of, or that come later. */
+START_TEST(strangers_leave_their_places) {
+    node_open(0, NULL);
+    const struct peers *p = nodes[0].b.peers;
+    for (int32_t id = 100; id < 300; id++) {
+        raw_hello(id);
+        run_for(2000000);
+        ck_assert_int_ge(peer_node_slot(p, id), 0);
+        io_close(nodes[0].ios[0], raw.fd);
+        RUN_UNTIL(atomic_load(&p->conn_count) == 0);
+    }
+    ck_assert_uint_le(p->node_count, 2);
+    int fds[PEER_STRANGERS_MAX]; /* who stays connected keeps its place; there are only so many */
+    for (int i = 0; i < PEER_STRANGERS_MAX; i++) {
+        raw_hello(100 + i);
+        fds[i] = raw.fd;
+    }
+    raw_connect();
+    uint8_t hello[512];
+    raw_refused(hello, hello_make(hello, 99));
+    ck_assert_int_lt(peer_node_slot(p, 99), 0);
+    for (int32_t id = 1; id <= 30; id++) ck_assert_int_eq(peer_set_node(&nodes[0].b, id, "127.0.0.1", 1), OK);
+    ck_assert_int_eq(peer_set_node(&nodes[0].b, 100, "127.0.0.1", 1), OK); /* one of them is known now: there is room for another */
+    raw_hello(99);
+    run_for(2000000);
+    ck_assert_int_ge(peer_node_slot(p, 99), 0);
+    io_close(nodes[0].ios[0], raw.fd);
+    for (int i = 0; i < PEER_STRANGERS_MAX; i++) {
+        ck_assert_int_ge(peer_node_slot(p, 100 + i), 0);
+        io_close(nodes[0].ios[0], fds[i]);
+    }
+    RUN_UNTIL(atomic_load(&p->conn_count) == 0);
+}
+END_TEST
+
 static int run(enum backend with) {
     static const char *const names[] = {"peers, simulated", "peers on io_uring", "peers on blocking I/O"};
     backend = with;
@@ -850,6 +892,7 @@ static int run(enum backend with) {
     tcase_add_test(t, calls_end_in_time);
     if (all) tcase_add_test(t, calls_that_wait_are_bounded);
     tcase_add_test(t, too_many_connections_are_refused);
+    if (all) tcase_add_test(t, strangers_leave_their_places);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
