@@ -55,6 +55,22 @@ static void check_message(struct node *n, struct reactor *r, uint64_t group, con
     if (m->kind == REPLICA_APPEND_REPLY && m->ok) check_acknowledgement(n, p, m);
 }
 
+/* ---- what a message does -------------------------------------------------------------------------- */
+
+/* In the place of partition_receive(): a follower takes as committed only what it has found to be its leader's, whatever else its log holds
+ * (docs/replication.md 6, F4). */
+void __real_partition_receive(struct reactor *r, uint64_t group, const struct replica_message *m, struct bytes records);
+void __wrap_partition_receive(struct reactor *r, uint64_t group, const struct replica_message *m, struct bytes records);
+void __wrap_partition_receive(struct reactor *r, uint64_t group, const struct replica_message *m, struct bytes records) {
+    const struct partition *p = r->partitions ? partition_find(r, group) : NULL;
+    int64_t before = p ? p->replica.high_watermark : 0;
+    __real_partition_receive(r, group, m, records);
+    if (!p || partition_find(r, group) != p || m->kind != REPLICA_APPEND || p->replica.role != REPLICA_FOLLOWER) return;
+    if (p->replica.high_watermark > before && p->replica.high_watermark > p->replica.verified.offset)
+        cluster_violated(of, "7 group %llu: node %d takes offsets up to %lld as committed and has found its log to be its leader's up to %lld", (unsigned long long)group,
+                         node_of(r)->id, (long long)p->replica.high_watermark, (long long)p->replica.verified.offset);
+}
+
 /* ---- the way ---------------------------------------------------------------------------------------- */
 
 static struct slice gather(const struct slice *slices, uint32_t count) {
