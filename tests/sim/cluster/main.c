@@ -19,10 +19,16 @@
 enum { JOBS_MAX = 64, SECONDS_MAX = 300 };
 struct job { pid_t pid; uint64_t seed; struct cluster_result *result; /* shared with the child */ };
 
+static const char *const fault_names[] = {
+#define NAME(name) #name,
+    CLUSTER_FAULTS(NAME)
+#undef NAME
+};
+
 static void name_put(const char *name) { fprintf(stderr, " %s", name); }
 static int usage(void) {
     fprintf(stderr, "usage: varve-sim --seed N --seeds K [--steps S] [--nodes N] [--faults a,b] [--mutant NAME] [--trace] [--shrink] [--coverage] [--jobs J]\n"
-                    "faults: reset cut delay pause kill power crash_point blackout stop sync_error write_error full_disk rot lost_disk clock members\nmutants:");
+                    "faults: reset cut delay pause kill power crash_point blackout stop sync_error write_error full_disk rot lost_disk clock members messages isolate\nmutants:");
     core_mutants_list(name_put);
     journal_mutants_list(name_put);
     fputc('\n', stderr);
@@ -75,14 +81,41 @@ static void print_coverage(const struct cluster_coverage *c) {
 #undef PUT
 }
 
+static void print_faults(uint32_t bits) {
+    const char *comma = "";
+    for (int f = 0; f < FAULT_COUNT; f++) {
+        if (!(bits >> f & 1)) continue;
+        printf("%s%s", comma, fault_names[f]);
+        comma = ",";
+    }
+}
+
+/* The command that shows it again; its trace says the rest. */
+static void print_replay(const struct cluster_options *o, const struct cluster_result *r) {
+    printf("shrunk: varve-sim --seed %" PRIu64 " --steps %u", o->seed, o->steps);
+    if (o->nodes) printf(" --nodes %u", o->nodes);
+    if (o->mutant) printf(" --mutant %s", o->mutant);
+    if (o->faults == 0) {
+        printf(" --faults-mask 0");
+    } else {
+        printf(" --faults ");
+        print_faults(o->faults);
+    }
+    if (o->faults_max != UINT32_MAX) printf(" --faults-max %u", o->faults_max);
+    printf(" --trace: step %u, invariant %s\n", r->steps, r->violation[0] ? r->violation : "ok");
+}
+
 /* The fewest kinds of faults, then the fewest faults, then the fewest steps with which the seed still fails. */
 static void shrink(struct cluster_options o, struct cluster_result *r) {
+    uint32_t given = o.steps;
     for (int f = 0; f < FAULT_COUNT; f++) {
         struct cluster_options less = o;
         less.faults &= ~(1u << f);
         if (less.faults != o.faults && !run_one(&less, r)) o = less;
     }
     (void)run_one(&o, r);
+    if (r->steps < o.steps) o.steps = r->steps;
+    if (run_one(&o, r)) o.steps = given;
     uint32_t low = 0, high = r->faults;
     while (low < high) { /* the first so many faults suffice */
         struct cluster_options less = o;
@@ -101,19 +134,14 @@ static void shrink(struct cluster_options o, struct cluster_result *r) {
     }
     o.steps = high;
     (void)run_one(&o, r);
-    printf("shrunk: --seed %" PRIu64 " --steps %u --faults-mask %u --faults-max %u: %s\n", o.seed, o.steps, o.faults, o.faults_max, r->violation[0] ? r->violation : "ok");
+    print_replay(&o, r);
 }
 
 static uint32_t parse_faults(char *text) {
-    static const char *const names[] = {
-#define NAME(name) #name,
-        CLUSTER_FAULTS(NAME)
-#undef NAME
-    };
     uint32_t bits = 0;
     for (char *save = NULL, *word = strtok_r(text, ",", &save); word; word = strtok_r(NULL, ",", &save))
         for (int f = 0; f < FAULT_COUNT; f++)
-            if (strcasecmp(names[f], word) == 0) bits |= 1u << f;
+            if (strcasecmp(fault_names[f], word) == 0) bits |= 1u << f;
     return bits;
 }
 
@@ -174,12 +202,12 @@ static uint64_t run_all(const struct run *run) {
         add_coverage(&total, &job->result->coverage);
         if (job->result->violation[0] == 0) continue;
         failed++;
-        if (run->first) return failed;
         if (run->shrink) {
             struct cluster_options failing = run->options;
             failing.seed = job->seed;
             shrink(failing, job->result);
         }
+        if (run->first) return failed;
     }
     return failed;
 }
