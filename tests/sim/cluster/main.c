@@ -2,7 +2,7 @@
  *
  *   varve-sim --seed N --seeds K [--steps S] [--nodes N] [--mutant NAME] [--trace] [--shrink] [--coverage] [--jobs J] [--first]
  *
- * --first ends with the first failure. One line for each seed: `seed N steps S hash H ok` or `... FAILED invariant K: what`. Exit 1 on a failure. Each seed runs
+ * --coverage counts the situations that were reached, and fails when one of them never was. --first ends with the first failure. One line for each seed: `seed N steps S hash H ok` or `... FAILED invariant K: what`. Exit 1 on a failure. Each seed runs
  * in a process of its own, so a broken assertion or a hang is a failure of that seed; with --trace in this one. */
 #include <getopt.h>
 #include <inttypes.h>
@@ -75,10 +75,13 @@ static void add_coverage(struct cluster_coverage *to, const struct cluster_cover
     CLUSTER_COVERAGE(ADD)
 #undef ADD
 }
-static void print_coverage(const struct cluster_coverage *c) {
-#define PUT(name) printf("%-22s %" PRIu64 "%s\n", #name, c->name, c->name ? "" : "  NEVER");
+/* False: something did not happen in any run. */
+static bool print_coverage(const struct cluster_coverage *c) {
+    bool all = true;
+#define PUT(name) all &= c->name > 0, printf("%-22s %" PRIu64 "%s\n", #name, c->name, c->name ? "" : "  NEVER");
     CLUSTER_COVERAGE(PUT)
 #undef PUT
+    return all;
 }
 
 static void print_faults(uint32_t bits) {
@@ -228,6 +231,6 @@ int main(int argc, char **argv) {
     } else {
         failed = run_all(&run);
     }
-    if (run.coverage) print_coverage(&total);
+    if (run.coverage && !print_coverage(&total)) failed++;
     return failed ? 1 : 0;
 }

@@ -138,7 +138,6 @@ void node_start(struct node *n) {
         if (!n->recovery.fresh && !n->recovery.clean) covered(c)->recoveries_unclean++;
         return;
     }
-    covered(c)->refused_starts++;
     cluster_trace(c, "node %d does not start: %s", n->id, open_why);
     if (!n->rotten && open_err == ERR_CORRUPT) cluster_violated(c, "3 node %d refuses its own disk: %.150s", n->id, open_why);
     node_crash(n, SIM_KILLED);

@@ -80,7 +80,6 @@ static void failed(struct writer *p, struct batch *b) {
 static void refused(struct writer *p, struct batch *b, int16_t error) {
     bool first = b == p->batches;
     if (error == KERR_DUPLICATE_SEQUENCE_NUMBER && p->idempotent) { /* older than the window: it is there */
-        covered(p->c)->duplicates_answered++;
         acked(p, b, -1);
         return;
     }
