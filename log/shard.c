@@ -381,9 +381,10 @@ static void run_idle_effects(struct log_shard *sh) {
 }
 
 void log_shard_turn(struct log_shard *sh) {
+    if (sh->failed != OK) return; /* what is open comes behind what will never be durable */
     run_idle_effects(sh);
     struct shard_slice *ss = sh->open;
-    if (!ss || ss->s.entries == 0 || sh->failed != OK) return;
+    if (!ss || ss->s.entries == 0) return;
     /* One unfinished slice at a time: what arrives meanwhile makes the next group. But records that wait for space in
      * the journal must not keep back what a checkpoint needs to make some. */
     bool needed = ss->s.urgent && (sh->checkpoint.active || journal_pressure(sh->journal) >= 2);

@@ -126,7 +126,7 @@ static bool append(struct partition *p, struct partition_produce *op) {
         finish(op, append_error(err));
         return true;
     }
-    partition_after_append(p);
+    if (!a.duplicate) partition_after_append(p);
     appended(p, op, &a);
     return true;
 }

@@ -404,11 +404,10 @@ enum err partition_start_replica(struct partition *p, bool campaign_soon) {
 
 /* ---- what becomes durable ---------------------------------------------------------------------------- */
 
-/* The marker of the last epoch counts once it, or something behind it, is durable, or with the creation of the log. */
+/* The marker of the last epoch counts once it, or something behind it, is durable; the first one was durable when the core began. */
 struct replica_position partition_durable_position(const struct partition *p) {
     const struct log *l = p->log;
     if (l->durable_end > l->epoch_start) return (struct replica_position){l->epoch, l->durable_end};
-    if (p->created && l->epochs.count == 1) return (struct replica_position){l->epoch, l->durable_end};
     if (p->marker_seq > 0 && l->durable_seq >= p->marker_seq) return (struct replica_position){l->epoch, l->durable_end};
     int32_t below = l->durable_end > l->start ? epochs_at(&l->epochs, l->durable_end - 1) : l->base_epoch;
     return (struct replica_position){MAX(below, p->replica.durable.epoch), l->durable_end};
