@@ -95,6 +95,7 @@ struct config {
     double log_cleaner_io_max_bytes_per_second;
     bool relaxed;                 /* durability=relaxed */
     const char *io_backend;       /* auto, io_uring, blocking */
+    int64_t metadata_snapshot_bytes, metadata_snapshot_interval_ms;
     /* threads, connections and memory */
     int32_t reactors;
     int64_t memory_max_bytes;     /* the budget of which the ones below are parts; server/memory.h */

@@ -9,9 +9,6 @@
 
 /* ---- changes -------------------------------------------------------------------------------------- */
 
-enum { CHANGE_BYTES_MAX = 8 << 20 };
-
-static void pump(struct controller *c);
 
 static bool is_active(const struct controller *c) { return atomic_load_explicit(&c->active, memory_order_relaxed); }
 
@@ -68,14 +65,15 @@ void controller_review(struct controller *c) {
     metadata_log_look(c);
     if (!c->published || c->stopping) return;
     bool same = is_active(c) && c->role.leads && c->role.epoch == c->active_epoch;
-    bool fresh = c->role.leads && !c->appending && !c->current && (int64_t)c->follow.applied == c->role.end;
+    bool fresh = c->role.leads && !c->follow.replay && !c->appending && !c->current && (int64_t)c->follow.applied == c->role.end;
     if (!same) set_active(c, false);
     if (!same && fresh) {
         c->active_epoch = c->role.epoch;
         set_active(c, true);
     }
     controller_look_served(c);
-    pump(c);
+    controller_snapshot_trim(c);
+    controller_pump(c);
 }
 
 /* ---- the end of a change ---- */
@@ -122,7 +120,7 @@ static void append_done(struct partition_op *op) {
     free(c->bytes);
     c->bytes = NULL;
     controller_ask_role_unless_active(c);
-    pump(c);
+    controller_pump(c);
 }
 
 /* ---- making one ---- */
@@ -133,7 +131,7 @@ static enum err prepare(struct controller *c, const uint8_t *batch, size_t len) 
     struct record_iter it;
     const struct image *base = controller_newest(c);
     enum err err = batch_parse(batch, len, &h);
-    if (!err) err = record_iter_init(&it, batch, &h, CHANGE_BYTES_MAX);
+    if (!err) err = record_iter_init(&it, batch, &h, CHANGE_BYTES_MAX + PIECE_BYTES_MORE);
     if (err) return err;
     struct image_edit *edit = image_edit_begin(c->broker, base);
     if (!edit) err = ERR_NOMEM;
@@ -210,12 +208,22 @@ static void finish_unchanged(struct controller *c, struct controller_change *ch,
     confirm(c);
 }
 
-static void pump(struct controller *c) {
-    while (is_active(c) && !c->appending && !c->current && !list_empty(&c->queue)) {
-        struct controller_change *ch = LIST_ENTRY(list_pop_front(&c->queue), struct controller_change, link);
-        c->queue_count--;
+static struct controller_change *next_change(struct controller *c) {
+    bool hold = false;
+    struct controller_change *ch = controller_snapshot_next(c, &hold);
+    if (ch || hold || list_empty(&c->queue)) return ch;
+    c->queue_count--;
+    return LIST_ENTRY(list_pop_front(&c->queue), struct controller_change, link);
+}
+
+void controller_pump(struct controller *c) {
+    struct controller_change *ch;
+    while (is_active(c) && !c->appending && !c->current && (ch = next_change(c))) {
         batch_builder_reset(&c->edit.batch);
         c->edit.err = OK;
+        c->edit.batch.limit_bytes = CHANGE_BYTES_MAX;
+        c->edit.kept = 0;
+        c->edit.now_ms = io_wall_ms(controller_reactor(c)->io);
         ch->make(ch, &c->edit);
         if (c->edit.err || c->edit.batch.record_count == 0) finish_unchanged(c, ch, c->edit.err);
         else commit(c, ch);
@@ -231,7 +239,7 @@ static void change_arrive(struct mail *m) {
     }
     list_push_back(&c->queue, &ch->link);
     c->queue_count++;
-    pump(c);
+    controller_pump(c);
 }
 
 void controller_submit(struct controller *c, struct controller_change *ch) {
@@ -245,6 +253,7 @@ void controller_submit(struct controller *c, struct controller_change *ch) {
 void controller_stop(struct controller *c) {
     c->stopping = true;
     timer_cancel(&controller_reactor(c)->timers, &c->repair);
+    controller_snapshot_stop(c);
     metadata_log_stop(c);
     cluster_stop(c->broker);
     refuse_queued(c, ERR_CLOSED);
@@ -257,6 +266,21 @@ uint64_t controller_metadata_plid(const struct controller *c, uint32_t *owner) {
     return c->partition.plid;
 }
 
+/* Its records go when a snapshot stands for them (controller_snapshot.c), and only then; files, when none of a segment's is left. */
+static void configure_metadata_log(struct controller *c) {
+    topic_config_resolve(&c->topic.config, &c->broker->config, NULL, 0);
+    struct log_config *log = &c->topic.config.log;
+    log->internal = log->whole_reserve = true;
+    log->cleanup_compact = log->cleanup_delete = false;
+    log->segment_bytes = METADATA_SEGMENT_BYTES;
+}
+
+/* One that was made before does not use the whole reserve of the disk. */
+static void configure_found(struct log *l, struct log_config config) {
+    config.whole_reserve = false;
+    log_configure(l, &config);
+}
+
 static void find_metadata_log(struct controller *c) {
     for (uint32_t i = 0; i < c->broker->reactor_count; i++) {
         struct log_shard *sh = c->broker->reactors[i].shard;
@@ -265,6 +289,7 @@ static void find_metadata_log(struct controller *c) {
             c->found = true;
             c->partition.plid = log_plid_group(l->plid);
             c->partition.owner = i;
+            configure_found(l, c->topic.config.log);
         }
     }
 }
@@ -278,13 +303,13 @@ struct controller *controller_new(struct broker *b) {
         .id = metadata_topic_id, .name = METADATA_TOPIC, .name_len = sizeof METADATA_TOPIC - 1, .internal = true,
         .partitions = &c->partition, .partition_count = 1,
     };
-    topic_config_resolve(&c->topic.config, &b->config, NULL, 0);
-    c->topic.config.log.internal = c->topic.config.log.whole_reserve = true;
+    configure_metadata_log(c);
     list_init(&c->queue);
     list_init(&c->unchanged);
     list_init(&c->confirming);
     list_init(&c->publishes);
     timer_init(&c->repair, controller_repair);
+    controller_snapshot_init(c);
     c->edit.controller = c;
     c->role = (struct metadata_role){.epoch = -1, .leader = -1};
     atomic_store_explicit(&c->leader, -1, memory_order_relaxed);

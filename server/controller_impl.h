@@ -5,10 +5,39 @@
 #include "server/image.h"
 #include "server/partition.h"
 
+enum {
+    CHANGE_BYTES_MAX = 8 << 20,       /* of the records of one change */
+    PIECE_BYTES_MORE = 64,            /* a piece of a snapshot is longer than the record that it stands for, by less than that */
+    METADATA_SEGMENT_BYTES = 16 << 20
+};
+
 struct controller_edit {
     struct controller *controller;
     struct batch_builder batch;
     enum err err;                     /* the first failure; nothing is appended then */
+    int64_t now_ms;                   /* stamps the records */
+    /* pieces of a snapshot (controller_pieces.c); 0: ordinary records */
+    uint64_t kept;                    /* of each record from now on */
+    uint32_t pieces, crc;             /* of all so far, also in batches before this one */
+};
+
+/* How far the records of an image are written. The image may be a newer one each time, if what it says is the same. */
+struct snapshot_cursor { uint32_t section, at, part; };
+
+/* A snapshot on its way into the log, and the log's start after it: controller_snapshot.c. */
+struct snapshot_writer {
+    struct controller_change change;  /* the next batch of it */
+    bool away;                        /* `change` is not done */
+    bool writing;                     /* other changes wait */
+    uint64_t begin;                   /* where it begins */
+    int32_t epoch;                    /* of this controller, when it began it */
+    struct snapshot_cursor cursor;
+    int64_t since_ns;                 /* when the first record behind the newest one was seen; 0: there is none */
+    int64_t not_before_ns;            /* it failed */
+    struct timer timer;               /* when to look again */
+    struct partition_delete_records trim;
+    bool trimming;
+    uint64_t trimmed;                 /* the log is known to start there or later */
 };
 
 /* Producer ids of one reactor; that reactor's thread only. */
@@ -82,6 +111,7 @@ struct controller {
     struct list publishes;
     uint32_t publish_count;
     struct timer repair;
+    struct snapshot_writer snapshot;
     struct producer_ids *producer_ids; /* one for each reactor */
     bool *behind;                     /* one for each reactor, its thread's: some log could not be made */
     /* start */
@@ -110,6 +140,8 @@ void controller_change_finish(struct controller_change *ch, enum err err);
 /* The batch that lies at the end of what is applied, and is committed, is the current change's: hands out the image that
  * was prepared for it, and the change to answer. NULL: it is not. */
 struct image *controller_take_prepared(struct controller *c, const struct batch_header *h, struct controller_change **ch);
+/* Makes the next change, if there is one and the last one is applied. */
+void controller_pump(struct controller *c);
 /* The role or what is applied has changed. */
 void controller_review(struct controller *c);
 /* Clients are served from now on, if all that this takes is there: metadata, and a cluster that knows this broker. */
@@ -117,6 +149,24 @@ void controller_look_served(struct controller *c);
 
 /* The broker cannot go on: an error of its start, or else the end of the process. */
 void controller_fail(struct controller *c, enum err err, const char *why);
+
+/* ---- controller_pieces.c ---- */
+/* Adds pieces of what `im` says from `at` on, about `bytes_max` bytes and `pieces_max` of them. True: these were the last ones. */
+bool controller_add_pieces(struct controller_edit *e, const struct image *im, struct snapshot_cursor *at, size_t bytes_max, uint32_t pieces_max);
+/* A partition as it is, in two pieces; the second one if it has moved. */
+enum err controller_keep_partition(struct controller_edit *e, const struct image_topic *t, int32_t partition);
+enum err controller_keep_replicas(struct controller_edit *e, const struct image_topic *t, int32_t partition);
+enum err controller_begin_snapshot(struct controller_edit *e, uint64_t groups_end);
+/* Of all the pieces that were added; `begin` is the offset of its begin. */
+enum err controller_end_snapshot(struct controller_edit *e, uint64_t begin);
+
+/* ---- controller_snapshot.c ---- */
+void controller_snapshot_init(struct controller *c);
+/* The next batch of a snapshot that is due or was begun. NULL: none now; `*hold`: nor may another change be made. */
+struct controller_change *controller_snapshot_next(struct controller *c, bool *hold);
+/* Moves the log's start to the snapshot before the newest one, if this is the controller. */
+void controller_snapshot_trim(struct controller *c);
+void controller_snapshot_stop(struct controller *c);
 
 /* ---- controller_role.c ---- */
 /* Asks the reactor of the metadata log; then controller_review(). */

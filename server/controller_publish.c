@@ -149,6 +149,12 @@ static int compare_plids(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+/* A snapshot does not say what was removed before it; but a group has its number for ever, and metadata knew it before its log was made. */
+static bool was_removed(const struct image *im, uint64_t plid) {
+    if (log_plid_group(plid) < im->snapshots.groups_end) return true;
+    return im->removed_count > 0 && bsearch(&plid, im->removed_plids, im->removed_count, sizeof plid, compare_plids);
+}
+
 /* Logs that the image does not show: deleted if metadata removed them, else kept and not served. */
 static void clear_unknown(struct publish_part *part) {
     const struct image *im = part->publish->newer;
@@ -156,8 +162,7 @@ static void clear_unknown(struct publish_part *part) {
     uint64_t *plids = partition_map_unknown(part->reactor->partitions, &count);
     for (uint32_t i = 0; i < count; i++) {
         if (plids[i] == part->publish->controller->partition.plid) continue;
-        if (im->removed_count > 0 &&
-            bsearch(&plids[i], im->removed_plids, im->removed_count, sizeof plids[i], compare_plids))
+        if (was_removed(im, plids[i]))
             delete_log(part, log_plid_group(plids[i]));
         else
             trace_error("metadata", "log %llu belongs to no topic that metadata knows; it is kept and not served",

@@ -1,6 +1,7 @@
 /* controller_records.c - the records of a change while it is being made. */
 #include <stdlib.h>
 #include "base/assert.h"
+#include "base/crc32c.h"
 #include "proto/metadata.pb-c.h"
 #include "server/controller_impl.h"
 
@@ -21,15 +22,19 @@ void controller_edit_new_uuid(struct controller_edit *e, struct uuid *out) {
     out->b[8] = (uint8_t)((out->b[8] & 0x3f) | 0x80);
 }
 
-static enum err add(struct controller_edit *e, const Varve__Metadata__Record *r) {
+static enum err add(struct controller_edit *e, Varve__Metadata__Record *r) {
     if (e->err) return e->err;
+    r->kept = e->kept;
     if (e->batch.record_count >= CONTROLLER_CHANGE_RECORDS_MAX) return e->err = ERR_FULL;
     size_t len = varve__metadata__record__get_packed_size(r);
     uint8_t small[1024], *packed = len <= sizeof small ? small : malloc(len);
     if (!packed) return e->err = ERR_NOMEM;
     varve__metadata__record__pack(r, packed);
-    int64_t now_ms = io_wall_ms(controller_reactor(e->controller)->io);
-    e->err = batch_builder_add(&e->batch, now_ms, BYTES_NULL, (struct bytes){packed, (int32_t)len}, NULL, 0);
+    e->err = batch_builder_add(&e->batch, e->now_ms, BYTES_NULL, (struct bytes){packed, (int32_t)len}, NULL, 0);
+    if (e->kept && !e->err) {
+        e->crc = crc32c(e->crc, packed, len);
+        e->pieces++;
+    }
     if (packed != small) free(packed);
     return e->err;
 }
@@ -121,6 +126,43 @@ enum err controller_set_replicas(struct controller_edit *e, const struct uuid *t
     m.n_replicas = (size_t)count;
     r.kind_case = VARVE__METADATA__RECORD__KIND_PARTITION_REPLICAS;
     r.partition_replicas = &m;
+    return add(e, &r);
+}
+
+enum err controller_keep_partition(struct controller_edit *e, const struct image_topic *t, int32_t partition) {
+    const struct image_partition *p = &t->partitions[partition];
+    const struct image_replica *at = p->first ? p->first : p->at;
+    int32_t count = p->first ? p->first_count : p->replica_count;
+    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
+    Varve__Metadata__Partition m = VARVE__METADATA__PARTITION__INIT;
+    struct replica_list list;
+    list_replicas(&list, at, count);
+    m.topic_id = uuid_data(&t->id);
+    m.partition = partition;
+    m.plid = p->plid;
+    m.at = list.p;
+    m.n_at = (size_t)count;
+    r.kind_case = VARVE__METADATA__RECORD__KIND_PARTITION;
+    r.partition = &m;
+    e->kept = 1 + p->metadata_offset;
+    return add(e, &r);
+}
+
+enum err controller_keep_replicas(struct controller_edit *e, const struct image_topic *t, int32_t partition) {
+    const struct image_partition *p = &t->partitions[partition];
+    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
+    Varve__Metadata__PartitionReplicas m = VARVE__METADATA__PARTITION_REPLICAS__INIT;
+    struct replica_list list;
+    list_replicas(&list, p->at, p->replica_count);
+    for (int32_t i = 0; i < p->replica_count; i++) list.list[i].assigned = p->at[i].metadata_offset;
+    m.topic_id = uuid_data(&t->id);
+    m.partition = partition;
+    m.replicas = list.p;
+    m.n_replicas = (size_t)p->replica_count;
+    m.lives = p->lives;
+    r.kind_case = VARVE__METADATA__RECORD__KIND_PARTITION_REPLICAS;
+    r.partition_replicas = &m;
+    e->kept = 1 + p->replicas_offset;
     return add(e, &r);
 }
 
@@ -252,5 +294,29 @@ enum err controller_set_quota(struct controller_edit *e, const struct quota_enti
     m.removed = value == 0;
     r.kind_case = VARVE__METADATA__RECORD__KIND_CLIENT_QUOTA;
     r.client_quota = &m;
+    return add(e, &r);
+}
+
+/* ---- snapshots ----------------------------------------------------------------------------------- */
+
+enum err controller_begin_snapshot(struct controller_edit *e, uint64_t groups_end) {
+    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
+    Varve__Metadata__SnapshotBegin m = VARVE__METADATA__SNAPSHOT_BEGIN__INIT;
+    m.groups_end = groups_end;
+    r.kind_case = VARVE__METADATA__RECORD__KIND_SNAPSHOT_BEGIN;
+    r.snapshot_begin = &m;
+    e->kept = 0;
+    return add(e, &r);
+}
+
+enum err controller_end_snapshot(struct controller_edit *e, uint64_t begin) {
+    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
+    Varve__Metadata__SnapshotEnd m = VARVE__METADATA__SNAPSHOT_END__INIT;
+    m.begin = begin;
+    m.pieces = e->pieces;
+    m.crc = e->crc;
+    r.kind_case = VARVE__METADATA__RECORD__KIND_SNAPSHOT_END;
+    r.snapshot_end = &m;
+    e->kept = 0;
     return add(e, &r);
 }

@@ -1,4 +1,5 @@
 /* image.c - the life of an image: begun as an edit of the one before, finished, freed. */
+#include "base/assert.h"
 #include "server/image_impl.h"
 #include "server/unpack.h"
 
@@ -37,6 +38,22 @@ static void image_free_arrays(struct image *im) {
     free(im);
 }
 
+struct image_edit *image_edit_begin_anew(const struct broker *b, const struct image *shown, uint64_t from) {
+    struct image *empty = image_new_empty();
+    if (!empty) return NULL;
+    empty->edition = shown->edition;
+    struct image_edit *e = image_edit_begin(b, empty);
+    image_free_last(empty);
+    if (!e) return NULL;
+    e->tracks_changes = false;
+    e->shown = shown;
+    e->from = from;
+    e->blank = true;
+    return e;
+}
+
+bool image_edit_is_whole(const struct image_edit *e) { return !e->loading && !(e->blank && e->from > 0); }
+
 struct image_edit *image_edit_begin(const struct broker *b, const struct image *base) {
     struct image_edit *e = calloc(1, sizeof *e);
     struct image *im = calloc(1, sizeof *im);
@@ -61,6 +78,7 @@ struct image_edit *image_edit_begin(const struct broker *b, const struct image *
     im->partition_count = base->partition_count;
     im->groups_end = base->groups_end;
     im->broker = base->broker;
+    im->snapshots = base->snapshots;
     im->by_name = malloc(e->topic_cap * sizeof(void *));
     im->by_id = malloc(e->topic_cap * sizeof(void *));
     im->by_folded = malloc(e->topic_cap * sizeof(void *));
@@ -118,7 +136,10 @@ void image_free_last(struct image *im) {
 
 struct image *image_edit_finish(struct image_edit *e, uint64_t metadata_end) {
     struct image *im = e->next;
-    if (e->broker_configured && image_topics_follow(e) != OK) {
+    ASSERT(image_edit_is_whole(e));
+    enum err err = e->broker_configured ? image_topics_follow(e) : OK;
+    if (!err && e->shown && e->shown->edition > 0) err = image_diff(e);
+    if (err) {
         image_edit_drop(e);
         return NULL;
     }
@@ -178,7 +199,7 @@ static enum err apply(struct image_edit *e, uint64_t metadata_offset, const Varv
     case VARVE__METADATA__RECORD__KIND_PARTITION_REPLICAS: return image_apply_replicas(e, metadata_offset, r->partition_replicas);
     case VARVE__METADATA__RECORD__KIND_QUORUM_VOTERS: return image_apply_quorum(e, r->quorum_voters);
     case VARVE__METADATA__RECORD__KIND_DRAIN: return image_apply_drain(e, r->drain);
-    default: return ERR_UNSUPPORTED;
+    default: return ERR_UNSUPPORTED; /* snapshots are not here: image_snapshot.c */
     }
 }
 
@@ -186,7 +207,7 @@ enum err image_edit_apply(struct image_edit *e, uint64_t metadata_offset, const 
     struct arena arena;
     if (len > INT32_MAX) return ERR_CORRUPT;
     const Varve__Metadata__Record *r = unpack(&arena, &varve__metadata__record__descriptor, (struct bytes){record, (int32_t)len}, UNPACK_BYTES);
-    enum err err = r ? apply(e, metadata_offset, r) : ERR_CORRUPT;
+    enum err err = r ? image_snapshot_apply(e, metadata_offset, r, record, len, apply) : ERR_CORRUPT;
     arena_free(&arena);
     return err;
 }

@@ -84,6 +84,7 @@ struct image_change {
 /* What was set for brokers while they run, and what is in force here. */
 struct image_broker {
     uint64_t edition;                              /* of the image that it was made for */
+    int32_t node;                                  /* this one */
     struct image_configs defaults, own;            /* of all brokers (resource ""), of this one */
     struct config with_defaults, config;           /* overlays over what was read at start; `config` is in force */
 };
@@ -91,6 +92,18 @@ struct image_broker {
 /* What was set for groups (or other brokers), ascending by name. Made anew when something is set. */
 struct image_group { char *name; struct image_configs configs; };
 struct image_groups { uint64_t edition; struct image_group *list; uint32_t count; };
+
+/* What the metadata log holds of snapshots (proto/metadata.proto), as far as it was applied. */
+struct image_snapshots {
+    bool open;                                     /* one has begun and what followed are its pieces */
+    uint64_t begin, bytes;                         /* of the open one: its offset, and bytes of its records */
+    uint32_t pieces, crc;
+    uint64_t last, before;                         /* where the newest two whole ones begin; 0: there are none */
+    uint64_t last_bytes;                           /* of the newest whole one */
+    uint64_t tail_bytes;                           /* of records that the newest whole one does not stand for */
+    uint64_t groups_end;                           /* the image was made from a snapshot: a group below it which the image does not
+                                                      show was removed; 0: from all records */
+};
 
 struct image {
     struct image_broker *broker;                   /* NULL: nothing was ever set */
@@ -111,6 +124,7 @@ struct image {
     int32_t quorum_voters[IMAGE_REPLICAS_MAX];     /* of the metadata log, as wanted; ascending */
     uint32_t quorum_voter_count;                   /* 0: never said */
     struct quota_set *quotas;                      /* client quotas; NULL: none. Shared until one changes */
+    struct image_snapshots snapshots;
     struct image_change *changes;                  /* from the image before this one, unless that was empty */
     uint32_t change_count;
     uint64_t *removed_plids;                       /* from an empty image: logs of this node that metadata has removed, with their
@@ -148,6 +162,11 @@ struct image_edit;
 MUST_CHECK struct image *image_new_empty(void);
 /* Starts from `base` (borrowed); `b` gives node id, shard map and the static config. */
 MUST_CHECK struct image_edit *image_edit_begin(const struct broker *b, const struct image *base);
+/* Starts from nothing, for a log that begins at metadata offset `from`: what is there above 0 must begin with a snapshot. The
+ * result takes the place of `shown` (borrowed, the newest until then) and says what that changes. */
+MUST_CHECK struct image_edit *image_edit_begin_anew(const struct broker *b, const struct image *shown, uint64_t from);
+/* False until a snapshot from which it is to be made has ended: it may not be finished. */
+bool image_edit_is_whole(const struct image_edit *e);
 /* One record's value; `metadata_offset` is its offset. ERR_CORRUPT: not a Record, or it contradicts what came before.
  * ERR_UNSUPPORTED: a kind from a later version. ERR_NOMEM. */
 MUST_CHECK enum err image_edit_apply(struct image_edit *e, uint64_t metadata_offset, const uint8_t *record, size_t len);

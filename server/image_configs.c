@@ -114,6 +114,7 @@ static struct image_broker *broker_own(struct image_edit *e) {
     struct image_broker *b = calloc(1, sizeof *b);
     if (!b) return NULL;
     b->edition = im->edition;
+    b->node = e->broker->config.node_id;
     if (im->broker && (image_configs_copy(&b->defaults, &im->broker->defaults) != OK || image_configs_copy(&b->own, &im->broker->own) != OK)) {
         image_broker_free(b);
         return NULL;

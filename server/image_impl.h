@@ -11,6 +11,11 @@ struct image_edit {
     struct image *next;
     bool tracks_changes;             /* `base` was published: reactors act on the differences */
     bool broker_configured;          /* topics are to be resolved again */
+    /* from nothing: image_edit_begin_anew() */
+    const struct image *shown;       /* what it takes the place of; NULL: it goes on from another image */
+    uint64_t from;
+    bool blank;                      /* no record was applied yet */
+    bool loading;                    /* from the snapshot that is open */
     uint32_t topic_cap, change_cap, garbage_cap, removed_cap;
 };
 
@@ -33,6 +38,9 @@ void image_partition_free(struct image_partition *p);
 bool image_partition_add(struct image_topic *t, const struct image_partition *from);
 enum err image_remember_removed(struct image_edit *e, uint64_t group, uint32_t life);
 enum err image_apply_partition(struct image_edit *e, uint64_t metadata_offset, const Varve__Metadata__Partition *m);
+/* What the replicas of now, against those of before (NULL: none), mean for this node's log. */
+enum err image_follow_self(struct image_edit *e, const struct image_topic *t, int32_t partition, const struct image_replica *before,
+                           const struct image_replica *now);
 enum err image_apply_replicas(struct image_edit *e, uint64_t metadata_offset, const Varve__Metadata__PartitionReplicas *m);
 /* ---- image_configs.c ---- */
 void image_configs_free(struct image_configs *c);
@@ -50,4 +58,12 @@ enum err image_apply_broker(struct image_edit *e, uint64_t metadata_offset, cons
 enum err image_apply_remove_broker(struct image_edit *e, const Varve__Metadata__RemoveBroker *m);
 enum err image_apply_drain(struct image_edit *e, const Varve__Metadata__Drain *m);
 enum err image_apply_quorum(struct image_edit *e, const Varve__Metadata__QuorumVoters *m);
+/* ---- image_snapshot.c ---- */
+/* One record of the log, a piece of a snapshot or of a change; the second kind goes to `apply`. `record`, `len`: as it is encoded. */
+typedef enum err image_apply_fn(struct image_edit *e, uint64_t metadata_offset, const Varve__Metadata__Record *r);
+enum err image_snapshot_apply(struct image_edit *e, uint64_t metadata_offset, const Varve__Metadata__Record *r, const uint8_t *record,
+                              size_t len, image_apply_fn *apply);
+/* ---- image_diff.c ---- */
+/* `e` was made from nothing: what changes for those who have seen e->shown, and what of it is garbage then. */
+enum err image_diff(struct image_edit *e);
 #endif

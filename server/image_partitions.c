@@ -134,9 +134,8 @@ enum err image_apply_partition(struct image_edit *e, uint64_t metadata_offset, c
     return image_add_change(e, (struct image_change){.kind = IMAGE_PARTITION_ADDED, .topic = t, .partition = m->partition});
 }
 
-/* What the replicas of now, against those of before, mean for this node's log. */
-static enum err follow_self(struct image_edit *e, const struct image_topic *t, int32_t partition, const struct image_replica *before,
-                            const struct image_replica *now) {
+enum err image_follow_self(struct image_edit *e, const struct image_topic *t, int32_t partition, const struct image_replica *before,
+                           const struct image_replica *now) {
     struct image_change change = {.topic = t, .partition = partition};
     bool same = before && now && before->life == now->life;
     enum err err = OK;
@@ -164,11 +163,13 @@ enum err image_apply_replicas(struct image_edit *e, uint64_t metadata_offset, co
     if (!t || !image_partition(t, m->partition) || !replicas_from(at, m->replicas, m->n_replicas, metadata_offset)) return ERR_CORRUPT;
     int32_t n = (int32_t)m->n_replicas, self = e->broker->config.node_id;
     const struct image_partition *before = image_partition(t, m->partition);
-    uint32_t lives = before->lives;
+    uint32_t lives = MAX(before->lives, m->lives);
     for (int32_t i = 0; i < n; i++) {
         const struct image_replica *was = image_replica_of(before, at[i].node);
-        if (was && was->life == at[i].life) at[i].metadata_offset = was->metadata_offset;
-        else if (at[i].life < before->lives) return ERR_CORRUPT; /* a life that is over does not come back */
+        bool stays = was && was->life == at[i].life;
+        if (!stays && at[i].life < before->lives) return ERR_CORRUPT; /* a life that is over does not come back */
+        if (e->loading) at[i].metadata_offset = m->replicas[i]->assigned;
+        else if (stays) at[i].metadata_offset = was->metadata_offset;
         lives = MAX(lives, at[i].life + 1);
     }
     t = image_topic_own(e, t);
@@ -190,5 +191,5 @@ enum err image_apply_replicas(struct image_edit *e, uint64_t metadata_offset, co
     *p = next;
     p->lives = lives;
     p->replicas_offset = metadata_offset;
-    return follow_self(e, t, m->partition, own ? &was : NULL, image_replica_of(p, self));
+    return image_follow_self(e, t, m->partition, own ? &was : NULL, image_replica_of(p, self));
 }

@@ -2,10 +2,12 @@
  *
  *   wait until something is committed behind what is applied -> read up to 1 MiB -> apply batch by batch
  *
- * The first image is made of all that was there when the broker started (a broker alone: its whole log; in a cluster: up to
+ * The first image is made of a snapshot, if the log begins with one, and of all that follows and was there when the broker
+ * started (a broker alone: its whole log; in a cluster: up to
  * where the controller was when it answered this broker's registration, or all that the broker found committed when it
  * became the leader itself). After that each batch, which is one change, makes one image. What the controller itself
- * appended need not be read: metadata_log_applied(). Reactor 0's thread, except where a function says otherwise. */
+ * appended need not be read: metadata_log_applied(). If the log begins behind what is applied, because this broker was away while
+ * a snapshot took the place of what it lacks, another first image is made in the same way, from that. Reactor 0's thread, except where a function says otherwise. */
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/assert.h"
@@ -14,9 +16,13 @@
 #include "server/cluster.h"
 #include "server/controller_impl.h"
 
-enum { READ_BYTES = 1 << 20, CHANGES_A_TURN = 16, REPLAYS_A_TURN = 256 };
+enum {
+    READ_BYTES = 1 << 20,
+    CHANGES_A_TURN = 16,
+    RECORDS_A_TURN = 512,          /* of a snapshot, while clients are served */
+    REPLAYS_A_TURN = 256,          /* before that */
+};
 #define RETRY_NS 50000000
-
 
 /* ---- applying ---------------------------------------------------------------------------------- */
 
@@ -63,11 +69,12 @@ static enum err apply_batch(struct controller *c, const uint8_t *batch, const st
     return err;
 }
 
-static enum err apply_next(struct controller *c) {
+static enum err apply_next(struct controller *c, uint32_t *records) {
     struct metadata_follower *f = &c->follow;
     struct batch_header h;
     enum err err = batch_parse(f->bytes + f->at, f->len - f->at, &h);
     if (!err) err = apply_batch(c, f->bytes + f->at, &h);
+    if (!err) *records += (uint32_t)h.record_count;
     if (!err) f->at += h.total_bytes;
     return err;
 }
@@ -89,10 +96,11 @@ void metadata_log_look(struct controller *c) {
         return;
     }
     if (f->wanted == UINT64_MAX && c->role.leads) f->wanted = (uint64_t)c->role.high_watermark;
-    if (f->applied < f->wanted) return;
+    if (f->applied < f->wanted || !image_edit_is_whole(f->replay)) return;
     struct image *im = image_edit_finish(f->replay, f->applied);
     f->replay = NULL;
-    if (im) controller_publish(c, im, NULL, true);
+    if (im && c->published) trace_info("metadata", "metadata is here again, up to offset %llu", (unsigned long long)f->applied);
+    if (im) controller_publish(c, im, NULL, !c->published);
     else controller_fail(c, ERR_NOMEM, "not enough memory for the metadata");
 }
 
@@ -143,6 +151,11 @@ static void broken(struct controller *c, enum err err) {
         controller_fail(c, err, why);
         return;
     }
+    if (c->follow.replay) { /* half a batch may be in it */
+        image_edit_drop(c->follow.replay);
+        c->follow.replay = NULL;
+        c->follow.applied = controller_newest(c)->metadata_end;
+    }
     trace_error("metadata", "%s: tried again", why);
     retry_later(c);
 }
@@ -173,7 +186,7 @@ static void read_home(struct fetch_group *g) {
 
 static void watch_home(struct fetch_group *g) {
     struct controller *c = g->request;
-    c->follow.err = c->follow.part.error ? ERR_AGAIN : OK;
+    c->follow.err = c->follow.part.error == KERR_OFFSET_OUT_OF_RANGE ? ERR_RANGE : c->follow.part.error ? ERR_AGAIN : OK;
     c->follow.found = !c->follow.part.error && c->follow.part.high_watermark > (int64_t)c->follow.applied;
     go_on(c);
 }
@@ -201,19 +214,40 @@ static void ask(struct controller *c) {
 /* A broker alone applies what it appended itself; there is nobody else to wait for. */
 static bool reads_on(const struct controller *c) { return c->follow.replay || cluster_stage(c->broker) != CLUSTER_ALONE; }
 
+/* The log begins behind what is applied, with a snapshot: this broker starts, or what it lacks went while it was away. */
+static enum err begin_anew(struct controller *c) {
+    struct metadata_follower *f = &c->follow;
+    if (f->part.begins <= (int64_t)f->applied) return ERR_CORRUPT; /* it ends before what was committed */
+    if (f->replay) image_edit_drop(f->replay);
+    f->replay = image_edit_begin_anew(c->broker, controller_newest(c), (uint64_t)f->part.begins);
+    if (!f->replay) return ERR_NOMEM;
+    if (c->published) trace_info("metadata", "what follows offset %llu is gone from the metadata log: metadata is read anew from the "
+                                 "snapshot at %lld", (unsigned long long)f->applied, (long long)f->part.begins);
+    f->applied = (uint64_t)f->part.begins;
+    f->at = f->len = 0;
+    return OK;
+}
+
+static bool turn_is_full(const struct controller *c, uint32_t batches, uint32_t records) {
+    if (!c->follow.replay) return batches == CHANGES_A_TURN || records >= RECORDS_A_TURN;
+    return c->published ? records >= RECORDS_A_TURN : batches == REPLAYS_A_TURN;
+}
+
 static void advance(struct controller *c) {
     struct metadata_follower *f = &c->follow;
     if (f->away || !f->running || c->stopping || timer_armed(&f->timer)) return;
     enum err err = f->err;
     f->err = OK;
-    for (int n = 0; !err && f->at < f->len; n++) {
+    if (err == ERR_RANGE) err = begin_anew(c);
+    uint32_t records = 0;
+    for (uint32_t n = 0; !err && f->at < f->len; n++) {
         if (!f->replay && !controller_publish_has_room(c)) return; /* metadata_log_continue() */
-        if (n == (f->replay ? REPLAYS_A_TURN : CHANGES_A_TURN)) {
+        if (turn_is_full(c, n, records)) {
             f->away = true;
             go_on(c);
             return;
         }
-        err = apply_next(c);
+        err = apply_next(c, &records);
         if (err) f->at = f->len = 0; /* to be read again, if at all */
         controller_ask_role_unless_active(c);
     }
@@ -231,7 +265,7 @@ void metadata_log_run(struct controller *c) {
     f->running = true;
     f->wanted = UINT64_MAX;
     timer_init(&f->timer, retry);
-    f->replay = image_edit_begin(c->broker, controller_newest(c));
+    f->replay = image_edit_begin_anew(c->broker, controller_newest(c), 0);
     if (!f->replay) {
         controller_fail(c, ERR_NOMEM, "not enough memory for the metadata");
         return;

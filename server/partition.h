@@ -265,6 +265,7 @@ struct fetch_part {
     int32_t leader;                      /* with NOT_LEADER_OR_FOLLOWER and FENCED_LEADER_EPOCH: who leads, in leader_epoch; -1 unknown */
     int32_t preferred;                   /* an in-sync replica in the reader's rack, which it should read from; -1: none */
     int64_t high_watermark, log_start;
+    int64_t begins;                      /* with OFFSET_OUT_OF_RANGE: where the log begins; else -1 */
     uint64_t available_bytes;            /* at most max_bytes, but at least 1 when there is anything */
     int32_t diverging_epoch;             /* -1: none */
     int64_t diverging_end;

@@ -70,7 +70,7 @@ static int16_t check_divergence(const struct partition *p, struct fetch_part *pa
 
 static void plan_part(struct fetch_group *g, struct fetch_part *part) {
     struct partition *p = NULL;
-    part->high_watermark = part->log_start = -1;
+    part->high_watermark = part->log_start = part->begins = -1;
     part->available_bytes = 0;
     part->leader_epoch = -1;
     part->error = find_readable(g, part, &p);
@@ -79,6 +79,7 @@ static void plan_part(struct fetch_group *g, struct fetch_part *part) {
     if (part->error) return;
     part->error = check_divergence(p, part);
     if (!part->error) part->error = offset_error(p, part->offset);
+    if (part->error == KERR_OFFSET_OUT_OF_RANGE) part->begins = partition_begin(p);
     if (part->error) return;
     part->high_watermark = partition_bound(p);
     part->log_start = partition_begin(p);

@@ -36,7 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         ASSERT(log_store_open(sim_io_create(sim_world_new(7), 0), &config, &broker.store, &recovery, why, sizeof why) == OK);
     }
     struct image *empty = image_new_empty(), *image = NULL;
-    struct image_edit *e = empty ? image_edit_begin(&broker, empty) : NULL;
+    struct image_edit *e = empty ? image_edit_begin_anew(&broker, empty, 0) : NULL;
     ASSERT(e);
     uint64_t offset = 0;
     enum err err = OK;
@@ -46,7 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         data += 2 + len;
         size -= 2 + len;
     }
-    if (err == OK) image = image_edit_finish(e, offset);
+    if (err == OK && image_edit_is_whole(e)) image = image_edit_finish(e, offset);
     else image_edit_drop(e);
     if (!image) {
         image_free_last(empty);

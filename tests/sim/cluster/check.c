@@ -131,6 +131,7 @@ static void read_later(struct log_read *r) {
 static void verify(struct check *k, struct node *n, uint32_t group, struct partition *p) {
     struct sight *s = &k->sights[n->id][group];
     if (n->stopping) return; /* a read would outlive its directory */
+    s->verified = MAX(s->verified, p->log->start); /* the start moves over what others have shown */
     while (!s->reading && s->verified < s->high_watermark && !cluster_failed(k->c)) {
         int64_t before = s->verified;
         struct reading *d = calloc(1, sizeof *d);
@@ -253,6 +254,7 @@ static void check_partition(struct check *k, struct node *n, struct partition *p
                          (long long)r->high_watermark);
     if (r->epoch < s->epoch) cluster_violated(c, "8 group %llu: the epoch of node %d falls from %d to %d", (unsigned long long)g->id, n->id, s->epoch, r->epoch);
     if (p->log->start < s->start) cluster_violated(c, "15 group %llu: the log start of node %d falls", (unsigned long long)g->id, n->id);
+    if (g->id == 1 && p->log->start > s->start && s->start >= 0) covered(c)->log_starts++;
     if (p->log->end < r->high_watermark) cluster_violated(c, "7 group %llu: the log of node %d ends below its high watermark", (unsigned long long)g->id, n->id);
     if (p->log->end < s->end) {
         covered(c)->truncations++;
@@ -292,6 +294,7 @@ static void check_partition(struct check *k, struct node *n, struct partition *p
 
 void check_node(struct node *n) {
     if (!n->up) return;
+    check_image(n);
     for (uint32_t i = 0; i < n->c->reactors; i++) {
         struct partition_map *m = n->broker.reactors[i].partitions;
         struct partition *p, *next;

@@ -32,6 +32,8 @@ struct node {
     uint32_t life;
     int64_t paused_until, return_ns;     /* return_ns: down until then */
     int64_t full_until;
+    uint64_t image_edition, image_groups_end; /* of the image that was compared last, in image_life */
+    uint32_t image_life;
     enum sim_crash_policy policy;        /* of the crash that may strike at any operation */
 };
 
@@ -43,6 +45,7 @@ struct cluster {
     struct timers timers;                /* of clients and faults */
     struct node nodes[BROKERS_MAX + 1];  /* by id */
     uint32_t node_count, reactors;
+    uint32_t snapshot_bytes;             /* of metadata between two snapshots */
     uint32_t faults;                     /* bits that this seed has chosen */
     int64_t fault_gap_ns;
     struct timer fault_timer;
@@ -54,6 +57,7 @@ struct cluster {
     int64_t quiet_ns;                    /* since then nothing is written any more; 0: not yet */
     struct io *client_ios[CLIENT_NODES];
     struct check *check;
+    struct check_images *images;
     struct history *history;
     struct list clients;                 /* client.link */
     uint32_t step;
@@ -84,6 +88,8 @@ void faults_end(struct cluster *c);
 void faults_fire_due(struct cluster *c); /* pauses, returns */
 
 /* ---- check.c: what the inside of the brokers shows ---- */
+struct check_images *check_images_new(void);
+void check_image(struct node *n);        /* what it knows of the metadata, against what others knew at the same offset */
 struct check *check_new(struct cluster *c);
 void check_node(struct node *n);         /* after its turn, also when it has died in it */
 void check_disk_lost(struct node *n);

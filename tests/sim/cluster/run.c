@@ -106,12 +106,14 @@ static void begin(struct cluster *c) {
     uint32_t chosen = sizes[below(c, ARRAY_LEN(sizes))];
     c->node_count = c->options.nodes ? c->options.nodes : chosen;
     c->reactors = chance(c, 4) ? 2 : 1;
+    c->snapshot_bytes = 256u << c->options.seed % 5;
     if (c->node_count > 1) covered(c)->clusters++;
     struct sim_tuning *tuning = sim_tuning(c->world);
     tuning->short_receives = chance(c, 2);
     if (chance(c, 3)) tuning->disk_ns_max = (int64_t)(1 + below(c, 20)) * MS;
     if (chance(c, 3)) tuning->net_ns_max = (int64_t)(1 + below(c, 20)) * MS;
     c->check = check_new(c);
+    c->images = check_images_new();
     c->history = history_new(c);
     for (uint32_t i = 0; i < CLIENT_NODES; i++) c->client_ios[i] = sim_io_create(c->world, CLIENT_NODE + i);
     faults_choose(c);
