@@ -3,6 +3,7 @@
 #include <string.h>
 #include "base/assert.h"
 #include "proto/kafka_errors.h"
+#include "server/image.h"
 #include "tests/sim/cluster/cluster.h"
 
 /* A name is given up when an answer is lost: its request may still be carried out late. */
@@ -12,7 +13,14 @@ static struct {
     struct client client;
     struct cluster *c;
     bool made[TOPICS], asking;
-    struct { enum fleeting_state state; uint32_t generation; char name[32]; } fleeting[FLEETING];
+    struct {
+        enum fleeting_state state;
+        uint32_t generation;
+        char name[32];
+        bool seen, deleting, gone;           /* in images that are as new as `since`: it was there; it is not any more */
+        uint64_t since;                      /* older images may show a topic of the same name that was deleted before */
+    } fleeting[FLEETING];
+    uint64_t newest;                         /* how far the metadata went that any broker has shown */
     struct timer timer;
 } admin;
 
@@ -26,7 +34,36 @@ static const char *fleeting_name(uint32_t i) {
 static void give_up(uint32_t i) {
     admin.fleeting[i].generation++;
     admin.fleeting[i].state = ABSENT;
+    admin.fleeting[i].seen = false;
 }
+
+/* ---- what images show: only what is committed, and nobody else makes or deletes these topics ---- */
+
+static void look(uint32_t i, const struct image *im) {
+    if (im->metadata_end < admin.fleeting[i].since) return;
+    bool there = image_topic_by_name(im, str_from(fleeting_name(i))) != NULL;
+    if (there && !admin.fleeting[i].seen) {
+        admin.fleeting[i].seen = true;
+        admin.fleeting[i].since = im->metadata_end;
+    }
+    if (there || !admin.fleeting[i].seen || admin.fleeting[i].gone) return;
+    admin.fleeting[i].gone = true;
+    if (!admin.fleeting[i].deleting) cluster_violated(admin.c, "12 topic %s is gone and nobody asked for that", fleeting_name(i));
+}
+
+void admin_look(const struct node *n) {
+    const struct image *im = atomic_load(&n->broker.image);
+    if (!im) return;
+    for (uint32_t i = 0; i < FLEETING; i++) look(i, im);
+    admin.newest = MAX(admin.newest, im->metadata_end);
+}
+
+static void await_new(uint32_t i) {
+    admin.fleeting[i].seen = admin.fleeting[i].deleting = admin.fleeting[i].gone = false;
+    admin.fleeting[i].since = admin.newest;
+}
+
+/* ---- requests ---- */
 
 static void created(struct call *call, struct wire_reader *r) {
     struct k_create_topics_response a;
@@ -39,6 +76,8 @@ static void created(struct call *call, struct wire_reader *r) {
     if (i < TOPICS) {
         admin.made[i] |= exists;
     } else {
+        if (exists && !admin.fleeting[i - TOPICS].seen)
+            cluster_violated(admin.c, "12 topic %s was made, it was said, and no broker has had it", fleeting_name(i - TOPICS));
         if (exists) /* already: a broker has asked the controller twice for us */ admin.fleeting[i - TOPICS].state = PRESENT;
         else give_up(i - TOPICS);
     }
@@ -49,6 +88,7 @@ static void created(struct call *call, struct wire_reader *r) {
 static void create(uint32_t i) {
     struct k_create_topics_request q;
     struct k_create_topics_request_topics t;
+    if (i >= TOPICS) await_new(i - TOPICS);
     k_create_topics_request_init(&q);
     k_create_topics_request_topics_init(&t);
     t.name = str_from(i < TOPICS ? topic_name(i) : fleeting_name(i - TOPICS));
@@ -69,8 +109,12 @@ static void deleted(struct call *call, struct wire_reader *r) {
     bool known = r && k_delete_topics_response_decode(&a, r, call->version) == OK && a.responses_n == 1;
     int16_t error = known ? a.responses[0].error_code : KERR_NETWORK_EXCEPTION;
     if (error == KERR_NOT_CONTROLLER || !known) client_refresh(&admin.client);
-    if (error == KERR_UNKNOWN_TOPIC_OR_PARTITION)
-        cluster_violated(admin.c, "12 topic %s is gone although its creation was acknowledged", fleeting_name(i));
+    cluster_trace(admin.c, "deleting %s: error %d", fleeting_name(i), error);
+    /* Unknown, and it is true: a broker has asked the controller twice for us, and lost the answer to the first. */
+    if (error == KERR_UNKNOWN_TOPIC_OR_PARTITION && !admin.fleeting[i].gone)
+        cluster_violated(admin.c, "12 topic %s is unknown although its creation was acknowledged", fleeting_name(i));
+    if (error == KERR_NONE && !admin.fleeting[i].gone)
+        cluster_violated(admin.c, "12 topic %s was deleted, it was said, and no broker has done it", fleeting_name(i));
     if (error == KERR_NONE) covered(admin.c)->topics_deleted++;
     if (error == KERR_NONE) admin.fleeting[i].state = ABSENT;
     else give_up(i);
@@ -79,6 +123,7 @@ static void deleted(struct call *call, struct wire_reader *r) {
 static void delete(uint32_t i) {
     struct k_delete_topics_request q;
     struct k_delete_topics_request_topics t;
+    admin.fleeting[i].deleting = true;
     k_delete_topics_request_init(&q);
     k_delete_topics_request_topics_init(&t);
     t.name = str_from(fleeting_name(i));

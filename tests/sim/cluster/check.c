@@ -295,6 +295,7 @@ static void check_partition(struct check *k, struct node *n, struct partition *p
 void check_node(struct node *n) {
     if (!n->up) return;
     check_image(n);
+    admin_look(n);
     for (uint32_t i = 0; i < n->c->reactors; i++) {
         struct partition_map *m = n->broker.reactors[i].partitions;
         struct partition *p, *next;

@@ -173,6 +173,7 @@ void askers_start(struct cluster *c);
 void groups_start(struct cluster *c);
 void members_start(struct cluster *c);
 void admin_start(struct cluster *c);
+void admin_look(const struct node *n);    /* after its turn: which topics its metadata shows */
 void admin_reassign(struct cluster *c);  /* asks for other replicas of some partition */
 /* NULL: nothing is left to do. */
 const char *producers_waiting(struct cluster *c);
