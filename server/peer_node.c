@@ -228,7 +228,8 @@ static bool is_twin(struct peers *p, const struct peer_hello *h) {
     if (slot < 0) return false;
     struct peer_node *n = &p->nodes[slot];
     pthread_mutex_lock(&p->lock);
-    bool other = n->has_incarnation && (!uuid_eq(&n->incarnation, &h->incarnation) || (n->process && h->process && n->process != h->process));
+    bool other = !uuid_is_zero(&p->cluster_id) && n->has_incarnation && /* who forms a cluster speaks to both */
+                 (!uuid_eq(&n->incarnation, &h->incarnation) || (n->process && h->process && n->process != h->process));
     pthread_mutex_unlock(&p->lock);
     return other && atomic_load(&n->links) > 0 && (atomic_load(&n->state) & 3) == PEER_NODE_UP;
 }

@@ -353,6 +353,28 @@ START_TEST(who_has_chosen_is_not_blank) {
 }
 END_TEST
 
+static bool new_ones_are_ready(void) { return places[3].ready && places[4].ready && places[5].ready; }
+
+/* All lose their disks, one after the other; what the first of them said of the cluster that is gone comes late. */
+START_TEST(a_late_answer_of_a_cluster_that_is_gone) {
+    three();
+    must_be_whole(5 * SECOND);
+    struct uuid old = places[0].b->cluster_id;
+    die(&places[1], SIM_KILLED);
+    die(&places[2], SIM_KILLED);
+    sim_link_delay(world, 0, 3, 300 * MS);
+    sim_link_delay(world, 0, 4, 300 * MS);
+    start(3, 2, voters_123);
+    start(4, 3, voters_123);
+    run(450 * MS); /* connected and greeted, and the answer is under way */
+    ck_assert(places[3].b->cluster->targets[0].away && !has_chosen(3) && !has_chosen(4));
+    die(&places[0], SIM_KILLED);
+    start(5, 1, voters_123);
+    ck_assert(run_until(new_ones_are_ready, 20 * SECOND));
+    for (int at = 3; at < 6; at++) ck_assert(!uuid_eq(&places[at].b->cluster_id, &old));
+}
+END_TEST
+
 /* ---- joining ---------------------------------------------------------------------------------------------- */
 
 static bool fourth_learns(void) { return places[3].b && learns(3); }
@@ -597,6 +619,7 @@ static Suite *cluster_suite(void) {
     tcase_add_test(t, three_blank_brokers_form_one_cluster);
     tcase_add_test(t, it_is_formed_by_all_voters);
     tcase_add_test(t, who_has_chosen_is_not_blank);
+    tcase_add_test(t, a_late_answer_of_a_cluster_that_is_gone);
     tcase_add_loop_test(t, a_crash_while_forming, 0, 3);
     tcase_add_loop_test(t, a_disk_lost_while_forming, 0, 3);
     suite_add_tcase(s, t);
