@@ -1,7 +1,7 @@
 /* truncate.c - cutting a log back: memory now, files once the TRUNCATE is durable (cut.c).
  *
  * Cutting an index is not enough: the largest timestamp so far and the bytes since the last entry come
- * from batches. Those behind the last entry that stays are read again, by their headers (log/walk.h). While recovery folds the journal it
+ * from batches. Those behind the last entry that stays are read again, by their headers (log/header_walk.h). While recovery folds the journal it
  * cannot read yet; the segment is marked and done after that. */
 #include "log/truncate.h"
 #include <errno.h>
@@ -13,7 +13,7 @@
 #include "log/faulty.h"
 #include "log/mutant.h"
 #include "log/store.h"
-#include "log/walk.h"
+#include "log/header_walk.h"
 
 /* ---- the index of a segment, made again --------------------------------------------------------------- */
 
@@ -72,18 +72,18 @@ static enum err index_whole(struct log_impl *l, struct segment *s, struct segmen
 }
 
 static enum err index_scan(struct log_impl *l, struct segment *s, struct segment_index *x, uint32_t from) {
-    struct walk k;
-    enum err err = walk_begin(&k, l, s, from);
+    struct header_walk k;
+    enum err err = header_walk_begin(&k, l, s, from);
     bool has_entry = x->offset_count > 0;
     while (err == OK) {
         struct batch_header h;
         uint32_t position;
-        err = walk_next(&k, &h, &position);
+        err = header_walk_next(&k, &h, &position);
         if (err == OK && has_entry) index_rescan(x, &h);
         else if (err == OK) err = index_add(x, &h, position);
         has_entry = false;
     }
-    walk_end(&k);
+    header_walk_end(&k);
     return err == ERR_NOT_FOUND ? OK : err;
 }
 
@@ -143,15 +143,15 @@ static bool snapshot_load(struct log_impl *l, const struct segment *s, struct pr
 }
 
 static enum err producers_scan(struct log_impl *l, struct segment *s, struct producers *p) {
-    struct walk k;
+    struct header_walk k;
     struct batch_header h;
-    enum err err = walk_begin(&k, l, s, 0);
+    enum err err = header_walk_begin(&k, l, s, 0);
     uint32_t position;
     while (err == OK) {
-        err = walk_next(&k, &h, &position);
+        err = header_walk_next(&k, &h, &position);
         if (err == OK) err = producers_apply(p, &h);
     }
-    walk_end(&k);
+    header_walk_end(&k);
     return err == ERR_NOT_FOUND ? OK : err;
 }
 
@@ -287,17 +287,17 @@ static uint32_t index_before(struct log_impl *l, struct segment *s, int64_t offs
 
 /* ERR_AGAIN: `from` lies in damage, and only from the segment's beginning on it can be told. */
 static enum err locate_from(struct log_impl *l, struct segment *s, uint32_t from, int64_t last, int64_t offset, int64_t *end, struct place *place) {
-    struct walk k;
+    struct header_walk k;
     struct batch_header h;
     uint32_t position;
     bool found = false;
-    enum err err = walk_begin(&k, l, s, from);
+    enum err err = header_walk_begin(&k, l, s, from);
     k.first_last = last;
     while (err == OK && !found) {
-        err = walk_next(&k, &h, &position);
+        err = header_walk_next(&k, &h, &position);
         found = err == OK && batch_last_offset(&h) >= offset;
     }
-    walk_end(&k);
+    header_walk_end(&k);
     if (err != OK && err != ERR_NOT_FOUND) return err;
     bool damage = k.lost_at != UINT32_MAX && (!found || h.base_offset >= offset);
     if (damage && k.lost_from < 0) return ERR_AGAIN;

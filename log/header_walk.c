@@ -1,5 +1,5 @@
-/* walk.c - see walk.h. */
-#include "log/walk.h"
+/* header_walk.c - see header_walk.h. */
+#include "log/header_walk.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,19 +9,19 @@
 
 enum { WINDOW_BYTES = 256 * 1024, TRIES_MAX = 1000 /* what looks like a batch behind damage, and is none */ };
 
-enum err walk_begin(struct walk *k, struct log_impl *l, struct segment *s, uint32_t position) {
-    *k = (struct walk){.log = l, .segment = s, .position = position, .last = UINT32_MAX, .expected = s->base, .exact = position == 0,
+enum err header_walk_begin(struct header_walk *k, struct log_impl *l, struct segment *s, uint32_t position) {
+    *k = (struct header_walk){.log = l, .segment = s, .position = position, .last = UINT32_MAX, .expected = s->base, .exact = position == 0,
                        .lost_at = UINT32_MAX, .first_last = -1};
     k->block = aligned_alloc(IO_BLOCK_BYTES, 2 * IO_BLOCK_BYTES);
     return k->block ? OK : ERR_NOMEM;
 }
 
-void walk_end(struct walk *k) {
+void header_walk_end(struct header_walk *k) {
     files_put(&k->log->pub.shard->files, k->file);
     free(k->block);
 }
 
-static enum err header_from_journal(struct walk *k, const struct tail_entry *e, uint32_t skip, struct batch_header *h) {
+static enum err header_from_journal(struct header_walk *k, const struct tail_entry *e, uint32_t skip, struct batch_header *h) {
     struct log_shard *sh = k->log->pub.shard;
     uint32_t at = e->pos.offset + skip, from = ALIGN_DOWN(at, IO_BLOCK_BYTES);
     int64_t n = io_pread(sh->io, journal_fd(sh->journal, e->pos.piece), k->block, 2 * IO_BLOCK_BYTES, from);
@@ -31,7 +31,7 @@ static enum err header_from_journal(struct walk *k, const struct tail_entry *e, 
 }
 
 /* ERR_NOT_FOUND: the file has less. */
-static enum err read_file(struct walk *k, uint32_t position, uint8_t *out, uint32_t bytes) {
+static enum err read_file(struct header_walk *k, uint32_t position, uint8_t *out, uint32_t bytes) {
     struct log_shard *sh = k->log->pub.shard;
     int rc = 0;
     if (!k->file) k->file = files_get(&sh->files, k->log, k->segment->base, FILE_LOG, 0, &rc);
@@ -41,7 +41,7 @@ static enum err read_file(struct walk *k, uint32_t position, uint8_t *out, uint3
 }
 
 /* Whether the header can be the one of a batch of this segment at `position`. */
-static bool is_possible(const struct walk *k, uint32_t position, const struct batch_header *h) {
+static bool is_possible(const struct header_walk *k, uint32_t position, const struct batch_header *h) {
     const struct segment *s = k->segment;
     if (batch_check(h) != OK || h->base_offset < k->expected || batch_last_offset(h) >= s->end) return false;
     if (k->exact && h->base_offset != k->expected && !segment_has_gaps(k->log, s)) return false;
@@ -50,7 +50,7 @@ static bool is_possible(const struct walk *k, uint32_t position, const struct ba
 }
 
 /* ERR_CORRUPT: there is none. */
-static enum err header_from_file(struct walk *k, uint32_t position, struct batch_header *h) {
+static enum err header_from_file(struct header_walk *k, uint32_t position, struct batch_header *h) {
     enum err err = read_file(k, position, k->block, BATCH_HEADER_BYTES);
     if (err != OK) return err == ERR_IO ? ERR_IO : ERR_CORRUPT;
     err = batch_parse(k->block, BATCH_HEADER_BYTES, h);
@@ -60,7 +60,7 @@ static enum err header_from_file(struct walk *k, uint32_t position, struct batch
 /* ---- behind damage ---------------------------------------------------------------------------------- */
 
 /* Whether the batch, whose header is possible, is sound. ERR_CORRUPT: it is not. */
-static enum err sound(struct walk *k, uint32_t position, const struct batch_header *h) {
+static enum err sound(struct header_walk *k, uint32_t position, const struct batch_header *h) {
     int32_t epoch = epochs_at(&k->log->pub.epochs, h->base_offset);
     if ((epoch >= 0 && h->leader_epoch != epoch) || h->total_bytes > BATCH_IN_FILE_MAX) return ERR_CORRUPT;
     uint8_t *batch = malloc(h->total_bytes);
@@ -72,7 +72,7 @@ static enum err sound(struct walk *k, uint32_t position, const struct batch_head
 }
 
 /* The same, and what follows it in the file can follow it: a record may hold what looks like a batch. */
-static enum err sound_and_followed(struct walk *k, uint32_t position, uint32_t limit, const struct batch_header *h) {
+static enum err sound_and_followed(struct header_walk *k, uint32_t position, uint32_t limit, const struct batch_header *h) {
     struct batch_header next;
     uint32_t behind = position + h->total_bytes;
     if (behind > limit) return ERR_CORRUPT;
@@ -87,7 +87,7 @@ static enum err sound_and_followed(struct walk *k, uint32_t position, uint32_t l
 }
 
 /* The first sound batch in [from, limit), or `limit`. */
-static enum err search(struct walk *k, uint32_t from, uint32_t limit, uint32_t *position) {
+static enum err search(struct header_walk *k, uint32_t from, uint32_t limit, uint32_t *position) {
     uint8_t *window = malloc(WINDOW_BYTES);
     enum err err = window ? OK : ERR_NOMEM;
     uint32_t tries = 0;
@@ -118,7 +118,7 @@ static enum err search(struct walk *k, uint32_t from, uint32_t limit, uint32_t *
 }
 
 /* No batch begins at k->position. A wrong length in the header before may have led there. */
-static enum err pass_damage(struct walk *k) {
+static enum err pass_damage(struct header_walk *k) {
     int64_t limit_offset;
     struct batch_header h;
     uint32_t from = k->position, limit = file_limit(k->log, k->segment, &limit_offset);
@@ -148,7 +148,7 @@ static enum err pass_damage(struct walk *k) {
 
 /* ---- the next ----------------------------------------------------------------------------------------- */
 
-static enum err header_here(struct walk *k, struct batch_header *h) {
+static enum err header_here(struct header_walk *k, struct batch_header *h) {
     const struct tail *t = &k->log->tail;
     const struct segment *s = k->segment;
     int64_t next_base = segment_next_base(k->log, s);
@@ -169,7 +169,7 @@ static enum err header_here(struct walk *k, struct batch_header *h) {
     return err == OK || err == ERR_IO ? err : ERR_CORRUPT;
 }
 
-enum err walk_next(struct walk *k, struct batch_header *h, uint32_t *position) {
+enum err header_walk_next(struct header_walk *k, struct batch_header *h, uint32_t *position) {
     k->lost_at = UINT32_MAX;
     while (k->position < k->segment->size_bytes) {
         enum err err = header_here(k, h);

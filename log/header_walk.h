@@ -1,13 +1,13 @@
-/* walk.h - the headers of a segment's batches, one after the other, from wherever they lie: memory, journal, file. Private to log/.
+/* header_walk.h - the headers of a segment's batches, one after the other, from wherever they lie: memory, journal, file. Private to log/.
  *
  * For what is rare and short (truncation), so its reads are synchronous. Damage in the file is passed over: the walk goes on at
  * the next batch that is sound. It says nothing of that and records nothing: who reads that range, or scrubs it, finds it
  * (log/check.h), and what was acknowledged in it stays where it is until it is mended. */
-#ifndef LOG_WALK_H
-#define LOG_WALK_H
+#ifndef LOG_HEADER_WALK_H
+#define LOG_HEADER_WALK_H
 #include "log/shard.h"
 
-struct walk {
+struct header_walk {
     struct log_impl *log;
     struct segment *segment;
     struct file *file;
@@ -23,9 +23,9 @@ struct walk {
 };
 
 /* `position`: a batch begins there. ERR_NOMEM. End it in any case. */
-MUST_CHECK enum err walk_begin(struct walk *k, struct log_impl *l, struct segment *s, uint32_t position);
+MUST_CHECK enum err header_walk_begin(struct header_walk *k, struct log_impl *l, struct segment *s, uint32_t position);
 /* The next header; `*position`: of its batch, k->position is behind it. ERR_NOT_FOUND: there is none any more. ERR_IO; ERR_CORRUPT: what the
  * journal holds is damaged; ERR_NOMEM. */
-MUST_CHECK enum err walk_next(struct walk *k, struct batch_header *h, uint32_t *position);
-void walk_end(struct walk *k);
+MUST_CHECK enum err header_walk_next(struct header_walk *k, struct batch_header *h, uint32_t *position);
+void header_walk_end(struct header_walk *k);
 #endif
