@@ -35,7 +35,7 @@ enum replica_event_kind {
     REPLICA_PEER_LOST,   /* the connection to `member` was reset or refused */
     REPLICA_VOUCHED,     /* the process of `vouched.member` ran at `vouched.at_ns` and reaches us: an agreement to be quiet holds on.
                             No actions */
-    REPLICA_DOUBT,       /* it does not: the leader says that it leads no more, or we did not run for a while */
+    REPLICA_DOUBT,       /* it does not: the leader says that it leads no more, or we did not run for a while. No actions */
     REPLICA_DAMAGED      /* `damaged`: the log has (no longer) a range that cannot be read */
 };
 struct replica_start {                   /* what is durable when a process begins */
@@ -52,8 +52,8 @@ struct replica_start {                   /* what is durable when a process begin
     /* The first choice of a fresh group, which never had a leader: campaigns after 0 to 30 ms, and asks again soon while the
      * others are not there yet. Means nothing once an epoch was seen, or to who does not vote. */
     bool campaign_soon;
-    /* A leader in whose group nothing has changed for a while, as all have confirmed, sends heartbeats only so often, while all of them are
-     * vouched for at least every timeout / 2. 0: never. */
+    /* A leader in whose group nothing has changed for a while, as all have confirmed, sends heartbeats only so often, while each of them
+     * was vouched for within the last 4/5 of the timeout. 0: never. */
     int64_t quiet_ns;
     uint64_t seed;
 };
