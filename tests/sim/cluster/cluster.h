@@ -164,6 +164,9 @@ void conn_break(struct client *cl, int32_t node); /* gives the connection up */
 void client_refresh(struct client *cl);
 const char *topic_name(uint32_t topic);
 uint32_t topic_partitions(const struct cluster *c, uint32_t topic);
+/* Asks any broker for the coordinator of `group`; what the answer says: its node, -1: nothing that helps. */
+void client_find_coordinator(struct client *cl, struct str group, call_done_fn *done, void *owner);
+int32_t client_coordinator(const struct call *call, struct wire_reader *r);
 bool client_busy(const struct client *cl);
 
 /* ---- producer.c, reader.c, latest.c, group.c, members.c, admin.c: programs ---- */

@@ -32,21 +32,14 @@ static void judged(struct committer *p, int16_t error) {
 
 static void found(struct call *call, struct wire_reader *r) {
     struct committer *p = call->owner;
-    struct k_find_coordinator_response a;
+    int32_t node = client_coordinator(call, r);
     p->asking = false;
-    if (!r || k_find_coordinator_response_decode(&a, r, call->version) != OK || a.coordinators_n != 1) return;
-    if (a.coordinators[0].error_code == KERR_NONE && a.coordinators[0].node_id <= BROKERS_MAX) p->coordinator = a.coordinators[0].node_id;
+    if (node >= 0) p->coordinator = node;
 }
 
 static void find(struct committer *p) {
-    struct k_find_coordinator_request q;
-    struct str key = str_from(p->name);
-    k_find_coordinator_request_init(&q);
-    q.coordinator_keys = &key;
-    q.coordinator_keys_n = 1;
-    k_find_coordinator_request_encode(&q, call_begin(&p->client, API_FIND_COORDINATOR, 4), 4);
     p->asking = true;
-    call_send(&p->client, 0, found, p, 0, 2 * SECOND);
+    client_find_coordinator(&p->client, str_from(p->name), found, p);
 }
 
 static void committed(struct call *call, struct wire_reader *r) {

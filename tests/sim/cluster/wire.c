@@ -254,6 +254,21 @@ static void metadata_done(struct call *call, struct wire_reader *r) {
     for (int32_t i = 0; i < a.topics_n; i++) place_learned(cl, &a.topics[i]);
 }
 
+void client_find_coordinator(struct client *cl, struct str group, call_done_fn *done, void *owner) {
+    struct k_find_coordinator_request q;
+    k_find_coordinator_request_init(&q);
+    q.coordinator_keys = &group;
+    q.coordinator_keys_n = 1;
+    k_find_coordinator_request_encode(&q, call_begin(cl, API_FIND_COORDINATOR, 4), 4);
+    call_send(cl, 0, done, owner, 0, 2 * SECOND);
+}
+
+int32_t client_coordinator(const struct call *call, struct wire_reader *r) {
+    struct k_find_coordinator_response a;
+    if (!r || k_find_coordinator_response_decode(&a, r, call->version) != OK || a.coordinators_n != 1) return -1;
+    return a.coordinators[0].error_code == KERR_NONE && a.coordinators[0].node_id <= BROKERS_MAX ? a.coordinators[0].node_id : -1;
+}
+
 void client_refresh(struct client *cl) {
     if (cl->asking) return;
     cl->asking = true;
