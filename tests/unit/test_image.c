@@ -2,8 +2,7 @@
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include "proto/metadata.pb-c.h"
-#include "server/image.h"
+#include "tests/unit/image_records.h"
 
 static struct broker broker;
 static struct image *im;
@@ -26,77 +25,7 @@ static enum err apply(struct image_edit *e, const Varve__Metadata__Record *r) {
     return image_edit_apply(e, 0, packed, len);
 }
 
-static struct uuid id_of(uint8_t n) { return (struct uuid){{n, 1, 2, 3}}; }
-
-static enum err add_topic(struct image_edit *e, uint8_t n, const char *name) {
-    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
-    Varve__Metadata__Topic m = VARVE__METADATA__TOPIC__INIT;
-    struct uuid id = id_of(n);
-    m.id = (ProtobufCBinaryData){sizeof id.b, id.b};
-    m.name = (char *)name;
-    r.kind_case = VARVE__METADATA__RECORD__KIND_TOPIC;
-    r.topic = &m;
-    return apply(e, &r);
-}
-static enum err remove_topic(struct image_edit *e, uint8_t n) {
-    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
-    Varve__Metadata__RemoveTopic m = VARVE__METADATA__REMOVE_TOPIC__INIT;
-    struct uuid id = id_of(n);
-    m.topic_id = (ProtobufCBinaryData){sizeof id.b, id.b};
-    r.kind_case = VARVE__METADATA__RECORD__KIND_REMOVE_TOPIC;
-    r.remove_topic = &m;
-    return apply(e, &r);
-}
-static enum err set_config(struct image_edit *e, int32_t type, const char *name, const char *key, const char *value) {
-    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
-    Varve__Metadata__Config m = VARVE__METADATA__CONFIG__INIT;
-    m.resource_type = type;
-    m.resource_name = (char *)name;
-    m.key = (char *)key;
-    m.value = (char *)(value ? value : "");
-    m.removed = value == NULL;
-    r.kind_case = VARVE__METADATA__RECORD__KIND_CONFIG;
-    r.config = &m;
-    return apply(e, &r);
-}
-static enum err set_next_id(struct image_edit *e, int64_t next) {
-    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
-    Varve__Metadata__ProducerIds m = VARVE__METADATA__PRODUCER_IDS__INIT;
-    m.next = next;
-    r.kind_case = VARVE__METADATA__RECORD__KIND_PRODUCER_IDS;
-    r.producer_ids = &m;
-    return apply(e, &r);
-}
-
-static enum err set_feature(struct image_edit *e, const char *name, int32_t level) {
-    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
-    Varve__Metadata__Feature m = VARVE__METADATA__FEATURE__INIT;
-    m.name = (char *)name;
-    m.level = level;
-    r.kind_case = VARVE__METADATA__RECORD__KIND_FEATURE;
-    r.feature = &m;
-    return apply(e, &r);
-}
-
-/* Of a user and the default client id; `type` is for what is not one. */
-static enum err set_quota(struct image_edit *e, const char *type, const char *key, double value) {
-    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
-    Varve__Metadata__ClientQuota m = VARVE__METADATA__CLIENT_QUOTA__INIT;
-    Varve__Metadata__QuotaEntity user = VARVE__METADATA__QUOTA_ENTITY__INIT, client = VARVE__METADATA__QUOTA_ENTITY__INIT;
-    Varve__Metadata__QuotaEntity *parts[] = {&user, &client};
-    user.type = (char *)type;
-    user.name = (ProtobufCBinaryData){3, (uint8_t *)"u\0v"}; /* any bytes */
-    client.type = (char *)"client-id";
-    client.is_default = true;
-    m.entity = parts;
-    m.n_entity = 2;
-    m.key = (char *)key;
-    m.value = value;
-    m.removed = value == 0;
-    r.kind_case = VARVE__METADATA__RECORD__KIND_CLIENT_QUOTA;
-    r.client_quota = &m;
-    return apply(e, &r);
-}
+#define USER STR_LIT("u\0v")
 static double quota_of(const struct image *image) {
     bool by_user, by_client;
     return quota_set_limit(image->quotas, QUOTA_PRODUCER_BYTES, (struct str){"u\0v", 3}, STR_LIT("c"), &by_user, &by_client);
@@ -116,8 +45,8 @@ static void end(struct image_edit *e) {
 
 START_TEST(client_quotas_are_set_and_removed) {
     struct image_edit *e = begin();
-    ck_assert_int_eq(set_quota(e, "user", "producer_byte_rate", 1000), OK);
-    ck_assert_int_eq(set_quota(e, "user", "producer_byte_rate", 2000), OK);
+    ck_assert_int_eq(set_quota(e, "user", USER, "producer_byte_rate", 1000), OK);
+    ck_assert_int_eq(set_quota(e, "user", USER, "producer_byte_rate", 2000), OK);
     end(e);
     ck_assert_double_eq(quota_of(im), 2000);
     const struct quota_set *before = im->quotas;
@@ -126,19 +55,19 @@ START_TEST(client_quotas_are_set_and_removed) {
     end(e);
     ck_assert_ptr_eq(im->quotas, before);
     e = begin(); /* an edit that is dropped leaves them */
-    ck_assert_int_eq(set_quota(e, "user", "producer_byte_rate", 0), OK);
-    ck_assert_int_eq(set_quota(e, "user", "consumer_byte_rate", 5), OK);
+    ck_assert_int_eq(set_quota(e, "user", USER, "producer_byte_rate", 0), OK);
+    ck_assert_int_eq(set_quota(e, "user", USER, "consumer_byte_rate", 5), OK);
     image_edit_drop(e);
     ck_assert_double_eq(quota_of(im), 2000);
     e = begin();
-    ck_assert_int_eq(set_quota(e, "user", "producer_byte_rate", 0), OK);
-    ck_assert_int_eq(set_quota(e, "user", "producer_byte_rate", 0), OK);
-    ck_assert_int_eq(set_quota(e, "user", "no_such_rate", 1), ERR_CORRUPT);
-    ck_assert_int_eq(set_quota(e, "client-id", "producer_byte_rate", 1), ERR_CORRUPT); /* twice */
-    ck_assert_int_eq(set_quota(e, "group", "producer_byte_rate", 1), ERR_CORRUPT);
-    ck_assert_int_eq(set_quota(e, "ip", "connection_creation_rate", 1), ERR_CORRUPT);
-    ck_assert_int_eq(set_quota(e, "user", "producer_byte_rate", -1), ERR_CORRUPT);
-    ck_assert_int_eq(set_quota(e, "user", "producer_byte_rate", 0.5), ERR_CORRUPT);
+    ck_assert_int_eq(set_quota(e, "user", USER, "producer_byte_rate", 0), OK);
+    ck_assert_int_eq(set_quota(e, "user", USER, "producer_byte_rate", 0), OK);
+    ck_assert_int_eq(set_quota(e, "user", USER, "no_such_rate", 1), ERR_CORRUPT);
+    ck_assert_int_eq(set_quota(e, "client-id", USER, "producer_byte_rate", 1), ERR_CORRUPT); /* twice */
+    ck_assert_int_eq(set_quota(e, "group", USER, "producer_byte_rate", 1), ERR_CORRUPT);
+    ck_assert_int_eq(set_quota(e, "ip", USER, "connection_creation_rate", 1), ERR_CORRUPT);
+    ck_assert_int_eq(set_quota(e, "user", USER, "producer_byte_rate", -1), ERR_CORRUPT);
+    ck_assert_int_eq(set_quota(e, "user", USER, "producer_byte_rate", 0.5), ERR_CORRUPT);
     end(e);
     ck_assert_double_eq(quota_of(im), 0);
     ck_assert_uint_eq(im->quotas->count, 0);

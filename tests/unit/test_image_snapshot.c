@@ -3,220 +3,10 @@
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include "log/log.h"
-#include "proto/metadata.pb-c.h"
 #include "server/controller_impl.h"
-#include "tests/sim/io_sim.h"
+#include "tests/unit/image_fixture.h"
 
-static struct broker broker;                       /* node 1 */
-static struct sim_world *world;
-static struct io *io;
-static struct image *im;
-static uint64_t offset;
-static uint64_t made, kept;                         /* kinds of records, as bits */
-
-static void set_up(void) {
-    memset(&broker, 0, sizeof broker);
-    ck_assert_int_eq(config_defaults(&broker.config), OK);
-    /* The store says which reactor a log belongs to. */
-    struct log_store_config config = {.dir = "/var/data", .node_id = 1, .shards = 2, .journal_bytes = 8u << 20,
-                                      .journal_piece_bytes = 1u << 20, .journal_depth = 2, .open_files_max = 64};
-    struct log_recovery recovery;
-    char why[256];
-    world = sim_world_new(7);
-    io = sim_io_create(world, 0);
-    ck_assert_int_eq(log_store_open(io, &config, &broker.store, &recovery, why, sizeof why), OK);
-    im = image_new_empty();
-    offset = made = kept = 0;
-}
-static void tear_down(void) {
-    image_free_last(im);
-    config_free(&broker.config);
-    log_store_close(broker.store);
-    io_destroy(io);
-    sim_world_free(world);
-}
-
-static enum err apply(struct image_edit *e, const Varve__Metadata__Record *r) {
-    made |= UINT64_C(1) << r->kind_case;
-    uint8_t packed[2048];
-    size_t len = varve__metadata__record__pack(r, packed);
-    return image_edit_apply(e, offset++, packed, len);
-}
-static struct image_edit *begin(void) {
-    struct image_edit *e = image_edit_begin(&broker, im);
-    ck_assert_ptr_nonnull(e);
-    return e;
-}
-static void end(struct image_edit *e) {
-    struct image *next = image_edit_finish(e, offset);
-    ck_assert_ptr_nonnull(next);
-    image_free_older(im, next);
-    im = next;
-}
-
-static struct uuid id_of(int32_t n) { return (struct uuid){{(uint8_t)n, 1, 2, 3}}; }
-static ProtobufCBinaryData data_of(struct uuid *id) { return (ProtobufCBinaryData){sizeof id->b, id->b}; }
-
-static enum err add_topic(struct image_edit *e, uint8_t n, const char *name) {
-    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
-    Varve__Metadata__Topic m = VARVE__METADATA__TOPIC__INIT;
-    struct uuid id = id_of(n);
-    m.id = data_of(&id);
-    m.name = (char *)name;
-    r.kind_case = VARVE__METADATA__RECORD__KIND_TOPIC;
-    r.topic = &m;
-    return apply(e, &r);
-}
-static enum err remove_topic(struct image_edit *e, uint8_t n) {
-    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
-    Varve__Metadata__RemoveTopic m = VARVE__METADATA__REMOVE_TOPIC__INIT;
-    struct uuid id = id_of(n);
-    m.topic_id = data_of(&id);
-    r.kind_case = VARVE__METADATA__RECORD__KIND_REMOVE_TOPIC;
-    r.remove_topic = &m;
-    return apply(e, &r);
-}
-
-struct where { int32_t node; uint32_t life; char how; };   /* '+' adding, '-' removing */
-enum { WHERE_MAX = 12 };
-struct replicas { Varve__Metadata__Replica list[WHERE_MAX], *p[WHERE_MAX]; struct uuid incarnations[WHERE_MAX]; size_t n; };
-/* Up to the first node 0. */
-static void fill(struct replicas *out, const struct where *w) {
-    for (out->n = 0; out->n < WHERE_MAX && w[out->n].node != 0; out->n++) {
-        Varve__Metadata__Replica *m = out->p[out->n] = &out->list[out->n];
-        varve__metadata__replica__init(m);
-        m->node = w[out->n].node;
-        m->life = w[out->n].life;
-        m->adding = w[out->n].how == '+';
-        m->removing = w[out->n].how == '-';
-        out->incarnations[out->n] = id_of(m->node + 100);
-        m->incarnation = data_of(&out->incarnations[out->n]);
-    }
-}
-static enum err add_partition(struct image_edit *e, uint8_t topic, int32_t partition, uint64_t group, const struct where *w) {
-    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
-    Varve__Metadata__Partition m = VARVE__METADATA__PARTITION__INIT;
-    struct uuid id = id_of(topic);
-    struct replicas replicas;
-    fill(&replicas, w);
-    m.topic_id = data_of(&id);
-    m.partition = partition;
-    m.plid = group;
-    m.at = replicas.p;
-    m.n_at = replicas.n;
-    r.kind_case = VARVE__METADATA__RECORD__KIND_PARTITION;
-    r.partition = &m;
-    return apply(e, &r);
-}
-static enum err move(struct image_edit *e, uint8_t topic, int32_t partition, const struct where *w) {
-    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
-    Varve__Metadata__PartitionReplicas m = VARVE__METADATA__PARTITION_REPLICAS__INIT;
-    struct uuid id = id_of(topic);
-    struct replicas replicas;
-    fill(&replicas, w);
-    m.topic_id = data_of(&id);
-    m.partition = partition;
-    m.replicas = replicas.p;
-    m.n_replicas = replicas.n;
-    r.kind_case = VARVE__METADATA__RECORD__KIND_PARTITION_REPLICAS;
-    r.partition_replicas = &m;
-    return apply(e, &r);
-}
-static enum err register_broker(struct image_edit *e, int32_t node, uint8_t incarnation, const char *rack, int32_t port) {
-    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
-    Varve__Metadata__Broker m = VARVE__METADATA__BROKER__INIT;
-    Varve__Metadata__Listener l = VARVE__METADATA__LISTENER__INIT, *listeners[] = {&l};
-    struct uuid id = id_of(incarnation);
-    l.name = (char *)"PLAINTEXT";
-    l.host = (char *)"host";
-    l.port = port;
-    m.node = node;
-    m.incarnation = data_of(&id);
-    m.listeners = listeners;
-    m.n_listeners = 1;
-    m.peer_host = (char *)"peer";
-    m.peer_port = 9192;
-    m.rack = (char *)rack;
-    m.version = (char *)"0.1";
-    r.kind_case = VARVE__METADATA__RECORD__KIND_BROKER;
-    r.broker = &m;
-    return apply(e, &r);
-}
-static enum err drain(struct image_edit *e, int32_t node, bool drained) {
-    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
-    Varve__Metadata__Drain m = VARVE__METADATA__DRAIN__INIT;
-    m.node = node;
-    m.drained = drained;
-    r.kind_case = VARVE__METADATA__RECORD__KIND_DRAIN;
-    r.drain = &m;
-    return apply(e, &r);
-}
-static enum err unregister(struct image_edit *e, int32_t node) {
-    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
-    Varve__Metadata__RemoveBroker m = VARVE__METADATA__REMOVE_BROKER__INIT;
-    m.node = node;
-    r.kind_case = VARVE__METADATA__RECORD__KIND_REMOVE_BROKER;
-    r.remove_broker = &m;
-    return apply(e, &r);
-}
-static enum err quorum(struct image_edit *e, int32_t *nodes, size_t n) {
-    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
-    Varve__Metadata__QuorumVoters m = VARVE__METADATA__QUORUM_VOTERS__INIT;
-    m.nodes = nodes;
-    m.n_nodes = n;
-    r.kind_case = VARVE__METADATA__RECORD__KIND_QUORUM_VOTERS;
-    r.quorum_voters = &m;
-    return apply(e, &r);
-}
-#define AT(...) ((const struct where[WHERE_MAX + 1]){__VA_ARGS__})
-
-static enum err set_config(struct image_edit *e, int32_t type, const char *name, const char *key, const char *value) {
-    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
-    Varve__Metadata__Config m = VARVE__METADATA__CONFIG__INIT;
-    m.resource_type = type;
-    m.resource_name = (char *)name;
-    m.key = (char *)key;
-    m.value = (char *)value;
-    r.kind_case = VARVE__METADATA__RECORD__KIND_CONFIG;
-    r.config = &m;
-    return apply(e, &r);
-}
-static enum err set_next_id(struct image_edit *e, int64_t next) {
-    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
-    Varve__Metadata__ProducerIds m = VARVE__METADATA__PRODUCER_IDS__INIT;
-    m.next = next;
-    r.kind_case = VARVE__METADATA__RECORD__KIND_PRODUCER_IDS;
-    r.producer_ids = &m;
-    return apply(e, &r);
-}
-static enum err set_feature(struct image_edit *e, const char *name, int32_t level) {
-    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
-    Varve__Metadata__Feature m = VARVE__METADATA__FEATURE__INIT;
-    m.name = (char *)name;
-    m.level = level;
-    r.kind_case = VARVE__METADATA__RECORD__KIND_FEATURE;
-    r.feature = &m;
-    return apply(e, &r);
-}
-/* Of a user and the default client id. */
-static enum err set_quota(struct image_edit *e, const char *user_name, const char *key, double value) {
-    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
-    Varve__Metadata__ClientQuota m = VARVE__METADATA__CLIENT_QUOTA__INIT;
-    Varve__Metadata__QuotaEntity user = VARVE__METADATA__QUOTA_ENTITY__INIT, client = VARVE__METADATA__QUOTA_ENTITY__INIT;
-    Varve__Metadata__QuotaEntity *parts[] = {&user, &client};
-    user.type = (char *)"user";
-    user.name = (ProtobufCBinaryData){strlen(user_name), (uint8_t *)user_name};
-    client.type = (char *)"client-id";
-    client.is_default = true;
-    m.entity = parts;
-    m.n_entity = 2;
-    m.key = (char *)key;
-    m.value = value;
-    r.kind_case = VARVE__METADATA__RECORD__KIND_CLIENT_QUOTA;
-    r.client_quota = &m;
-    return apply(e, &r);
-}
+static uint64_t kept;                              /* kinds of records that a snapshot had, as bits */
 
 /* ---- an image with something of everything, and all that it says --------------------------------------------------- */
 
@@ -237,9 +27,9 @@ static void make_everything(void) {
     ck_assert_int_eq(set_config(e, 4, "2", "from.a.later.version", "x"), OK);
     ck_assert_int_eq(set_config(e, 32, "g", "consumer.session.timeout.ms", "50000"), OK);
     ck_assert_int_eq(set_config(e, 32, "h", "consumer.heartbeat.interval.ms", "6000"), OK);
-    ck_assert_int_eq(set_quota(e, "u", "producer_byte_rate", 1000), OK);
-    ck_assert_int_eq(set_quota(e, "u", "request_percentage", 12.5), OK);
-    ck_assert_int_eq(set_quota(e, "v", "consumer_byte_rate", 5), OK);
+    ck_assert_int_eq(set_quota(e, "user", STR_LIT("u"), "producer_byte_rate", 1000), OK);
+    ck_assert_int_eq(set_quota(e, "user", STR_LIT("u"), "request_percentage", 12.5), OK);
+    ck_assert_int_eq(set_quota(e, "user", STR_LIT("v"), "consumer_byte_rate", 5), OK);
     ck_assert_int_eq(set_next_id(e, 5000), OK);
     end(e);
     e = begin();
@@ -430,7 +220,7 @@ START_TEST(no_kind_of_record_is_forgotten) {
         const ProtobufCFieldDescriptor *f = &varve__metadata__record__descriptor.fields[i];
         if (f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) all |= UINT64_C(1) << f->id;
     }
-    ck_assert_uint_eq(made, all & ~own);
+    ck_assert_uint_eq(kinds_made, all & ~own);
     ck_assert_uint_eq(kept, all & ~own & ~without);
     /* So does a field that is new. */
     ck_assert_uint_eq(varve__metadata__replica__descriptor.n_fields, 6);
