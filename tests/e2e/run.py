@@ -59,7 +59,7 @@ def chosen(args):
                 continue
             if args.io == "blocking" and getattr(function, "any_io", False):
                 continue  # not about the I/O, or on the blocking one anyway
-            yield module_name, name, getattr(function, "alone", False)
+            yield module_name, name, getattr(function, "alone", False), not getattr(function, "slow", False)
 
 
 def run_all(args, tests, jobs, counter):
@@ -91,7 +91,7 @@ def main():
     p.add_argument("--label", default="e2e")
     p.add_argument("--results")
     args = p.parse_args()
-    tests = list(chosen(args))
+    tests = sorted(chosen(args), key=lambda test: test[3])  # the long ones first, so that none is waited for at the end
     counter = multiprocessing.Value("i", 0)
     lines = run_all(args, [t[:2] for t in tests if not t[2]], args.jobs, counter)
     lines += run_all(args, [t[:2] for t in tests if t[2]], 1, counter)

@@ -10,7 +10,7 @@ from failover import GROUP_PARTITIONS, failover  # noqa: E402
 
 
 def main():
-    harness.ports = iter(range(20000 + os.getpid() % 10000, 32000))
+    harness.use_ports_apart()
     ctx = harness.Context(sys.argv[1], "", False)
     kills = int(sys.argv[2]) if len(sys.argv) > 2 else 4
     try:

@@ -15,7 +15,7 @@ import harness  # noqa: E402
 from cluster import Cluster, killed_at  # noqa: E402
 from harness import wait_for  # noqa: E402
 
-harness.ports = iter(range(20000 + os.getpid() % 10000, 32000))
+harness.use_ports_apart()
 bin_dir, jars = sys.argv[1], os.path.abspath(sys.argv[2])
 work = tempfile.TemporaryDirectory(prefix="varve-kafka-cluster.")
 JAVA = ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]

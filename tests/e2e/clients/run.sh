@@ -33,67 +33,78 @@ alone() { # it starts its own brokers
 # Groups mostly wait, so some run beside what follows.
 beside() { check "$@" & }
 
-# Current librdkafka through confluent-kafka for Python.
-if python3 -m venv "$work/venv" >"$work/venv.log" 2>&1 && "$work/venv/bin/pip" -q install confluent-kafka >"$work/venv.log" 2>&1; then
-  beside confluent-kafka-members "${groups[@]}" "$work/venv/bin/python" "$here/confluent_members.py"
-  check confluent-kafka "$work/venv/bin/python" "$here/confluent_current.py"
-  check confluent-kafka-groups "${groups[@]}" "$work/venv/bin/python" "$here/confluent_groups.py"
-  alone confluent-kafka-failover "$work/venv/bin/python" "$here/confluent_failover.py" "$bin"
-else
-  note "skip clients/confluent-kafka: $(why "$work/venv.log")"
-fi
-
-# aiokafka, the other Python client: a protocol implementation of its own.
-if python3 -m venv "$work/aio" >"$work/aio.log" 2>&1 && "$work/aio/bin/pip" -q install 'aiokafka[lz4,snappy,zstd]' >"$work/aio.log" 2>&1; then
-  beside aiokafka "${groups[@]}" "$work/aio/bin/python" "$here/aiokafka_client.py"
-else
-  note "skip clients/aiokafka: $(why "$work/aio.log")"
-fi
-
-# kafkajs and @platformatic/kafka: the oldest and the newest style of JavaScript client.
-mkdir -p "$work/js" && cp "$here"/*.mjs "$work/js/"
-for package in kafkajs @platformatic/kafka; do
-  name=${package//[@\/]/-} && name=${name#-}
-  if [ "$name" = platformatic-kafka ] && ! node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)'; then
-    note "skip clients/$name: it needs Node.js 20 or newer, this is $(node --version)"
-    continue
-  fi
-  if (cd "$work/js" && npm install --silent --no-audit --no-fund --no-package-lock "$package") >"$work/npm.log" 2>&1; then
-    beside "$name-groups" "${groups[@]}" node "$work/js/${name}_groups.mjs"
-    check "$name" node "$work/js/$name.mjs"
+# Two lanes beside each other: fetching packages waits for the network, a JVM is slow to start, groups wait. Each ends when
+# everything that it began has ended.
+python_and_node() {
+  # Current librdkafka through confluent-kafka for Python.
+  if python3 -m venv "$work/venv" >"$work/venv.log" 2>&1 && "$work/venv/bin/pip" -q install confluent-kafka >"$work/venv.log" 2>&1; then
+    beside confluent-kafka-members "${groups[@]}" "$work/venv/bin/python" "$here/confluent_members.py"
+    check confluent-kafka "$work/venv/bin/python" "$here/confluent_current.py"
+    check confluent-kafka-groups "${groups[@]}" "$work/venv/bin/python" "$here/confluent_groups.py"
+    alone confluent-kafka-failover "$work/venv/bin/python" "$here/confluent_failover.py" "$bin"
   else
-    note "skip clients/$name: $(why "$work/npm.log")"
+    note "skip clients/confluent-kafka: $(why "$work/venv.log")"
   fi
-done
 
-# The Java client with its defaults, and Kafka's own tools.
-version=4.3.1
-cat >"$work/pom.xml" <<X
+  # aiokafka, the other Python client: a protocol implementation of its own.
+  if python3 -m venv "$work/aio" >"$work/aio.log" 2>&1 && "$work/aio/bin/pip" -q install 'aiokafka[lz4,snappy,zstd]' >"$work/aio.log" 2>&1; then
+    beside aiokafka "${groups[@]}" "$work/aio/bin/python" "$here/aiokafka_client.py"
+  else
+    note "skip clients/aiokafka: $(why "$work/aio.log")"
+  fi
+
+  # kafkajs and @platformatic/kafka: the oldest and the newest style of JavaScript client.
+  mkdir -p "$work/js" && cp "$here"/*.mjs "$work/js/"
+  for package in kafkajs @platformatic/kafka; do
+    name=${package//[@\/]/-} && name=${name#-}
+    if [ "$name" = platformatic-kafka ] && ! node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)'; then
+      note "skip clients/$name: it needs Node.js 20 or newer, this is $(node --version)"
+      continue
+    fi
+    if (cd "$work/js" && npm install --silent --no-audit --no-fund --no-package-lock "$package") >"$work/npm.log" 2>&1; then
+      beside "$name-groups" "${groups[@]}" node "$work/js/${name}_groups.mjs"
+      check "$name" node "$work/js/$name.mjs"
+    else
+      note "skip clients/$name: $(why "$work/npm.log")"
+    fi
+  done
+  wait
+}
+
+java_and_tools() {
+  # The Java client with its defaults, and Kafka's own tools.
+  version=4.3.1
+  cat >"$work/pom.xml" <<X
 <project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion><groupId>t</groupId><artifactId>t</artifactId><version>1</version>
 <dependencies><dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$version</version></dependency>
 <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>$version</version></dependency>
 <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-nop</artifactId><version>1.7.36</version></dependency></dependencies></project>
 X
-if (cd "$work" && mvn -q -B dependency:copy-dependencies -DoutputDirectory="$work/jars") >"$work/mvn.log" 2>&1; then
-  if javac -cp "$work/jars/*" -d "$work/classes" "$here/JavaClient.java" "$here/JavaGroups.java" "$here/JavaMembers.java" >"$work/javac.log" 2>&1; then
-    beside java-members "${groups[@]}" java -cp "$work/classes:$work/jars/*" JavaMembers
-    check java-client java -cp "$work/classes:$work/jars/*" JavaClient
-    check java-groups "${groups[@]}" java -cp "$work/classes:$work/jars/*" JavaGroups
-  else
-    cat "$work/javac.log"
-    note "fail clients/java-client (does not compile)"
-  fi
-  for script in "$here"/kafka_*.sh; do
-    [ -e "$script" ] || continue
-    name=$(basename "$script" .sh)
-    if TMPDIR=$work "$script" "$bin" "$work/jars" >"$work/$name.log" 2>&1; then
-      note "pass clients/$name"
+  if (cd "$work" && mvn -q -B dependency:copy-dependencies -DoutputDirectory="$work/jars") >"$work/mvn.log" 2>&1; then
+    if javac -cp "$work/jars/*" -d "$work/classes" "$here/JavaClient.java" "$here/JavaGroups.java" "$here/JavaMembers.java" >"$work/javac.log" 2>&1; then
+      beside java-members "${groups[@]}" java -cp "$work/classes:$work/jars/*" JavaMembers
+      check java-client java -cp "$work/classes:$work/jars/*" JavaClient
+      check java-groups "${groups[@]}" java -cp "$work/classes:$work/jars/*" JavaGroups
     else
-      tail -n 40 "$work/$name.log"
-      note "fail clients/$name"
+      cat "$work/javac.log"
+      note "fail clients/java-client (does not compile)"
     fi
-  done
-else
-  note "skip clients/java-client: $(why "$work/mvn.log")"
-fi
+    for script in "$here"/kafka_*.sh; do
+      [ -e "$script" ] || continue
+      name=$(basename "$script" .sh)
+      if TMPDIR=$work "$script" "$bin" "$work/jars" >"$work/$name.log" 2>&1; then
+        note "pass clients/$name"
+      else
+        tail -n 40 "$work/$name.log"
+        note "fail clients/$name"
+      fi
+    done
+  else
+    note "skip clients/java-client: $(why "$work/mvn.log")"
+  fi
+  wait
+}
+
+python_and_node &
+java_and_tools
 wait

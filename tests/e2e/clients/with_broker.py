@@ -9,7 +9,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import harness  # noqa: E402
 from harness import Context  # noqa: E402
 
-harness.ports = iter(range(20000 + os.getpid() % 10000, 32000))  # several of us run beside each other
+harness.use_ports_apart()
 
 ctx = Context(sys.argv[1], "", False)
 settings, command = {"num.partitions": 3}, sys.argv[2:]
