@@ -210,6 +210,11 @@ int journal_piece_open(struct journal *j, uint32_t piece, bool create);  /* fd o
 MUST_CHECK enum err journal_piece_make_now(struct journal *j, uint32_t *piece); /* blocks: start only */
 uint32_t journal_piece_take(struct journal *j);         /* a free one becomes used */
 void journal_piece_use(struct journal *j, uint32_t piece);
+/* The `piece_bytes` bytes at `image`, which is aligned to blocks, in a new file that takes the name of `piece`, synced. If there is no
+ * space, free pieces are given up for it. Negative errno; the old file is whole then. Blocks: start only. `begin` removes what
+ * one that was cut short has left. */
+int journal_piece_renew_begin(struct journal *j);
+int journal_piece_renew_now(struct journal *j, uint32_t piece, const uint8_t *image);
 /* Zeros from there to where the file should end, synced. Negative errno. Blocks: start only. */
 int journal_piece_finish_now(struct journal *j, uint32_t piece, uint32_t from);
 void journal_pieces_release(struct journal *j, uint64_t seq);  /* C4: those wholly at or below `seq`, without the head's */

@@ -83,6 +83,65 @@ int journal_piece_finish_now(struct journal *j, uint32_t piece, uint32_t from) {
     return rc;
 }
 
+/* ---- a piece written anew ---------------------------------------------------------------------------- */
+
+static void renewed_path(const struct journal *j, char *out, size_t len) { snprintf(out, len, "%s/renewed.tmp", j->folder); }
+
+int journal_piece_renew_begin(struct journal *j) {
+    char path[4096];
+    renewed_path(j, path, sizeof path);
+    int rc = io_unlink(j->io, path);
+    return rc == -ENOENT ? 0 : rc;
+}
+
+/* False: there is none. */
+static bool give_up_free_piece(struct journal *j) {
+    char path[4096];
+    for (uint32_t i = 0; i < j->piece_slots; i++) {
+        struct piece *p = &j->pieces[i];
+        if (p->state != PIECE_FREE) continue;
+        journal_piece_path_of(j, i, path, sizeof path);
+        if (io_unlink(j->io, path) < 0) return false;
+        io_close(j->io, p->fd);
+        *p = (struct piece){.fd = -1};
+        j->piece_count--;
+        j->free_count--;
+        return true;
+    }
+    return false;
+}
+
+static int write_renewed(struct journal *j, int fd, const uint8_t *image) {
+    for (uint32_t at = 0; at < j->piece_bytes;) {
+        uint32_t n = MIN(JOURNAL_WRITE_BYTES, j->piece_bytes - at);
+        int64_t rc = io_pwrite(j->io, fd, image + at, n, at);
+        bool full = rc >= 0 ? rc < n : rc == -ENOSPC || rc == -EDQUOT;
+        if (!full && rc < 0) return (int)rc;
+        if (full && !give_up_free_piece(j)) return -ENOSPC;
+        if (!full) at += n;
+    }
+    return io_sync(j->io, fd);
+}
+
+int journal_piece_renew_now(struct journal *j, uint32_t piece, const uint8_t *image) {
+    char path[4096], name[4096];
+    renewed_path(j, path, sizeof path);
+    journal_piece_path_of(j, piece, name, sizeof name);
+    int flags = IO_OPEN_READ | IO_OPEN_WRITE | IO_OPEN_CREATE | IO_OPEN_TRUNC | (j->cfg.direct ? IO_OPEN_DIRECT : 0);
+    int fd = io_open(j->io, path, flags);
+    if (fd < 0) return fd;
+    int rc = write_renewed(j, fd, image), closed = io_close(j->io, fd);
+    if (rc == 0) rc = closed;
+    if (rc == 0) rc = io_rename(j->io, path, name);
+    if (rc == 0) rc = io_sync_dir(j->io, j->folder);
+    fd = rc < 0 ? rc : journal_piece_open(j, piece, false);
+    if (fd < 0) return fd; /* what is left of the copy goes at the next start */
+    io_close(j->io, j->pieces[piece].fd);
+    j->pieces[piece].fd = fd;
+    j->pieces[piece].bytes = j->piece_bytes;
+    return 0;
+}
+
 void journal_piece_use(struct journal *j, uint32_t piece) {
     ASSERT(j->pieces[piece].state == PIECE_FREE);
     j->pieces[piece].state = PIECE_USED;

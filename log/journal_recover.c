@@ -6,9 +6,11 @@
  *       Otherwise g was never acknowledged and the journal ends before it.
  *   R4  what was read is made durable, then START with a new salt takes the place of g
  *
- * Nothing is written before the verdict. Groups that were read but are not known to be durable are flushed, never
- * written again: a power cut during the rewrite would tear what somebody may have acknowledged. Each piece is read
- * once, whole: R2 must look at every block of every piece, for a damaged LINK hides where the journal went on. */
+ * Nothing is written before the verdict. Groups that were read but are not known to be durable become so in a copy of their
+ * piece, which takes its name. Not in place: a power cut during the rewrite would tear what somebody may have acknowledged.
+ * And not by a sync: one that failed in the life before may have left what was to be written in memory, readable and
+ * counted as written, so that no later sync says anything about it. Each piece is read whole: R2 must look at every block of
+ * every piece, for a damaged LINK hides where the journal went on. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -22,6 +24,9 @@
 /* A header in some block that claims to be a later group. */
 struct claim { uint32_t piece, offset; uint64_t seq, durable_seq; };
 
+/* The groups of the chain that lie in one piece: `count` of them from `offset` on, the first is `seq` and follows `chain`. */
+struct stretch { uint32_t offset, count; uint64_t seq, chain; };
+
 struct recovery {
     struct journal *j;
     const struct journal_replay *h;
@@ -32,6 +37,7 @@ struct recovery {
     uint8_t *image;               /* of piece `loaded` */
     uint32_t loaded;
     bool *scanned;                /* claims of the piece were collected */
+    struct stretch *stretches;    /* of each piece */
     struct claim *claims;
     size_t claim_count, claim_cap;
     uint64_t durable_seq;         /* highest that anything valid states */
@@ -79,7 +85,8 @@ static enum err alloc_slots(struct recovery *r, const struct piece_list *l) {
     uint32_t slots = MAX(j->piece_limit, l->count > 0 ? l->highest + 1 : 0) + JOURNAL_PIECES_EXTRA;
     j->pieces = calloc(slots, sizeof *j->pieces);
     r->scanned = calloc(slots, sizeof *r->scanned);
-    if (j->pieces == NULL || r->scanned == NULL) return refuse(r, ERR_NOMEM, "out of memory");
+    r->stretches = calloc(slots, sizeof *r->stretches);
+    if (j->pieces == NULL || r->scanned == NULL || r->stretches == NULL) return refuse(r, ERR_NOMEM, "out of memory");
     j->piece_slots = slots;
     for (uint32_t i = 0; i < slots; i++) j->pieces[i].fd = -1;
     return OK;
@@ -249,6 +256,14 @@ static bool piece_there(const struct journal *j, uint32_t piece) {
     return piece < j->piece_slots && j->pieces[piece].state != PIECE_ABSENT;
 }
 
+/* Whether the loaded piece has group `seq`, which follows `chain`, at `offset`. */
+static bool group_at(const struct recovery *r, uint32_t offset, uint64_t seq, uint64_t chain, struct journal_group *g) {
+    const struct journal *j = r->j;
+    uint8_t *p = r->image + offset;
+    if (offset >= j->piece_bytes || journal_group_parse(p, j->piece_bytes - offset, g) != OK || !is_ours(r, g)) return false;
+    return g->seq == seq && (g->prev == chain || MUTANT(NO_CHAIN)) && journal_group_sum_ok(p, g, j->seed);
+}
+
 /* The group at the head, when it is the next of the chain. */
 static enum err next_group(struct recovery *r, struct journal_group *g, bool *found) {
     struct journal *j = r->j;
@@ -256,15 +271,22 @@ static enum err next_group(struct recovery *r, struct journal_group *g, bool *fo
     if (!piece_there(j, j->head.piece) || j->head.offset >= j->piece_bytes) return OK;
     enum err err = load_piece(r, j->head.piece);
     if (err != OK) return err;
-    uint8_t *p = r->image + j->head.offset;
-    if (journal_group_parse(p, j->piece_bytes - j->head.offset, g) != OK || !is_ours(r, g)) return OK;
-    *found = g->seq == j->next_seq && (g->prev == j->chain || MUTANT(NO_CHAIN)) && journal_group_sum_ok(p, g, j->seed);
+    *found = group_at(r, j->head.offset, j->next_seq, j->chain, g);
     return OK;
+}
+
+/* The chain goes on in the piece of the head. */
+static void enter_piece(struct recovery *r) {
+    struct journal *j = r->j;
+    if (!piece_there(j, j->head.piece)) return;
+    journal_piece_use(j, j->head.piece);
+    r->stretches[j->head.piece] = (struct stretch){.offset = j->head.offset, .seq = j->next_seq, .chain = j->chain};
 }
 
 static enum err step_over(struct recovery *r, const struct journal_group *g) {
     struct journal *j = r->j;
     uint32_t len = journal_group_blocks_bytes(g->bytes);
+    r->stretches[j->head.piece].count++;
     j->next_seq++;
     j->chain = g->sum_low;
     r->durable_seq = MAX(r->durable_seq, g->durable_seq);
@@ -277,10 +299,8 @@ static enum err step_over(struct recovery *r, const struct journal_group *g) {
                       (unsigned long long)g->seq, g->next_piece);
     j->chain_bytes += j->piece_bytes - j->head.offset;
     j->head = (struct journal_pos){g->next_piece, 0};
-    if (piece_there(j, g->next_piece)) {
-        journal_piece_use(j, g->next_piece);
-        j->pieces[g->next_piece].last_seq = g->seq;
-    }
+    enter_piece(r);
+    if (piece_there(j, g->next_piece)) j->pieces[g->next_piece].last_seq = g->seq;
     return OK;
 }
 
@@ -291,7 +311,7 @@ static enum err walk_chain(struct recovery *r) {
     j->next_seq = r->footer.checkpoint_seq + 1;
     j->chain = r->footer.chain;
     r->durable_seq = r->footer.durable_seq;
-    if (piece_there(j, j->head.piece)) journal_piece_use(j, j->head.piece);
+    enter_piece(r);
     for (;;) {
         struct journal_group g;
         bool found;
@@ -358,16 +378,51 @@ static enum err settle_pieces(struct recovery *r) {
     return OK;
 }
 
-/* What was readable becomes durable. The sync of a clean file still flushes the device's cache on ext4 and XFS, which is
- * what counts for groups that a killed process had written through it. */
+/* The copy must hold what was replayed: nothing less may be read the second time. */
+static enum err load_again(struct recovery *r, uint32_t piece) {
+    const struct stretch *s = &r->stretches[piece];
+    uint32_t at = s->offset;
+    uint64_t chain = s->chain;
+    enum err err = load_piece(r, piece);
+    for (uint32_t i = 0; err == OK && i < s->count; i++) {
+        struct journal_group g;
+        if (!group_at(r, at, s->seq + i, chain, &g))
+            return refuse(r, ERR_IO, "piece %u at %u does not read as it did a moment ago", piece, at);
+        at += journal_group_blocks_bytes(g.bytes);
+        chain = g.sum_low;
+    }
+    return err;
+}
+
+/* Groups that nothing says to be durable, and perhaps are not, whatever syncs say now. */
+static bool holds_unvouched(const struct recovery *r, uint32_t piece) {
+    const struct stretch *s = &r->stretches[piece];
+    return s->count > 0 && s->seq + s->count - 1 > r->durable_seq;
+}
+
+static enum err renew_pieces(struct recovery *r) {
+    struct journal *j = r->j;
+    int rc = journal_piece_renew_begin(j);
+    if (rc < 0) return refuse(r, ERR_IO, "what an earlier start has left cannot be removed: %s", strerror(-rc));
+    for (uint32_t i = 0; i < j->piece_slots; i++) {
+        if (!holds_unvouched(r, i) || j->cfg.fsync_never || MUTANT(READABLE_IS_DURABLE)) continue;
+        enum err err = load_again(r, i);
+        if (err != OK) return err;
+        rc = journal_piece_renew_now(j, i, r->image);
+        if (rc < 0) return refuse(r, err_from_errno(rc), "piece %u cannot be copied: %s", i, strerror(-rc));
+    }
+    return OK;
+}
+
+/* What was readable becomes durable. */
 static enum err make_durable(struct recovery *r) {
     struct journal *j = r->j;
     enum err err = r->rec->fresh ? OK : catalog_renew(&j->catalog, &r->footer);
     if (err != OK) return refuse(r, err, "the catalogue cannot be renewed: %s", err_str(err));
+    err = renew_pieces(r);
+    if (err != OK) return err;
     int rc = io_sync_dir(j->io, j->folder);
     if (rc == 0) rc = io_sync_dir(j->io, j->cfg.dir);
-    for (uint32_t i = 0; i < j->piece_slots && rc == 0 && !MUTANT(READABLE_IS_DURABLE); i++)
-        if (j->pieces[i].fd >= 0) rc = io_sync(j->io, j->pieces[i].fd);
     return rc < 0 ? refuse(r, ERR_IO, "cannot be synced: %s", strerror(-rc)) : OK;
 }
 
@@ -434,9 +489,9 @@ static enum err recover(struct recovery *r) {
     r->image = image->data;
     err = walk_chain(r);
     if (err == OK) err = verdict(r);
+    if (err == OK) err = make_durable(r);
     buf_unref(image);
     if (err == OK) err = settle_pieces(r);
-    if (err == OK) err = make_durable(r);
     return err == OK ? write_start(r) : err;
 }
 
@@ -474,6 +529,7 @@ enum err journal_open(struct io *io, const struct journal_config *cfg, const str
     r.j = journal_new(io, cfg);
     enum err err = r.j == NULL ? ERR_NOMEM : recover(&r);
     free(r.scanned);
+    free(r.stretches);
     free(r.claims);
     if (err != OK) {
         journal_close(r.j);

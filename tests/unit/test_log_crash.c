@@ -293,18 +293,21 @@ static void crash(struct run *x) {
     sim_faults_clear(x->m.world, 0);
     sim_crash_at(x->m.world, 0, 0);
     /* A name that a failed sync of its folder has lost is still to be seen until the machine goes down, and no later sync
-     * helps: nobody can tell. So then it does go down. */
+     * helps: nobody can tell. So then it does go down. Behind any other failure rather the process begins anew, and reads what
+     * the disk has not. */
     enum sim_crash_policy policy = (enum sim_crash_policy)pick(x, x->names_lost ? SIM_KILLED : SIM_KILLED + 1);
+    if (x->faulted && !x->names_lost && pick(x, 2)) policy = SIM_KILLED;
     x->names_lost = false;
     trace_debug("test", "crash, policy %d", (int)policy);
     sim_crash(x->m.world, 0, policy);
 }
 
-/* One call fails; most such failures latch the directory. What was reported durable before must still be there. */
+/* One call fails, in the recovery or later; most such failures latch the directory. What was reported durable before must still
+ * be there. */
 static void inject_fault(struct run *x) {
     static const enum sim_call calls[] = {SIM_WRITE, SIM_SYNC, SIM_SYNC_DIR, SIM_RENAME, SIM_UNLINK, SIM_TRUNCATE, SIM_MKDIR};
     static const int64_t results[] = {-EIO, -ENOSPC, 512};
-    uint64_t call = pick(x, ARRAY_LEN(calls)), result = pick(x, ARRAY_LEN(results)), skip = pick(x, 120);
+    uint64_t call = pick(x, ARRAY_LEN(calls)), result = pick(x, ARRAY_LEN(results)), skip = pick(x, pick(x, 2) ? 12 : 120);
     if (calls[call] != SIM_WRITE) result = 0;
     trace_debug("test", "fault in call %d after %llu: %lld", (int)calls[call], (unsigned long long)skip, (long long)results[result]);
     sim_fault(x->m.world, 0, &(struct sim_fault){.call = calls[call], .skip = skip, .times = 1, .result = results[result]});
