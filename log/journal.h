@@ -51,7 +51,7 @@ struct journal_slice {
     uint32_t shard;
     bool cut;                     /* last slice before a checkpoint; may hold no entry */
     bool urgent;                  /* holds other than RECORDS/DIRECT (set by journal_slice_add): may use the space above
-                                     7/8 (IMAGE and cut slices: the reserve) */
+                                     7/8 (cut slices and what a checkpoint may wait for: the reserve) */
     void (*done)(struct journal_slice *s);  /* on the shard's thread, in the order of submission */
     void *owner;
     struct journal *journal;      /* set by journal_slice_init, like `limit` */

@@ -46,7 +46,7 @@ struct piece {
 enum space_class {
     SPACE_RECORDS,                 /* up to 7/8 */
     SPACE_URGENT,                  /* the last eighth too */
-    SPACE_RESERVE                  /* the reserved piece too: IMAGEs and cut slices, without which nothing becomes free */
+    SPACE_RESERVE                  /* the reserved piece too: cut slices and what a checkpoint may wait for, or nothing becomes free */
 };
 enum placing { PLACE_HERE, PLACE_LINK, PLACE_BLOCKED };
 

@@ -2,8 +2,8 @@
  *
  * One piece is reserved, the rest is the capacity. Of it: at 1/2 (live bytes) a checkpoint starts, at 3/4 connections are
  * read more slowly, at 7/8 records wait. The last eighth is for entries that must not wait behind
- * records (votes, truncations, deletes); the reserved piece for IMAGEs and cut slices, without which no checkpoint
- * could end, and for what recovery writes. */
+ * records (votes, deletes); the reserved piece for IMAGEs, truncations, what drops files, and cut slices, without which no
+ * checkpoint could end, and for what recovery writes. */
 #include <string.h>
 #include "base/bytes.h"
 #include "base/trace.h"
@@ -35,13 +35,19 @@ void journal_note_blocked(struct journal *j, uint32_t len, enum space_class clas
     if (class == SPACE_RESERVE) j->reserve_blocked = true;
 }
 
+/* A checkpoint that is writing files may wait for these before it can end (log/writer.c): they must not wait, nor what lies before them in
+ * their shard, for the space that its end gives back. */
+static bool checkpoint_may_wait(enum entry_type type) {
+    return type == ENTRY_IMAGE || type == ENTRY_TRUNCATE || type == ENTRY_RESET || type == ENTRY_LOGSTART || type == ENTRY_SWAP;
+}
+
 enum space_class journal_slice_class(const struct journal_slice *s) {
     if (s->cut) return SPACE_RESERVE;
     if (!s->urgent) return SPACE_RECORDS;
     uint32_t at = JOURNAL_GROUP_HEADER_BYTES;
     struct journal_entry e;
     while (journal_entry_next(s->buf->data, s->used, &at, (struct journal_pos){0, 0}, 0, &e) == OK)
-        if (e.type == ENTRY_IMAGE) return SPACE_RESERVE;
+        if (checkpoint_may_wait(e.type)) return SPACE_RESERVE;
     return SPACE_URGENT;
 }
 
