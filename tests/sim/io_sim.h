@@ -113,6 +113,10 @@ struct sim_fault {
 };
 void sim_fault(struct sim_world *w, unsigned node, const struct sim_fault *fault);
 void sim_faults_clear(struct sim_world *w, unsigned node);
+/* A failed sync, of a folder or of everything, has forgotten changes of names: they are seen until the machine goes down, no later
+ * sync makes them durable, and whoever starts meanwhile cannot tell. File systems do not go on in such a state (their own journal has
+ * failed), so what comes next must not be SIM_KILLED. */
+bool sim_names_lost(const struct sim_world *w, unsigned node);
 /* Another disk, empty, for a node none of whose ios is in use: after sim_crash(), before the next sim_io_create(). */
 void sim_disk_replace(struct sim_world *w, unsigned node);
 void sim_disk_capacity(struct sim_world *w, unsigned node, uint64_t bytes); /* default: 1 TiB */

@@ -274,6 +274,7 @@ void disk_sync_names(struct sim_disk *d, struct sim_inode *dir, bool failed) {
         struct sim_name_change *c = LIST_ENTRY(it, struct sim_name_change, link);
         if (!touches_marked(c)) continue;
         if (!failed) name_change_apply(c);
+        d->names_lost |= failed;
         name_change_free(c);
     }
     disk_sweep(d);
@@ -376,6 +377,7 @@ void disk_sync_all(struct sim_disk *d, bool failed) {
     LIST_FOREACH_SAFE(it, &d->name_changes) {
         struct sim_name_change *c = LIST_ENTRY(it, struct sim_name_change, link);
         if (!failed) name_change_apply(c);
+        d->names_lost |= failed;
         name_change_free(c);
     }
     disk_sweep(d);
@@ -482,6 +484,7 @@ void disk_crash(struct sim_disk *d, enum sim_crash_policy policy, struct prng *p
         process_killed(d);
         return;
     }
+    d->names_lost = false;
     LIST_FOREACH_SAFE(it, &d->name_changes) {
         struct sim_name_change *c = LIST_ENTRY(it, struct sim_name_change, link);
         if (keeps(policy, prng)) name_change_apply(c);

@@ -49,6 +49,7 @@ struct sim_disk {
     struct list inodes, name_changes;
     struct sim_inode *root;
     uint64_t next_number, capacity_bytes;
+    bool names_lost; /* a failed sync has forgotten changes of names; until the machine goes down */
     int64_t *wall_ms; /* borrowed; stamps files */
 };
 

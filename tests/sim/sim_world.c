@@ -138,6 +138,8 @@ void sim_disk_capacity(struct sim_world *w, unsigned node, uint64_t bytes) {
 
 /* ---- faults ------------------------------------------------------------------------------------ */
 
+bool sim_names_lost(const struct sim_world *w, unsigned node) { return w->nodes[node].disk.names_lost; }
+
 void sim_fault(struct sim_world *w, unsigned node, const struct sim_fault *spec) {
     struct fault *f = malloc(sizeof *f);
     ASSERT(f);

@@ -473,17 +473,14 @@ static bool quiet(struct model *m) {
 static enum sim_crash_policy any_policy(struct model *m) { return (enum sim_crash_policy)prng_below(&m->rnd, SIM_KILLED + 1); }
 
 /* One sync of the recovery to come fails: of a file or, more rarely, of a folder. */
-static enum sim_call sync_fails(struct model *m) {
+static void sync_fails(struct model *m) {
     enum sim_call call = prng_below(&m->rnd, 4) ? SIM_SYNC : SIM_SYNC_DIR;
     sim_fault(m->w, 0, &(struct sim_fault){.call = call, .skip = prng_below(&m->rnd, 8), .times = 1, .result = -EIO});
-    return call;
 }
 
-/* Behind a sync that failed the process begins anew while the machine stays up, and reads what the disk has not. A name
- * that the sync of a folder has lost is seen until the machine goes down, and no later sync helps: nobody can tell. Then it does
- * go down. */
-static enum sim_crash_policy policy_behind(struct model *m, enum sim_call failed) {
-    if (failed == SIM_SYNC_DIR) return (enum sim_crash_policy)prng_below(&m->rnd, SIM_KILLED);
+/* Behind a sync that failed the process begins anew while the machine stays up, and reads what the disk has not. */
+static enum sim_crash_policy policy_behind_fault(struct model *m) {
+    if (sim_names_lost(m->w, 0)) return (enum sim_crash_policy)prng_below(&m->rnd, SIM_KILLED);
     return prng_below(&m->rnd, 4) ? SIM_KILLED : any_policy(m);
 }
 
@@ -494,7 +491,7 @@ static void reopen_until_up(struct model *m, bool trouble) {
         bool may = trouble && tries < 40;
         bool crashes = may && prng_below(&m->rnd, 3) == 0, fails = may && !crashes && prng_below(&m->rnd, 3) == 0;
         sim_crash_at(m->w, 0, crashes ? sim_disk_ops(m->w, 0) + 1 + prng_below(&m->rnd, 20) : 0);
-        enum sim_call call = fails ? sync_fails(m) : SIM_CALLS;
+        if (fails) sync_fails(m);
         enum err err = model_open(m);
         sim_faults_clear(m->w, 0);
         if (err == OK && !down(m)) {
@@ -504,7 +501,7 @@ static void reopen_until_up(struct model *m, bool trouble) {
         ck_assert_msg(down(m) || (fails && err == ERR_IO), "recovery refuses: %s (%s)", m->why, err_str(err));
         seen.recovery_crashes += down(m);
         seen.recovery_faults += !down(m);
-        sim_crash(m->w, 0, down(m) ? any_policy(m) : policy_behind(m, call));
+        sim_crash(m->w, 0, down(m) ? any_policy(m) : policy_behind_fault(m));
         journal_close(m->j);
         m->j = NULL;
         io_destroy(m->io);

@@ -18,7 +18,7 @@ struct run {
     struct log_watch watch;
     uint64_t created_high;               /* the highest plid of a log that was durably created */
     bool down;
-    bool faulted, names_lost, short_of_memory;
+    bool faulted, short_of_memory;
     char message[600];
     int lives;
     bool strays;                         /* recovery left ranges for the writer: files may hold stray bytes meanwhile */
@@ -292,12 +292,10 @@ static void forget_logs(struct run *x) {
 static void crash(struct run *x) {
     sim_faults_clear(x->m.world, 0);
     sim_crash_at(x->m.world, 0, 0);
-    /* A name that a failed sync of its folder has lost is still to be seen until the machine goes down, and no later sync
-     * helps: nobody can tell. So then it does go down. Behind any other failure rather the process begins anew, and reads what
-     * the disk has not. */
-    enum sim_crash_policy policy = (enum sim_crash_policy)pick(x, x->names_lost ? SIM_KILLED : SIM_KILLED + 1);
-    if (x->faulted && !x->names_lost && pick(x, 2)) policy = SIM_KILLED;
-    x->names_lost = false;
+    /* Behind a failure rather the process begins anew, and reads what the disk has not. */
+    bool stays_up = !sim_names_lost(x->m.world, 0);
+    enum sim_crash_policy policy = (enum sim_crash_policy)pick(x, stays_up ? SIM_KILLED + 1 : SIM_KILLED);
+    if (x->faulted && stays_up && pick(x, 2)) policy = SIM_KILLED;
     trace_debug("test", "crash, policy %d", (int)policy);
     sim_crash(x->m.world, 0, policy);
 }
@@ -312,7 +310,6 @@ static void inject_fault(struct run *x) {
     trace_debug("test", "fault in call %d after %llu: %lld", (int)calls[call], (unsigned long long)skip, (long long)results[result]);
     sim_fault(x->m.world, 0, &(struct sim_fault){.call = calls[call], .skip = skip, .times = 1, .result = results[result]});
     x->faulted = true;
-    x->names_lost = calls[call] == SIM_SYNC_DIR;
 }
 
 /* `crash_in`: the node goes down at that disk operation from now on; 0: not by itself. */
