@@ -86,6 +86,7 @@ void faults_choose(struct cluster *c);
 void faults_start(struct cluster *c);
 void faults_end(struct cluster *c);
 void faults_fire_due(struct cluster *c); /* pauses, returns */
+void faults_at_start(struct node *n);    /* what may befall a broker that is about to open its directory */
 
 /* ---- check.c: what the inside of the brokers shows ---- */
 struct check_images *check_images_new(void);

@@ -136,9 +136,16 @@ static void disk_error(struct cluster *c, enum sim_call call) {
     struct node *n = some_node(c);
     if (!n->up) return;
     cluster_trace(c, "a %s of node %d will fail", call == SIM_SYNC ? "sync" : "write", n->id);
-    n->policy = some_loss(c);
+    n->policy = chance(c, 2) ? SIM_KILLED : some_loss(c);
     struct sim_fault f = {.call = call, .skip = below(c, 10), .times = 1, .result = -EIO};
     sim_fault(c->world, (unsigned)n->id, &f);
+}
+
+void faults_at_start(struct node *n) {
+    struct cluster *c = n->c;
+    if (n->life == 1 || c->healed || !(c->faults >> FAULT_SYNC_ERROR & 1) || !chance(c, 6)) return;
+    cluster_trace(c, "a sync of node %d will fail, as it starts", n->id);
+    sim_fault(c->world, (unsigned)n->id, &(struct sim_fault){.call = SIM_SYNC, .skip = below(c, 8), .times = 1, .result = -EIO});
 }
 
 static void size_up(void *ctx, const char *path, uint64_t size) {

@@ -47,6 +47,7 @@ static void dead(struct node *n) {
     if (!sim_crashed(c->world, (unsigned)n->id)) cluster_trace(c, "node %d dies", n->id);
     else cluster_trace(c, "node %d dies at its disk operation %llu", n->id, (unsigned long long)sim_disk_ops(c->world, (unsigned)n->id));
     check_node(n);
+    if (n->policy == SIM_KILLED && sim_names_lost(c->world, (unsigned)n->id)) n->policy = SIM_LOSE_ALL;
     sim_crash(c->world, (unsigned)n->id, n->policy);
     for (uint32_t i = 0; i < c->reactors; i++) io_destroy(n->ios[i]);
     sim_faults_clear(c->world, (unsigned)n->id);
@@ -126,11 +127,9 @@ void node_start(struct node *n) {
     n->up = true;
     n->life++;
     n->policy = SIM_KILLED;
-    /* No device fails while a journal is opened: what the next process reads then may be gone after a power cut, a lost disk that
-     * check_may_lose_disk() was not asked about. */
-    sim_faults_clear(c->world, (unsigned)n->id);
     watch_disk(n);
     cluster_trace(c, "node %d starts, life %u", n->id, n->life);
+    faults_at_start(n);
     open_why[0] = 0;
     open_err = OK;
     if (!guarded(n, begin)) return;
@@ -141,8 +140,9 @@ void node_start(struct node *n) {
     }
     cluster_trace(c, "node %d does not start: %s", n->id, open_why);
     if (!n->rotten && open_err == ERR_CORRUPT) cluster_violated(c, "3 node %d refuses its own disk: %.150s", n->id, open_why);
-    node_crash(n, SIM_KILLED);
-    replace_disk(n);
+    covered(c)->open_failures += open_err == ERR_IO;
+    node_crash(n, SIM_KILLED); /* the next process tries again */
+    if (open_err == ERR_CORRUPT) replace_disk(n);
 }
 
 /* ---- turns ---------------------------------------------------------------------------------- */

@@ -33,7 +33,7 @@ struct cluster_options {
 #define CLUSTER_COVERAGE(X)                                                                                                  \
     X(steps) X(seconds) X(clusters) X(restarts) X(recoveries_unclean) X(leaders) X(established) X(truncations) X(produced) X(acked) \
     X(retried) X(read) X(commits) X(commit_checks) X(resets) X(cuts) X(one_way_cuts) X(delays) X(pauses)  \
-    X(kills) X(power_losses) X(crash_points) X(blackouts) X(stops) X(disk_failures) X(full_disks) X(rotten_bits) X(lost_disks)   \
+    X(kills) X(power_losses) X(crash_points) X(blackouts) X(stops) X(disk_failures) X(open_failures) X(full_disks) X(rotten_bits) X(lost_disks)   \
     X(clock_jumps) X(member_changes) X(topics_made) X(topics_deleted) X(verified_batches) X(joins)                      \
     X(messages_lost) X(messages_doubled) X(messages_late) X(latest_told) X(segment_writes) X(holes_in_journal) X(isolations) X(generations) X(rode_through) X(leaves) X(member_commits) \
     X(snapshots) X(half_snapshots) X(log_starts) X(images_compared) X(images_loaded) X(images_reloaded)
