@@ -114,11 +114,15 @@ uint32_t log_faulty_ranges(const struct log *pub, uint32_t n, struct log_faulty 
     return l->faulty_count;
 }
 
-void faulty_cut(struct log_impl *l, int64_t end) {
+void faulty_cut(struct log_impl *l, int64_t end, struct place place) {
     uint32_t n = l->faulty_count;
     while (n > 0 && l->faulty[n - 1].start >= end) n--;
     if (n < l->faulty_count) removed(l, n, l->faulty_count - n);
-    if (n > 0) l->faulty[n - 1].end = MIN(l->faulty[n - 1].end, end);
+    if (n == 0) return;
+    struct faulty_range *last = &l->faulty[n - 1];
+    last->end = MIN(last->end, end);
+    if (last->base == place.base) last->end_position = MIN(last->end_position, place.position);
+    last->position = MIN(last->position, last->end_position);
 }
 
 void faulty_trim(struct log_impl *l) {

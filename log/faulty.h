@@ -22,8 +22,10 @@ const struct faulty_range *faulty_overlaps(const struct log_impl *l, int64_t bas
 enum err faulty_add(struct log_impl *l, const struct faulty_range *r, const char *why);
 /* The range that begins at `start` reads right. */
 void faulty_heal(struct log_impl *l, int64_t start);
-/* The log was cut to `end`; its start moved, segments may be gone. */
-void faulty_cut(struct log_impl *l, int64_t end);
+/* The log was cut to `end`, its file at `place`: of a range that this cuts the part before it is left. What takes the place of the rest is
+ * sound, and no range reaches beyond its file. */
+void faulty_cut(struct log_impl *l, int64_t end, struct place place);
+/* Its start moved, segments may be gone. */
 void faulty_trim(struct log_impl *l);
 /* The segments that begin in [from, to) are others now. */
 void faulty_forget(struct log_impl *l, int64_t from, int64_t to);

@@ -232,7 +232,7 @@ enum err impl_cut(struct log_impl *l, int64_t end, struct place place, int32_t e
     epochs_truncate(&pub->epochs, epoch);
     impl_epochs_changed(l);
     tail_cut(&l->tail, end);
-    faulty_cut(l, end);
+    faulty_cut(l, end, place);
     while (segment_last(l) != s) {
         pub->size_bytes -= segment_last(l)->size_bytes;
         impl_drop_files(l, segment_last(l)->base);

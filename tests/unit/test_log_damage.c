@@ -350,6 +350,50 @@ START_TEST(a_damaged_header_and_a_truncation) {
 }
 END_TEST
 
+/* Batches next to each other are damaged, known, and one range. The log is cut inside it, goes on behind the cut (or not), and comes back
+ * after a crash and after a stop: of the range the part before the cut is left, and what took the place of the rest is served. */
+START_TEST(a_cut_inside_a_known_range) {
+    enum { HIT = 4, HITS = 4 };
+    struct model a;
+    for (int64_t offset = HIT; offset <= HIT + HITS; offset++)
+        for (uint32_t more = 0; more < 8; more++)
+            for (int kind = 0; kind < 2; kind++) {
+                build_one(&a);
+                for (int64_t i = HIT; i < HIT + HITS; i++)
+                    ck_assert_int_ge(sim_file_flip(m.world, 0, FIRST_LOG, position_of(&a, 0, i) + 300, 0x10), 0);
+                start();
+                reopened(&a);
+                for (int64_t i = HIT; i < HIT + HITS; i++) ck_assert_int_eq(read_one(&a, i), ERR_CORRUPT);
+                ck_assert_uint_eq(impl_of(a.log)->faulty_count, 1);
+                ck_assert_int_eq(impl_of(a.log)->faulty[0].end, HIT + HITS);
+                cut_to(&a, offset);
+                struct log_impl *l = impl_of(a.log);
+                ck_assert_uint_eq(l->faulty_count, offset > HIT);
+                if (offset > HIT) {
+                    ck_assert_int_eq(l->faulty[0].end, offset);
+                    ck_assert_uint_eq(l->faulty[0].end_position, segment_last(l)->size_bytes);
+                }
+                append_n(&a, more, 1, 500, 9000);
+                while (l->truncates_joined > 0) ck_assert(machine_turn(&m, 1000000));
+                if (kind == 0) stop();
+                else kill_machine();
+                for (int times = 0; times < 2; times++) {
+                    start();
+                    reopened(&a);
+                    ck_assert_int_eq(a.log->end, offset + more);
+                    for (int64_t i = 0; i < offset + more; i++) {
+                        enum err err = read_one(&a, i);
+                        ck_assert_msg(err == (i >= HIT && i < offset && i < HIT + HITS ? ERR_CORRUPT : OK), "cut at %d, %u more: %d: %s", (int)offset, more,
+                                      (int)i, err_str(err));
+                    }
+                    stop();
+                }
+                model_free(&a);
+                teardown();
+            }
+}
+END_TEST
+
 /* Kept where it is, but it does not stand in the way of the log start. */
 START_TEST(the_log_start_passes_over_damage) {
     struct model a, b;
@@ -535,13 +579,16 @@ START_TEST(ranges_join) {
     ck_assert_int_eq(faulty_next(l, 4)->start, 5);
     ck_assert_int_eq(faulty_before(l, 0, 4)->start, 0);
     ck_assert_ptr_null(faulty_before(l, 4, 5));
-    faulty_cut(l, 7);
+    faulty_cut(l, 7, (struct place){4, 300});
     ck_assert_uint_eq(l->faulty_count, 2);
+    ck_assert_int_eq(l->faulty[0].end, 4);
+    ck_assert_uint_eq(l->faulty[0].end_position, 400); /* in the segment before the cut */
     ck_assert_int_eq(l->faulty[1].end, 7);
+    ck_assert_uint_eq(l->faulty[1].end_position, 300);
     for (int64_t i = 0; i < 3 * FAULTY_MAX; i++) /* bounded, whatever is found */
         ck_assert_int_eq(faulty_add(l, &(struct faulty_range){10 + 2 * i, 11 + 2 * i, 8, (uint32_t)i, (uint32_t)i + 1}, "test"), OK);
     ck_assert_uint_le(l->faulty_count, FAULTY_MAX + 1);
-    faulty_cut(l, 0);
+    faulty_cut(l, 0, (struct place){0, 0});
     ck_assert(!a.log->faulty);
     done(&a, &b);
 }
@@ -559,6 +606,7 @@ int main(void) {
     tcase_add_loop_test(t, a_folder_holds_the_copy_of_another, 0, 2);
     tcase_add_loop_test(t, a_flip_anywhere_costs_one_batch, 0, 2);
     tcase_add_loop_test(t, a_damaged_header_and_a_truncation, 0, ARRAY_LEN(header_flips));
+    tcase_add_test(t, a_cut_inside_a_known_range);
     tcase_add_test(t, the_log_start_passes_over_damage);
     tcase_add_test(t, a_batch_that_passes_for_another);
     tcase_add_test(t, the_scrubber_finds_what_nobody_reads);
