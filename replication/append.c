@@ -55,7 +55,7 @@ static bool follow(struct step *s, const struct replica_message *m) {
     r->leader_lost = r->leader_quiet = false;
     r->leader = m->from;
     r->heard_ns = s->now_ns;
-    election_reset(s);
+    election_leader_heard(s);
     return true;
 }
 

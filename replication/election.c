@@ -1,9 +1,25 @@
-/* election.c - who leads: pre-votes, votes, and what must be durable before either counts (docs/replication.md 5). */
+/* election.c - who leads: pre-votes, votes, and what must be durable before either counts (docs/replication.md 5).
+ *
+ * What is slow in an election are syncs, and two that campaign against each other: each has its own vote then, and the next attempt costs a
+ * timeout. Votes of many groups that lost one leader wait for the same disk, and a thread may not run for a tenth of a second, so no
+ * wait of milliseconds keeps two apart for certain. Therefore:
+ *   - those that lost their leader by a broken connection ask one after the other, in the configuration's order (leader_peer_lost())
+ *   - who says yes to a pre-vote waits for what comes of it, and asks no more itself
+ *   - who asks, or campaigns, says no to those that have no more than it has and come later in that order (goes_first())
+ *   - who was refused, or cannot win any more, asks again soon, each time a little later. */
 #include "base/assert.h"
 #include "replication/replica_impl.h"
 
-#define RECONNECT_JITTER_NS INT64_C(30000000)
-/* A pre-vote of a fresh group is repeated after one to two of these; for a few timeouts only: who is not there by then is down. */
+/* After a lost leader. A young process waits longer: clients may not have found it again. */
+#define SLOT_NS INT64_C(20000000)
+#define JITTER_NS INT64_C(10000000)
+#define YOUNG_NS INT64_C(60000000)
+/* After a refusal: 1 to 5 of them, then twice that, and so on. */
+#define RETRY_NS INT64_C(10000000)
+enum { RETRY_DOUBLINGS = 6, QUICK_TRIES = 2 };
+/* A fresh group asks within the first of them, and again after one to two of the second; for a few timeouts only: who is not there by then
+ * is down. */
+#define EAGER_FIRST_NS INT64_C(30000000)
 #define EAGER_RETRY_NS INT64_C(20000000)
 enum { EAGER_TIMEOUTS = 8 };
 
@@ -24,7 +40,7 @@ void election_start(struct step *s, bool soon) {
     if (only_voter) r->election_ns = s->now_ns; /* learners beside it: nobody else could lead */
     if (!soon || r->epoch > 0) return;
     r->eager_until_ns = s->now_ns + EAGER_TIMEOUTS * r->timeout_ns;
-    r->election_ns = s->now_ns + random_between(r, 0, RECONNECT_JITTER_NS);
+    r->election_ns = s->now_ns + random_between(r, 0, EAGER_FIRST_NS);
 }
 
 bool election_alone(const struct replica *r) {
@@ -52,6 +68,7 @@ static bool candidate_is_complete(const struct replica *r, const struct replica_
 
 static void ask(struct step *s, enum replica_message_kind kind, int32_t asked_epoch, bool transfer) {
     struct replica *r = s->r;
+    r->refused = 0;
     for (int i = 0; i < r->config.voters; i++) {
         if (replica_member_eq(&r->config.members[i], &r->self)) continue;
         struct replica_message *m = step_send(s, kind, &r->config.members[i]);
@@ -60,6 +77,49 @@ static void ask(struct step *s, enum replica_message_kind kind, int32_t asked_ep
         m->transfer = transfer;
     }
 }
+
+/* ---- waiting ----------------------------------------------------------------------------------------- */
+
+static void at_latest(struct step *s, int64_t wait_ns) {
+    if (s->now_ns + wait_ns < s->r->election_ns) s->r->election_ns = s->now_ns + wait_ns;
+}
+
+static void retry_soon(struct step *s) {
+    struct replica *r = s->r;
+    uint32_t doublings = r->tries == 0 ? 0 : r->tries <= RETRY_DOUBLINGS ? r->tries - 1 : RETRY_DOUBLINGS;
+    at_latest(s, random_between(r, RETRY_NS, 5 * RETRY_NS) << doublings);
+}
+
+/* Somebody else is about to campaign, or does: for its two syncs and ours. */
+static void let_go_first(struct step *s) {
+    struct replica *r = s->r;
+    int64_t until_ns = s->now_ns + random_between(r, r->timeout_ns / 2, r->timeout_ns);
+    if (r->election_ns < until_ns) r->election_ns = until_ns;
+}
+
+void election_leader_heard(struct step *s) {
+    s->r->orphaned = false;
+    s->r->tries = 0;
+    election_reset(s);
+}
+
+/* How many voters come before this one, without `lost`. */
+static int64_t place(const struct replica *r, const struct replica_member *lost) {
+    int64_t n = 0;
+    for (int i = 0; i < r->config.voters && !replica_member_eq(&r->config.members[i], &r->self); i++)
+        n += !replica_member_eq(&r->config.members[i], lost);
+    return n;
+}
+
+static void orphan(struct step *s) {
+    struct replica *r = s->r;
+    int64_t wait_ns = place(r, &r->leader) * SLOT_NS + random_between(r, 0, JITTER_NS);
+    r->orphaned = true;
+    r->tries = 0;
+    at_latest(s, wait_ns + (s->now_ns < r->young_until_ns ? YOUNG_NS : 0));
+}
+
+/* ---- campaigns ---------------------------------------------------------------------------------------- */
 
 /* One more voter of our configuration; true when that makes a majority. */
 static bool count(struct replica *r, const struct replica_member *from) {
@@ -84,7 +144,7 @@ void election_campaign(struct step *s, bool transfer) {
     r->voted = r->self;
     r->has_leader = r->leader_lost = r->leader_quiet = r->answer_due = r->begins_on_write = false;
     r->verified = POSITION_UNKNOWN;
-    r->granted = 0;
+    r->granted = r->refused = 0;
     r->voters_start = 0;
     r->vote_seq = 0; /* a grant that was not durable yet is void: this is another epoch */
     election_reset(s);
@@ -138,8 +198,9 @@ void election_tick(struct step *s) {
     r->role = REPLICA_PRE_CANDIDATE;
     r->leader_quiet = false;
     r->asked_ns = s->now_ns;
-    /* The others may not have noticed yet that the connection broke. */
-    if (r->leader_lost) r->election_ns = s->now_ns + random_between(r, r->timeout_ns / 5, 2 * r->timeout_ns / 5);
+    if (r->tries < UINT32_MAX) r->tries++;
+    /* What was asked may be lost, if connections break. Not for ever: who said yes waits, and should have its turn. */
+    if (r->orphaned && r->tries <= QUICK_TRIES) at_latest(s, random_between(r, r->timeout_ns / 5, 2 * r->timeout_ns / 5));
     if (count(r, &r->self)) election_campaign(s, false);
     else ask(s, REPLICA_PRE_VOTE, r->epoch + 1, false);
 }
@@ -150,14 +211,40 @@ static bool leader_is_heard(const struct step *s) {
     return r->has_leader && !r->leader_lost && s->now_ns - r->heard_ns < r->timeout_ns;
 }
 
+static uint32_t bit_of(const struct replica *r, const struct replica_member *m) {
+    int i = replica_config_find(&r->config, m);
+    return i >= 0 && i < r->config.voters ? 1u << i : 0;
+}
+
+/* Too many have refused; the leader whose connection broke will hardly vote either. */
+static bool is_hopeless(const struct replica *r) {
+    uint32_t without = r->refused | (r->orphaned ? bit_of(r, &r->leader) & ~r->granted : 0);
+    return (uint32_t)(r->config.voters - __builtin_popcount(without)) < replica_config_majority(&r->config);
+}
+
+/* Whether the own attempt may come to something yet. Pre-votes that are not answered may be lost: they count for a while only. */
+static bool is_trying(const struct step *s, const struct replica_member *other) {
+    const struct replica *r = s->r;
+    if (r->role == REPLICA_CANDIDATE) return !is_hopeless(r);
+    int64_t while_ns = r->tries <= QUICK_TRIES ? r->timeout_ns / 2 : SLOT_NS;
+    return r->role == REPLICA_PRE_CANDIDATE && s->now_ns - r->asked_ns < while_ns && (r->refused & bit_of(r, other)) == 0;
+}
+
 /* Two that lost their leader at the same time ask each other. If both said yes both would campaign, and each have its own vote. Of equals the
- * one that the configuration names first goes ahead; whoever has more does anyway. */
+ * one that campaigns, or else the one that the configuration names first, goes ahead; whoever has more does anyway. */
 static bool goes_first(const struct step *s, const struct replica_message *m) {
     const struct replica *r = s->r;
-    bool asks = r->role == REPLICA_PRE_CANDIDATE && s->now_ns - r->asked_ns < RECONNECT_JITTER_NS; /* later it was refused, or lost */
-    if (!asks || m->asked_epoch != r->epoch + 1) return false;
+    if (m->asked_epoch != r->epoch + 1 || !is_trying(s, &m->from)) return false;
     if (replica_position_compare(m->last, last_for_votes(r)) != 0 || replica_config_compare(m->config.id, r->config.id) != 0) return false;
-    return replica_config_find(&r->config, &r->self) < replica_config_find(&r->config, &m->from);
+    return r->role == REPLICA_CANDIDATE || replica_config_find(&r->config, &r->self) < replica_config_find(&r->config, &m->from);
+}
+
+/* A candidate that may still win goes on. */
+static void pre_vote_given(struct step *s, const struct replica_message *m) {
+    struct replica *r = s->r;
+    if (r->role == REPLICA_CANDIDATE && !is_hopeless(r)) return;
+    if (r->role == REPLICA_CANDIDATE || is_trying(s, &m->from)) step_become_follower(s); /* else it has refused us, and both would wait */
+    let_go_first(s);
 }
 
 static void pre_vote(struct step *s, const struct replica_message *m) {
@@ -166,6 +253,7 @@ static void pre_vote(struct step *s, const struct replica_message *m) {
     struct replica_message *reply = step_send(s, REPLICA_PRE_VOTE_REPLY, &m->from);
     reply->asked_epoch = m->asked_epoch;
     reply->ok = ok;
+    if (ok) pre_vote_given(s, m);
 }
 
 static void vote(struct step *s, const struct replica_message *m) {
@@ -194,11 +282,23 @@ static void vote(struct step *s, const struct replica_message *m) {
     }
 }
 
-static void granted(struct step *s, const struct replica_message *m) {
+static void refused(struct step *s, const struct replica_message *m) {
     struct replica *r = s->r;
     bool pre = m->kind == REPLICA_PRE_VOTE_REPLY;
-    if (!m->ok || m->asked_epoch != r->epoch + (pre ? 1 : 0)) return;
+    r->refused |= bit_of(r, &m->from);
+    if (pre ? r->orphaned : is_hopeless(r)) retry_soon(s); /* the others may not have noticed yet that the connection broke */
+}
+
+static void answered(struct step *s, const struct replica_message *m) {
+    struct replica *r = s->r;
+    bool pre = m->kind == REPLICA_PRE_VOTE_REPLY;
+    if (pre && !m->ok && m->asked_epoch == m->epoch && m->epoch == r->epoch && r->role == REPLICA_FOLLOWER) let_go_first(s); /* it campaigns */
+    if (m->asked_epoch != r->epoch + (pre ? 1 : 0)) return;
     if (r->role != (pre ? REPLICA_PRE_CANDIDATE : REPLICA_CANDIDATE) || (!pre && r->vote_seq != 0)) return;
+    if (!m->ok) {
+        refused(s, m);
+        return;
+    }
     if (!pre && m->start > r->voters_start) r->voters_start = m->start;
     if (!count(r, &m->from)) return;
     if (pre) election_campaign(s, false);
@@ -218,7 +318,7 @@ void election_message(struct step *s, const struct replica_message *m) {
         if (m->epoch == r->epoch && r->role != REPLICA_LEADER && replica_config_is_voter(&r->config, &r->self)) election_campaign(s, true);
         break;
     default:
-        granted(s, m);
+        answered(s, m);
         break;
     }
 }
@@ -237,6 +337,5 @@ void leader_peer_lost(struct step *s, const struct replica_member *m) {
     if (r->role == REPLICA_LEADER || !r->has_leader || !replica_member_eq(m, &r->leader)) return;
     r->leader_lost = true;
     r->leader_quiet = false;
-    int64_t soon = s->now_ns + random_between(r, 0, RECONNECT_JITTER_NS);
-    if (soon < r->election_ns) r->election_ns = soon;
+    orphan(s);
 }

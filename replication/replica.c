@@ -156,6 +156,7 @@ static enum err start(struct step *s, const struct replica_start *from) {
     r->timeout_ns = from->timeout_ns;
     r->random = from->seed;
     r->quiet_ns = from->quiet_ns;
+    r->young_until_ns = from->young_until_ns;
     r->config = from->config;
     enum err err = walk_reserve(&r->walk, from->marker_count + 1);
     if (err) return err;

@@ -52,6 +52,8 @@ struct replica_start {                   /* what is durable when a process begin
     /* The first choice of a fresh group, which never had a leader: campaigns after 0 to 30 ms, and asks again soon while the
      * others are not there yet. Means nothing once an epoch was seen, or to who does not vote. */
     bool campaign_soon;
+    /* Until then it leaves it to others to succeed a leader that was lost, if they are there. */
+    int64_t young_until_ns;
     /* A leader in whose group nothing has changed for a while, as all have confirmed, sends heartbeats only so often, while each of them
      * was vouched for within the last 4/5 of the timeout. 0: never. */
     int64_t quiet_ns;
@@ -171,7 +173,10 @@ struct replica {
     uint64_t answer_session;             /* of the append that is answered next */
     uint32_t answer_round;
     bool answer_due;                     /* something was verified that is not acknowledged yet */
-    uint32_t granted;                    /* candidates: bits of config.members */
+    uint32_t granted, refused;           /* those that ask for votes: bits of config.members */
+    bool orphaned;                       /* the connection to `leader` broke, and no leader was heard since */
+    uint32_t tries;                      /* how often it has asked since it lost a leader */
+    int64_t young_until_ns;
     int64_t voters_start;                /* the highest log start among those who voted for us */
     uint64_t vote_seq;                   /* a grant, or our own campaign, waits for this to be durable; 0: none */
     struct replica_member vote_for;

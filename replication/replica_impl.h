@@ -38,6 +38,7 @@ uint64_t replica_random(struct replica *r);
 /* ---- election.c ---- */
 void election_start(struct step *s, bool soon);                  /* the first deadline of a process */
 void election_reset(struct step *s);                             /* a new random deadline from now */
+void election_leader_heard(struct step *s);                      /* no election is wanted */
 void election_tick(struct step *s);
 void election_campaign(struct step *s, bool transfer);
 void election_durable(struct step *s);                           /* a vote became durable */

@@ -71,6 +71,7 @@ struct reactor {
     int64_t awake_ns;                    /* likewise, but without the time that a turn came late: what replicas measure silence by */
     int64_t slept_ns;                    /* awake_ns when this thread had last not run for so long that others may have acted meanwhile */
     int64_t looked_ns;                   /* when both were refreshed */
+    int64_t born_ns;                     /* awake_ns at the beginning */
     int64_t now_ms;                      /* wall clock, once a turn */
 };
 #endif

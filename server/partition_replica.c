@@ -25,6 +25,8 @@
 
 /* D: a leader that is silent for so long may be replaced. */
 #define REPLICA_TIMEOUT_NS INT64_C(500000000)
+/* Clients that saw a broker die come back to it after a pause that has grown, up to ten seconds: so long others had better lead. */
+#define PROCESS_YOUNG_NS INT64_C(15000000000)
 /* A heartbeat where nothing happens and both ends are heard otherwise. */
 #define QUIET_NS INT64_C(2000000000)
 
@@ -387,7 +389,7 @@ enum err partition_start_replica(struct partition *p, bool campaign_soon) {
     struct replica_start from = {
         .self = {b->config.node_id, replica_incarnation(log_store_incarnation(b->store), log_plid_life(l->plid))}, .epoch = l->vote.epoch, .has_voted = l->vote.has_voted,
         .voted = {l->vote.node, l->vote.incarnation}, .base = {l->base_epoch, l->start}, .end = l->end,
-        .timeout_ns = REPLICA_TIMEOUT_NS, .campaign_soon = campaign_soon,
+        .timeout_ns = REPLICA_TIMEOUT_NS, .campaign_soon = campaign_soon, .young_until_ns = p->map->reactor->born_ns + PROCESS_YOUNG_NS,
         .quiet_ns = p->plid == METADATA_GROUP ? 0 : QUIET_NS, /* how new the metadata log is heartbeats tell (note_metadata()) */
     };
     struct replica_marker *markers = NULL;

@@ -16,7 +16,7 @@ enum err reactor_init(struct reactor *r, struct io *io) {
     r->io = io;
     mailbox_init(&r->mailbox, io);
     timers_init(&r->timers);
-    r->now_ns = r->awake_ns = r->looked_ns = io_mono_ns(io);
+    r->now_ns = r->awake_ns = r->looked_ns = r->born_ns = io_mono_ns(io);
     r->now_ms = io_wall_ms(io);
     r->conns = conn_set_new(r);
     if (r->conns) r->fetch_sessions = fetch_sessions_new(r);

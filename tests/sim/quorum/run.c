@@ -175,6 +175,7 @@ void world_start(struct world *w, struct node *n) {
         .self = n->self, .epoch = d->epoch, .has_voted = d->has_voted, .voted = d->voted, .config = d->config,
         .base = {d->log.base_epoch, d->log.start}, .markers = d->log.markers, .marker_count = d->log.marker_count, .end = d->log.end,
         .timeout_ns = TIMEOUT_NS, .campaign_soon = w->soon && n == &w->nodes[0], .quiet_ns = w->quiet ? 4 * TIMEOUT_NS : 0, .seed = prng_next(&w->prng),
+        .young_until_ns = w->young ? INT64_MAX : 0,
     };
     replica_init(&n->replica);
 #ifdef VARVE_MUTANTS

@@ -172,6 +172,7 @@ static bool begin(struct world *w, char *words[4], struct quorum_coverage *cover
     if (strcmp(words[0], "group") != 0 || nodes < 1 || nodes > NODES_MAX || voters < 1 || voters > nodes) return false;
     w->options = (struct quorum_options){.seed = 1, .nodes = nodes, .voters = voters, .mutant = mutant};
     w->soon = words[3] && strcmp(words[3], "soon") == 0;
+    w->young = words[3] && strcmp(words[3], "young") == 0;
     w->quiet = words[3] && strcmp(words[3], "quiet") == 0;
     w->coverage = coverage;
     w->directed = true;

@@ -78,6 +78,7 @@ struct world {
     FILE *out;                           /* where the story is told; NULL: nowhere */
     bool quiet;                          /* leaders may agree with the others to be silent */
     bool soon;                           /* node 0 is the first choice to lead */
+    bool young;                          /* talk: all processes have just begun */
     bool directed;                       /* by a conversation: nothing is left to chance */
     uint32_t weights[12];                /* of what may happen, by the enum in run.c */
     uint32_t loss_one_in, double_one_in;
