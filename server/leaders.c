@@ -129,6 +129,7 @@ void leaders_report(struct reactor *r, uint64_t group, const struct leader_info 
         e->info.established = false;
     }
     e->info.version = l->version = MAX(l->version, before) + 1;
+    e->info.since_ns = r->now_ns;
     leave_own(l, e);
     if (info->leader == self) list_push_back(&l->own, &e->own);
     if (l->send) l->send(r, group, &e->info);
@@ -140,7 +141,7 @@ void leaders_follow(struct reactor *r, uint64_t group, int32_t epoch, int32_t le
     struct entry *e = get(r->leaders, group, true);
     if (!e) return; /* as if the report was lost; the next one will do */
     leave_own(r->leaders, e);
-    e->info = (struct leader_info){.epoch = epoch, .leader = leader};
+    e->info = (struct leader_info){.epoch = epoch, .leader = leader, .since_ns = r->now_ns};
 }
 
 void leaders_learn(struct reactor *r, uint64_t group, const struct leader_info *info) {
@@ -150,6 +151,7 @@ void leaders_learn(struct reactor *r, uint64_t group, const struct leader_info *
     if (info->epoch < e->info.epoch || (info->epoch == e->info.epoch && info->version <= e->info.version)) return;
     leave_own(r->leaders, e);
     e->info = *info;
+    e->info.since_ns = r->now_ns;
 }
 
 void leaders_forget(struct reactor *r, uint64_t group) {

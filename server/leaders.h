@@ -31,6 +31,7 @@ struct leader_info {
     uint8_t voters, count;               /* the first `voters` of `members` vote, the others learn; 0: not known */
     uint16_t in_sync;                    /* bits of `members`: alive and with all that is committed */
     int32_t members[LEADER_MEMBERS_MAX]; /* node ids */
+    int64_t since_ns;                    /* when this broker heard so, by its own clock; the table sets it, nobody is told */
 };
 
 struct leaders;

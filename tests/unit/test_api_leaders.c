@@ -414,6 +414,53 @@ START_TEST(many_groups_go_in_slices) {
 }
 END_TEST
 
+/* ---- what clients are told ------------------------------------------------------------------------------------- */
+
+static void ask_for_leaders(void) {
+    struct k_metadata_request q;
+    struct k_metadata_request_topics t;
+    k_metadata_request_init(&q);
+    k_metadata_request_topics_init(&t);
+    t.name = STR_LIT("t");
+    q.topics = &t;
+    q.topics_n = 1;
+    k_metadata_request_encode(&q, client_begin(&c, KEY_METADATA, 12), 12);
+    client_send(&c);
+}
+static int32_t told_leader(int32_t partition) {
+    struct k_metadata_response a;
+    struct wire_reader r;
+    ck_assert(client_receive(&c, &r));
+    ck_assert_int_eq(k_metadata_response_decode(&a, &r, 12), OK);
+    for (int32_t i = 0; i < a.topics[0].partitions_n; i++)
+        if (a.topics[0].partitions[i].partition_index == partition) return a.topics[0].partitions[i].leader_id;
+    return -2;
+}
+
+START_TEST(who_asks_between_two_leaders_is_told_of_the_next_one) {
+    const struct image_topic *t = image_topic_by_name(reactor_image(&f.b.reactors[0]), STR_LIT("t"));
+    struct reactor *r = &f.b.reactors[t->partitions[2].owner];
+    uint64_t group = t->partitions[2].plid;
+    int32_t epoch = leaders_get(r, group)->epoch;
+    partition_find(r, group)->replica.role = REPLICA_FOLLOWER; /* it handed over, and says so */
+    struct leader_info ended = led_by(-1, epoch), next = led_by(FIXTURE_ID, epoch + 1);
+    leaders_report(r, group, &ended);
+    int64_t asked_ms = now_ms();
+    ask_for_leaders();
+    bool waits = client_waits(&c), in_time = now_ms() - asked_ms < 200; /* or this thread stood still */
+    ck_assert(waits || !in_time);
+    leaders_report(r, group, &next);
+    int32_t told = told_leader(2);
+    ck_assert(told == FIXTURE_ID || !in_time);
+
+    ended = led_by(-1, epoch + 1); /* nobody comes */
+    leaders_report(r, group, &ended);
+    ask_for_leaders();
+    ck_assert_int_eq(told_leader(2), -1);
+    partition_find(r, group)->replica.role = REPLICA_LEADER; /* as it was, to stop */
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("api_leaders");
     TCase *t = tcase_create("all");
@@ -429,6 +476,7 @@ int main(void) {
     tcase_add_test(t, who_waits_is_sent_away);
     tcase_add_test(t, commits_under_way_when_leadership_ends);
     tcase_add_test(t, many_groups_go_in_slices);
+    tcase_add_test(t, who_asks_between_two_leaders_is_told_of_the_next_one);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
