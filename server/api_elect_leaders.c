@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include "proto/kafka_messages.h"
 #include "proto/reassign.pb-c.h"
+#include "proto/unpack.h"
 #include "server/api_partitions.h"
 #include "server/peer.h"
-#include "server/unpack.h"
 
 enum { ELECTION_PREFERRED = 0, ELECTION_UNCLEAN = 1 };
 #define ELECTION_TIMEOUT_NS 10000000000

@@ -15,10 +15,10 @@
 #include <stdlib.h>
 #include "base/assert.h"
 #include "base/trace.h"
+#include "proto/unpack.h"
 #include "server/api.h"
 #include "server/cluster_impl.h"
 #include "server/controller_impl.h"
-#include "server/unpack.h"
 
 #define ASK_NS 200000000
 #define ASK_TIMEOUT_NS 1000000000

@@ -6,11 +6,11 @@
 #include "base/trace.h"
 #include "proto/forward.pb-c.h"
 #include "proto/kafka_messages.h"
+#include "proto/unpack.h"
 #include "server/api.h"
 #include "server/conn_impl.h"
 #include "server/controller.h"
 #include "server/quotas.h"
-#include "server/unpack.h"
 
 #define RETRY_NS 20000000
 #define LOOK_NS 2000000       /* how often the image is looked at */

@@ -1,7 +1,7 @@
 /* image.c - the life of an image: begun as an edit of the one before, finished, freed. */
 #include "base/assert.h"
+#include "proto/unpack.h"
 #include "server/image_impl.h"
-#include "server/unpack.h"
 
 /* Grows `*list` (elements of `size`) so that element `count` fits. */
 bool image_grow(void *list, uint32_t count, uint32_t *cap, size_t size) {

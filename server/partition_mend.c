@@ -15,10 +15,10 @@
 #include "base/trace.h"
 #include "log/mend.h"
 #include "proto/range.pb-c.h"
+#include "proto/unpack.h"
 #include "server/api_errors.h"
 #include "server/partition_impl.h"
 #include "server/peer.h"
-#include "server/unpack.h"
 
 enum { PIECE_BYTES = 1 << 20, REQUEST_BYTES_MAX = 64 };
 #define SECOND_NS INT64_C(1000000000)

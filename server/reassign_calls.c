@@ -1,10 +1,10 @@
 /* reassign_calls.c - what other brokers ask about reassignments and elections (proto/reassign.proto). Reactor 0's thread. */
 #include <stdlib.h>
 #include "proto/reassign.pb-c.h"
+#include "proto/unpack.h"
 #include "server/partition.h"
 #include "server/peer.h"
 #include "server/reassign.h"
-#include "server/unpack.h"
 
 /* ---- the call of a leader on another broker -------------------------------------------------------------------------- */
 

@@ -8,11 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/trace.h"
+#include "proto/unpack.h"
 #include "server/acceptor.h"
 #include "server/reactor.h"
 #include "server/cluster_impl.h"
 #include "server/controller_impl.h"
-#include "server/unpack.h"
 
 #define RETRY_NS 100000000
 #define AGAIN_NS 1000000000   /* until metadata is here: others may have come whom it has to be got from */

@@ -2,9 +2,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/trace.h"
+#include "proto/unpack.h"
 #include "server/cluster_impl.h"
 #include "server/controller_impl.h"
-#include "server/unpack.h"
 
 enum { TEXT_BYTES_MAX = 255, VERSION_BYTES_MAX = 64, ANSWER_ADDRESSES_MAX = IMAGE_REPLICAS_MAX };
 

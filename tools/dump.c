@@ -25,7 +25,8 @@ static const char help[] =
     "and the commit journal (catalog, *.vj). Works on Kafka's own files, and while a broker is running.\n"
     "\n"
     "  --records   also the records of each batch, and the entries of each journal group\n"
-    "              (of __consumer_offsets in words; --offsets-decoder: of files elsewhere too)\n"
+    "              (of __consumer_offsets and __cluster_metadata in words; of files elsewhere too with\n"
+    "              --offsets-decoder, --cluster-metadata-decoder)\n"
     "  --summary   figures about each partition instead: batches, records, codecs, sizes, times, gaps, producers, keys\n"
     "  --follow    go on with what is added to .log files, from segment to segment, until interrupted\n"
     "  --json      one JSON object a line\n"
@@ -123,6 +124,12 @@ static char *folder_of(const char *path) {
     const char *slash = strrchr(path, '/');
     if (!slash) return strdup(".");
     return slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+}
+
+bool dump_folder_is_of(const char *path, const char *prefix) {
+    const char *slash = strrchr(path, '/'), *name = slash;
+    while (name && name > path && name[-1] != '/') name--;
+    return name && strncmp(name, prefix, strlen(prefix)) == 0;
 }
 
 static void print_file(struct dump *d, const char *path, enum kind kind, int64_t base) {
@@ -294,12 +301,13 @@ static bool usage(int *exit_code, const char *what) {
 struct repair_options { bool repair, in_place, compare; const char *to; };
 
 static bool parse_options(int argc, char **argv, struct dump *d, struct repair_options *repair, int *exit_code) {
-    enum { REPAIR = 300, IN_PLACE, COMPARE, FROM = 256, TO, KEY, GREP, HEADER, SUMMARY, FOLLOW, OFFSETS };
+    enum { REPAIR = 300, IN_PLACE, COMPARE, FROM = 256, TO, KEY, GREP, HEADER, SUMMARY, FOLLOW, OFFSETS, METADATA};
     static const struct option options[] = {
         {"records", no_argument, NULL, 'r'}, {"json", no_argument, NULL, 'j'}, {"verify", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'},
         {"from", required_argument, NULL, FROM}, {"to", required_argument, NULL, TO}, {"key", required_argument, NULL, KEY},
         {"grep", required_argument, NULL, GREP}, {"header", required_argument, NULL, HEADER}, {"summary", no_argument, NULL, SUMMARY},
         {"follow", no_argument, NULL, FOLLOW}, {"offsets-decoder", no_argument, NULL, OFFSETS}, {"repair", no_argument, NULL, REPAIR},
+        {"cluster-metadata-decoder", no_argument, NULL, METADATA},
         {"in-place", no_argument, NULL, IN_PLACE}, {"compare", no_argument, NULL, COMPARE}, {NULL, 0, NULL, 0}};
     int c;
     bool summary = false;
@@ -312,6 +320,7 @@ static bool parse_options(int argc, char **argv, struct dump *d, struct repair_o
         else if (c == SUMMARY) summary = true;
         else if (c == FOLLOW) d->follow = true;
         else if (c == OFFSETS) d->records = d->offsets_decoder = true;
+        else if (c == METADATA) d->records = d->metadata_decoder = true;
         else if (c == KEY) d->filter.key = optarg;
         else if (c == GREP) d->filter.grep = optarg;
         else if (c == HEADER) filter_header(&d->filter, optarg);
@@ -329,6 +338,7 @@ static bool parse_options(int argc, char **argv, struct dump *d, struct repair_o
         }
     }
     if (optind == argc) return usage(exit_code, NULL);
+    if (d->offsets_decoder && d->metadata_decoder) return usage(exit_code, "--offsets-decoder and --cluster-metadata-decoder do not go together");
     if (repair->compare) {
         if (repair->repair || repair->in_place || to || d->verify || d->records || summary || d->follow || filter_any(&d->filter))
             return usage(exit_code, "--compare goes with --json only");

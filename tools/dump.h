@@ -4,6 +4,7 @@
  *   dump_input.c      a file through a bounded window
  *   dump_log.c        prints .log                dump_records.c    prints records
  *   dump_offsets.c    records of __consumer_offsets
+ *   dump_metadata.c   records of __cluster_metadata
  *   dump_filter.c     which of them              dump_summary.c    figures about them
  *   dump_follow.c     and what is added
  *   dump_small.c      prints indexes, snapshots, checkpoints, manifest
@@ -31,6 +32,7 @@ struct data_dir;
 struct dump {
     bool records, json, verify, follow;
     bool offsets_decoder;         /* all records are of __consumer_offsets */
+    bool metadata_decoder;        /* or of __cluster_metadata */
     struct filter filter;         /* of records; then only .log files are looked at */
     struct summary *summary;      /* counts instead of printing; NULL: prints */
     bool walking;                 /* below a folder: what vanishes meanwhile is no error */
@@ -87,10 +89,13 @@ void print_records(struct dump *d, const char *path, uint64_t position, const ui
 bool records_match(struct dump *d, const uint8_t *batch, const struct batch_header *h);
 /* Returns the exit code, on SIGINT or SIGTERM. */
 int dump_follow(struct dump *d, char **paths, int count);
-/* Whether the path is of a file in a folder of `__consumer_offsets`. */
+/* Whether the path is of a file in a folder whose name begins so; of `__consumer_offsets`, of the metadata log. */
+bool dump_folder_is_of(const char *path, const char *prefix);
 bool is_offsets_file(const char *path);
+bool is_metadata_file(const char *path);
 /* Key and payload, decoded: text to stdout, else into the object that is open in `out`. */
 void print_offsets_record(struct json_out *out, bool text, const struct record *r);
+void print_metadata_record(struct json_out *out, bool text, const struct record *r);
 void print_index(struct dump *d, const char *path, int64_t base_offset);
 void print_time_index(struct dump *d, const char *path, int64_t base_offset);
 void print_txn_index(struct dump *d, const char *path);

@@ -7,12 +7,7 @@
 
 enum { SUBSCRIPTION_VERSION_MAX = 3, DATA_BYTES_MAX = 64 << 20 };
 
-bool is_offsets_file(const char *path) {
-    static const char topic[] = "__consumer_offsets-";
-    const char *slash = strrchr(path, '/'), *name = slash;
-    while (name && name > path && name[-1] != '/') name--;
-    return name && strncmp(name, topic, sizeof topic - 1) == 0;
-}
+bool is_offsets_file(const char *path) { return dump_folder_is_of(path, "__consumer_offsets-"); }
 
 /* ---- small values ---------------------------------------------------------------------------- */
 

@@ -19,6 +19,14 @@ static int32_t marker_epoch(const struct record *r) {
     return r->value.p && r->value.len >= 6 ? (int32_t)load_be32(r->value.p + 2) : -1;
 }
 
+/* Key and payload in words: NULL, as they are. */
+typedef void print_decoded_fn(struct json_out *out, bool text, const struct record *r);
+
+static print_decoded_fn *decoder_of(const struct dump *d, const char *path) {
+    if (d->offsets_decoder || d->metadata_decoder) return d->offsets_decoder ? print_offsets_record : print_metadata_record;
+    return is_offsets_file(path) ? print_offsets_record : is_metadata_file(path) ? print_metadata_record : NULL;
+}
+
 static const char *const control_names[] = {"ABORT", "COMMIT", "LeaderChange", "SnapshotHeader", "SnapshotFooter",
                                             "KRaftVersion", "KRaftVoters"};
 
@@ -30,7 +38,7 @@ static void text_control(const struct record *r) {
     else printf(" controlType: %d", type);
 }
 
-static void text_record(const struct batch_header *h, const struct record *r, bool offsets) {
+static void text_record(const struct batch_header *h, const struct record *r, print_decoded_fn *decoder) {
     printf("| offset: %" PRId64 " %s: %" PRId64 " keySize: %" PRId32 " valueSize: %" PRId32 " sequence: %" PRId32 " headerKeys: [", r->offset,
            h->attributes & BATCH_LOG_APPEND_TIME ? "LogAppendTime" : "CreateTime", r->timestamp,
            r->key.p ? r->key.len : -1,
@@ -42,8 +50,8 @@ static void text_record(const struct batch_header *h, const struct record *r, bo
     putchar(']');
     if (h->attributes & BATCH_CONTROL) {
         text_control(r);
-    } else if (offsets) {
-        print_offsets_record(NULL, true, r);
+    } else if (decoder) {
+        decoder(NULL, true, r);
     } else {
         if (r->key.p) {
             fputs(" key: ", stdout);
@@ -57,7 +65,7 @@ static void text_record(const struct batch_header *h, const struct record *r, bo
     putchar('\n');
 }
 
-static void json_record(struct json_out *j, const char *path, const struct batch_header *h, const struct record *r, bool offsets) {
+static void json_record(struct json_out *j, const char *path, const struct batch_header *h, const struct record *r, print_decoded_fn *decoder) {
     json_object(j, NULL);
     json_text(j, "type", "record");
     json_text(j, "file", path);
@@ -75,8 +83,8 @@ static void json_record(struct json_out *j, const char *path, const struct batch
     }
     json_array_end(j);
     int type = control_type(r);
-    if (offsets && !(h->attributes & BATCH_CONTROL)) {
-        print_offsets_record(j, false, r);
+    if (decoder && !(h->attributes & BATCH_CONTROL)) {
+        decoder(j, false, r);
     } else if (!(h->attributes & BATCH_CONTROL)) {
         json_bytes(j, "key", r->key);
         json_bytes(j, "payload", r->value);
@@ -94,7 +102,7 @@ void print_records(struct dump *d, const char *path, uint64_t position, const ui
                    const struct batch_header *h) {
     struct record_iter it;
     struct record r;
-    bool offsets = d->offsets_decoder || is_offsets_file(path);
+    print_decoded_fn *decoder = decoder_of(d, path);
     enum err err = batch_check(h);
     if (err == OK) err = record_iter_init(&it, batch, h, BATCH_BYTES_MAX);
     if (err == ERR_TOO_LARGE) {
@@ -108,8 +116,8 @@ void print_records(struct dump *d, const char *path, uint64_t position, const ui
     }
     while ((err = record_iter_next(&it, &r)) == OK) {
         if (!filter_record(&d->filter, &r)) continue;
-        if (d->json) json_record(&d->out, path, h, &r, offsets);
-        else text_record(h, &r, offsets);
+        if (d->json) json_record(&d->out, path, h, &r, decoder);
+        else text_record(h, &r, decoder);
     }
     if (err != ERR_NOT_FOUND) dump_damage(d, path, position, "records cannot be read: %s", err_str(err));
     record_iter_free(&it);

@@ -238,3 +238,39 @@ def test_filters_and_follow(ctx):
     assert [json.loads(r)["type"] for r in p.stdout.splitlines()] == ["batch", "record"], p.stdout
     p = ctx.varve("dump", "--summary", "--json", os.path.join(b.data, "b-0"))
     assert json.loads(p.stdout)["records"] == 12000 and json.loads(p.stdout)["lastOffset"] == 11999, p.stdout
+
+
+def metadata_records(ctx, b):
+    p = ctx.varve("dump", "--records", "--json", os.path.join(b.data, "__cluster_metadata-0"))
+    return [r for r in map(json.loads, p.stdout.splitlines()) if r["type"] == "record"]
+
+
+def test_metadata_log(ctx):
+    """The metadata log in words: what was asked for is there, and a snapshot from its begin to its end."""
+    b = ctx.broker(settings={"metadata.log.max.record.bytes.between.snapshots": 2000})
+    ctx.varve("topic", "create", "first", "-b", b.bootstrap, "--partitions", 3, "--config", "retention.ms=1234567")
+    kcat("-P", "-t", "first", "-X", "enable.idempotence=true", "-b", b.bootstrap, input="x\n")
+    id_shown = ctx.varve("topic", "describe", "first", "--json", "-b", b.bootstrap).stdout
+    b.stop()  # what was in the journal only is in the files now
+    shown = metadata_records(ctx, b)
+    assert all("undecoded" not in r and r["key"] is None for r in shown), shown
+    of = lambda kind: [r["payload"]["data"] for r in shown if r["payload"]["type"] == kind and "kept" not in r["payload"]]
+    topic, = of("TOPIC_RECORD")
+    assert topic["name"] == "first" and topic["id"] in id_shown, (topic, id_shown)
+    assert [p["partition"] for p in of("PARTITION_RECORD") if p["topicId"] == topic["id"]] == [0, 1, 2]
+    config, = of("CONFIG_RECORD")
+    assert config == {"resourceType": 2, "resourceName": "first", "key": "retention.ms", "value": "1234567", "removed": False}
+    assert of("PRODUCER_IDS_RECORD")[0]["next"] >= 1000
+    b.start()
+    made = 0
+    while "the metadata log begins at offset" not in b.trace():
+        assert made < 300, "the metadata log does not begin with a snapshot"
+        ctx.varve("topic", "create", f"t{made}", "-b", b.bootstrap)
+        made += 1
+    b.stop()
+    kinds = [(r["offset"], r["payload"]) for r in metadata_records(ctx, b)]
+    begins = [o for o, p in kinds if p["type"] == "SNAPSHOT_BEGIN_RECORD"]
+    ends = [(o, p["data"]) for o, p in kinds if p["type"] == "SNAPSHOT_END_RECORD"]
+    assert begins and ends and ends[0][1]["begin"] == begins[0], (begins, ends)
+    first, last = begins[0], ends[0][0]
+    assert [o for o, p in kinds if "kept" in p and first < o < last] == list(range(first + 1, last)) and ends[0][1]["pieces"] == last - first - 1

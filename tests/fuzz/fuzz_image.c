@@ -1,11 +1,13 @@
-/* Records of the metadata log: any bytes are applied or refused, and the image stays whole.
+/* Records of the metadata log: any bytes are applied or refused, and the image stays whole; and `varve dump` shows them.
  * Input: records, each behind its length (u16). */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/assert.h"
 #include "server/broker.h"
 #include "server/image.h"
 #include "tests/sim/io_sim.h"
+#include "tools/dump.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -19,6 +21,18 @@ static void check_partition(const struct image_partition *p) {
         staying += !p->at[i].removing;
     }
     ASSERT(staying >= 1);
+}
+
+static void show(const uint8_t *record, size_t len) {
+    static FILE *nowhere;
+    struct json_out out;
+    struct record r = {.value = {record, (int32_t)len}};
+    if (!nowhere) ASSERT((nowhere = fopen("/dev/null", "w")));
+    json_init(&out, nowhere);
+    json_object(&out, NULL);
+    print_metadata_record(&out, false, &r);
+    json_object_end(&out);
+    json_line(&out);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -42,6 +56,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     enum err err = OK;
     while (err == OK && size >= 2) {
         size_t len = MIN((size_t)load_be16(data), size - 2);
+        show(data + 2, len);
         err = image_edit_apply(e, offset++, data + 2, len);
         data += 2 + len;
         size -= 2 + len;

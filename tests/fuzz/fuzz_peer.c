@@ -9,8 +9,8 @@
 #include "proto/metadata.pb-c.h"
 #include "proto/range.pb-c.h"
 #include "proto/reassign.pb-c.h"
+#include "proto/unpack.h"
 #include "server/peer_impl.h"
-#include "server/unpack.h"
 #include "tests/sim/io_sim.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -13,6 +13,7 @@
 #include "log/manifest.h"
 #include "log/names.h"
 #include "log/producers.h"
+#include "proto/metadata.pb-c.h"
 #include "proto/record_batch.h"
 #include "tools/dump.h"
 
@@ -457,6 +458,113 @@ static int lines_with(const char *text) {
     return n;
 }
 
+/* ---- records of the metadata log ---- */
+
+static size_t packed(uint8_t *out_bytes, Varve__Metadata__Record__KindCase kind, const void *m, uint64_t kept) {
+    Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
+    r.kind_case = kind;
+    r.topic = (Varve__Metadata__Topic *)m; /* the members of the union are pointers */
+    r.kept = kept;
+    return varve__metadata__record__pack(&r, out_bytes);
+}
+
+struct value { uint8_t bytes[400]; int32_t len; };
+static void put_values(const struct value *values, int count) {
+    struct batch_builder b;
+    uint8_t *bytes;
+    size_t len;
+    batch_builder_init(&b, CODEC_NONE, 1 << 20);
+    for (int i = 0; i < count; i++)
+        ck_assert_int_eq(batch_builder_add(&b, 1700000000000, BYTES_NULL,
+                                           values[i].len < 0 ? BYTES_NULL : (struct bytes){values[i].bytes, values[i].len}, NULL, 0), OK);
+    ck_assert_int_eq(batch_builder_finish(&b, &bytes, &len), OK);
+    write_file("00000000000000000000.log", bytes, len);
+    free(bytes);
+    batch_builder_free(&b);
+}
+
+static int partition_record(struct value *v) {
+    Varve__Metadata__Partition m = VARVE__METADATA__PARTITION__INIT;
+    Varve__Metadata__Replica replica[2], *list[2] = {&replica[0], &replica[1]};
+    static uint8_t id[16] = {1, 2, 3}, incarnation[16] = {9};
+    for (int i = 0; i < 2; i++) {
+        varve__metadata__replica__init(&replica[i]);
+        replica[i].node = i + 1;
+    }
+    replica[1].incarnation = (ProtobufCBinaryData){sizeof incarnation, incarnation};
+    replica[1].life = 4;
+    replica[1].adding = true;
+    m.topic_id = (ProtobufCBinaryData){sizeof id, id};
+    m.partition = 7;
+    m.plid = 1ull << 39;
+    m.at = list;
+    m.n_at = 2;
+    return v->len = (int32_t)packed(v->bytes, VARVE__METADATA__RECORD__KIND_PARTITION, &m, 12);
+}
+
+/* Known, unknown, cut off, none, Kafka's: each line says what it is, and the others are shown all the same. */
+START_TEST(metadata_records) {
+    static struct value values[6];
+    static const uint8_t unknown[] = {0xfa, 0x07, 2, 8, 1}, kafkas[] = {1, 2, 0, 'x'}; /* field 127 */
+    Varve__Metadata__SnapshotEnd end = VARVE__METADATA__SNAPSHOT_END__INIT;
+    empty_root();
+    end.begin = 5;
+    end.pieces = 3;
+    end.crc = UINT32_MAX;
+    values[0].len = (int32_t)packed(values[0].bytes, VARVE__METADATA__RECORD__KIND_SNAPSHOT_END, &end, 0);
+    memcpy(values[1].bytes, unknown, sizeof unknown);
+    values[1].len = sizeof unknown;
+    values[2].len = partition_record(&values[2]) - 1;
+    values[3].len = -1;
+    memcpy(values[4].bytes, kafkas, sizeof kafkas);
+    values[4].len = sizeof kafkas;
+    partition_record(&values[5]);
+    put_values(values, 6);
+    const char *path = path_of("00000000000000000000.log");
+    static const char *const want[] = {
+        "payload: {\"type\":\"SNAPSHOT_END_RECORD\",\"data\":{\"begin\":5,\"pieces\":3,\"crc\":4294967295}}\n",
+        "payload: Unknown record kind 127 at offset 1, skipping.\n",
+        "payload: Error at offset 2, skipping. It does not parse\n",
+        "payload: Error at offset 3, skipping. It has no value\n",
+        "payload: Error at offset 4, skipping. It is a record of Kafka's own, type 2, version 0\n",
+        "payload: {\"type\":\"PARTITION_RECORD\",\"kept\":12,\"data\":{\"topicId\":\"AQIDAAAAAAAAAAAAAAAAAA\",\"partition\":7,\"plid\":549755813888,"
+        "\"replicas\":[],\"at\":[{\"node\":1,\"incarnation\":null,\"life\":0,\"adding\":false,\"removing\":false,\"assigned\":0},"
+        "{\"node\":2,\"incarnation\":\"CQAAAAAAAAAAAAAAAAAAAA\",\"life\":4,\"adding\":true,\"removing\":false,\"assigned\":0}]}}\n",
+    };
+    ck_assert_int_eq(dump("--cluster-metadata-decoder", path, NULL), 0);
+    for (size_t i = 0; i < ARRAY_LEN(want); i++) ck_assert_msg(strstr(out, want[i]), "no %s in %s", want[i], out);
+    ck_assert_int_eq(dump("--cluster-metadata-decoder", "--json", path), 0);
+    ck_assert_int_eq(lines_with("\"type\":\"record\""), 6);
+    ck_assert_int_eq(lines_with("\"undecoded\":\""), 4);
+    ck_assert(strstr(out, "\"undecoded\":\"Unknown record kind 127 at offset 1, skipping.\",\"payload\":\"fa07020801\"}"));
+    ck_assert(strstr(out, ",\"payload\":{\"type\":\"SNAPSHOT_END_RECORD\",\"data\":{"));
+    ck_assert_int_eq(dump("--records", path, NULL), 0); /* as they are: nothing says that they are of the metadata log */
+    ck_assert_int_eq(lines_with("_RECORD"), 0);
+    ck_assert_int_eq(dump("--cluster-metadata-decoder", "--offsets-decoder", path), 2);
+}
+END_TEST
+
+/* Whatever bytes a record has: a line for each. */
+START_TEST(noise_as_metadata_records) {
+    enum { RECORDS = 40 };
+    static struct value values[RECORDS];
+    srandom(11);
+    for (int round = 0; round < 200; round++) {
+        for (int i = 0; i < RECORDS; i++) {
+            partition_record(&values[i]);
+            if (i % 4 == 3) values[i].len = (int32_t)(random() % 100);
+            for (long flips = random() % 4; flips > 0; flips--) values[i].bytes[random() % MAX(values[i].len, 1)] = (uint8_t)random();
+        }
+        empty_root();
+        put_values(values, RECORDS);
+        ck_assert_int_eq(dump("--cluster-metadata-decoder", round % 2 ? "--json" : "--records", path_of("00000000000000000000.log")), 0);
+        ck_assert_int_eq(lines_with(round % 2 ? "\"type\":\"record\"" : "| offset: "), RECORDS);
+    }
+}
+END_TEST
+
+/* ---- filters and figures ---- */
+
 /* `records` 0..: how many record lines, of which the first is of `first`; batches: how many batch lines. */
 static const struct filter_case { const char *option, *value; int records, batches; int64_t first; } filter_cases[] = {
     {"--from", "118", 25, 11, 118},       {"--to", "102", 2, 2, 100},           {"--from", "@1700000001185", 23, 10, 120},
@@ -619,6 +727,8 @@ int main(void) {
     tcase_add_test(t, preallocated_files_of_kafka);
     tcase_add_test(t, other_files);
     tcase_add_test(t, output_is_that_of_kafka_dump_log);
+    tcase_add_test(t, metadata_records);
+    tcase_add_test(t, noise_as_metadata_records);
     tcase_add_loop_test(t, filters, 0, ARRAY_LEN(filter_cases));
     tcase_add_test(t, bad_filters);
     tcase_add_test(t, figures);

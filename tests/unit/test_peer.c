@@ -7,8 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 #include "proto/reassign.pb-c.h"
+#include "proto/unpack.h"
 #include "server/peer_impl.h"
-#include "server/unpack.h"
 #include "tests/sim/io_sim.h"
 
 enum { REACTORS = 2, NODES = 3, GOT_MAX = 4096, REAL_PORT = 10000 };

@@ -1,10 +1,10 @@
-/* unpack.h - protobuf messages of other brokers, in calls and in the metadata log, unpacked into bounded memory.
+/* unpack.h - protobuf messages of other brokers, in calls, in the metadata log and in files, unpacked into bounded memory.
  *
  * A few bytes can stand for a structure many times as large (an empty element of a list is two), so who unpacks says how much the
  * structures may take; the bytes of strings and blobs are no larger than the message. Everything lies in the arena: no
  * free_unpacked, arena_free() when done. Any thread. */
-#ifndef SERVER_UNPACK_H
-#define SERVER_UNPACK_H
+#ifndef PROTO_UNPACK_H
+#define PROTO_UNPACK_H
 #include <protobuf-c/protobuf-c.h>
 #include "base/arena.h"
 #include "base/bytes.h"

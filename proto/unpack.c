@@ -1,5 +1,5 @@
 /* unpack.c - see unpack.h. */
-#include "server/unpack.h"
+#include "proto/unpack.h"
 #include "base/compiler.h"
 
 static void *take(void *arena, size_t size) { return arena_alloc(arena, size); }
