@@ -362,11 +362,13 @@ static enum err join_batch(struct log_impl *l, const uint8_t *from, const struct
     return OK;
 }
 
-static enum err append_room(struct log_impl *l, const struct batch_header *h) {
+static enum err append_room(struct log_impl *l, const struct batch_header *h, bool spares) {
     struct log_shard *sh = l->pub.shard;
+    struct log_config config = l->config;
     if (l->delete_joined) return ERR_CLOSED;
     if (h->total_bytes > l->config.segment_bytes || h->total_bytes > journal_body_max(sh->journal)) return ERR_TOO_LARGE;
-    return shard_room(sh, &l->config, h->total_bytes);
+    config.whole_reserve &= !spares;
+    return shard_room(sh, &config, h->total_bytes);
 }
 
 /* What follows can no longer fail halfway for want of memory, except in the producers. */
@@ -431,7 +433,7 @@ enum err log_append(struct log *pub, struct log_append *a) {
         return sh->failed == OK ? OK : ERR_IO;
     }
     if (err == OK && first_is_missing(l, &h)) err = ERR_SEQUENCE;
-    if (err == OK) err = append_room(l, &h);
+    if (err == OK) err = append_room(l, &h, a->spares);
     if (err != OK) return err;
     h.base_offset = pub->end;
     h.leader_epoch = pub->epoch;

@@ -150,7 +150,7 @@ struct log_config {                      /* Kafka's topic configs that storage n
     int64_t min_compaction_lag_ms, max_compaction_lag_ms; /* KIP-354 */
     uint32_t min_cleanable_ppm;          /* min.cleanable.dirty.ratio in millionths */
     bool internal;                       /* may use half of the disk reserve */
-    bool whole_reserve;                  /* may use all of it: the metadata log, which says what is deleted */
+    bool whole_reserve;                  /* may use all of it: the metadata log, which says what is deleted (log_append.spares) */
 };
 void log_config_defaults(struct log_config *c);
 
@@ -223,6 +223,7 @@ struct log_append {
     const struct batch_header *header;
     int64_t now_ms;
     int64_t log_append_time_ms;          /* >= 0: re-stamp (LogAppendTime); -1: CreateTime */
+    bool spares;                         /* leaves half of the disk reserve also where the log may use all of it */
     /* out */
     int64_t base_offset, last_offset;    /* of the original when `duplicate` */
     int64_t timestamp_ms;                /* log append time or -1; the original's when `duplicate` */

@@ -56,7 +56,7 @@ static const struct config_key table[] = {
         "Replicas of a topic that is created without saying how many."),
     BOOL("delete.topic.enable", "true", delete_topic, "Topics may be deleted."),
     LONG("disk.reserve.bytes", "268435456", 0, I64, disk_reserve_bytes,
-         "Records are refused while less than this is free on the disk. Internal topics may use half of it, deletes all."),
+         "Records are refused while less than this is free on the disk. Internal topics, and new topics and partitions, may use half of it; deletes and other changes of metadata all."),
     BARE("durability", CONFIG_STRING, "synced", 0, 0, "synced|relaxed",
          "`synced`: what is acknowledged has been synced to the device. `relaxed`: the device is not asked to sync; "
          "a power cut may lose acknowledged records. The mode is printed at start."),

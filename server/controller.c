@@ -164,7 +164,7 @@ static bool commit(struct controller *c, struct controller_change *ch) {
         .op = {.caller = controller_reactor(c), .owner = metadata_owner(c), .plid = c->partition.plid,
                .done = append_done},
         .records = {c->bytes, (int32_t)c->bytes_len}, .acks = -1, .trusted = true,
-        .conditional = true, .expected_end = (int64_t)c->follow.applied,
+        .conditional = true, .expected_end = (int64_t)c->follow.applied, .spares = c->edit.grows,
     };
     partition_produce(&c->append);
     return true;
@@ -223,6 +223,7 @@ void controller_pump(struct controller *c) {
         c->edit.err = OK;
         c->edit.batch.limit_bytes = CHANGE_BYTES_MAX;
         c->edit.kept = 0;
+        c->edit.grows = false;
         c->edit.now_ms = io_wall_ms(controller_reactor(c)->io);
         ch->make(ch, &c->edit);
         if (c->edit.err || c->edit.batch.record_count == 0) finish_unchanged(c, ch, c->edit.err);
@@ -275,12 +276,6 @@ static void configure_metadata_log(struct controller *c) {
     log->segment_bytes = METADATA_SEGMENT_BYTES;
 }
 
-/* One that was made before does not use the whole reserve of the disk. */
-static void configure_found(struct log *l, struct log_config config) {
-    config.whole_reserve = false;
-    log_configure(l, &config);
-}
-
 static void find_metadata_log(struct controller *c) {
     for (uint32_t i = 0; i < c->broker->reactor_count; i++) {
         struct log_shard *sh = c->broker->reactors[i].shard;
@@ -289,7 +284,7 @@ static void find_metadata_log(struct controller *c) {
             c->found = true;
             c->partition.plid = log_plid_group(l->plid);
             c->partition.owner = i;
-            configure_found(l, c->topic.config.log);
+            log_configure(l, &c->topic.config.log);
         }
     }
 }

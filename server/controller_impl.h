@@ -16,6 +16,7 @@ struct controller_edit {
     struct batch_builder batch;
     enum err err;                     /* the first failure; nothing is appended then */
     int64_t now_ms;                   /* stamps the records */
+    bool grows;                       /* not for a disk that is nearly full: only what may free something uses the whole reserve */
     /* pieces of a snapshot (controller_pieces.c); 0: ordinary records */
     uint64_t kept;                    /* of each record from now on */
     uint32_t pieces, crc;             /* of all so far, also in batches before this one */
@@ -30,6 +31,7 @@ struct snapshot_writer {
     bool away;                        /* `change` is not done */
     bool writing;                     /* other changes wait */
     uint64_t begin;                   /* where it begins */
+    int64_t begun_ns;
     int32_t epoch;                    /* of this controller, when it began it */
     struct snapshot_cursor cursor;
     int64_t since_ns;                 /* when the first record behind the newest one was seen; 0: there is none */

@@ -131,6 +131,7 @@ static section_fn *const sections[] = {
 bool controller_add_pieces(struct controller_edit *e, const struct image *im, struct snapshot_cursor *at, size_t bytes_max,
                            uint32_t pieces_max) {
     e->batch.limit_bytes = CHANGE_BYTES_MAX + PIECE_BYTES_MORE;
+    e->grows = true;
     for (uint32_t n = 0; n < pieces_max && at->section < ARRAY_LEN(sections);) {
         struct snapshot_cursor before = *at;
         if (e->batch.record_count > 0 && batch_builder_bytes(&e->batch) >= bytes_max) return false;

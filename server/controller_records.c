@@ -60,6 +60,7 @@ enum err controller_add_topic(struct controller_edit *e, const struct uuid *id, 
     Varve__Metadata__Topic m = VARVE__METADATA__TOPIC__INIT;
     char *z = copy_text(e, name);
     if (!z) return e->err;
+    e->grows = true;
     m.id = uuid_data(id);
     m.name = z;
     r.kind_case = VARVE__METADATA__RECORD__KIND_TOPIC;
@@ -110,6 +111,7 @@ enum err controller_add_partition(struct controller_edit *e, const struct uuid *
     m.n_at = (size_t)replica_count;
     r.kind_case = VARVE__METADATA__RECORD__KIND_PARTITION;
     r.partition = &m;
+    e->grows = true;
     return add(e, &r);
 }
 
@@ -260,6 +262,7 @@ enum err controller_set_next_producer_id(struct controller_edit *e, int64_t next
     Varve__Metadata__Record r = VARVE__METADATA__RECORD__INIT;
     Varve__Metadata__ProducerIds m = VARVE__METADATA__PRODUCER_IDS__INIT;
     m.next = next;
+    e->grows = true;
     r.kind_case = VARVE__METADATA__RECORD__KIND_PRODUCER_IDS;
     r.producer_ids = &m;
     return add(e, &r);

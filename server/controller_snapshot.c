@@ -87,8 +87,9 @@ static void done(struct controller_change *ch) {
     w->writing = false;
     if (!ch->err && !s->open && s->last == w->begin) {
         w->since_ns = 0;
-        trace_info("metadata", "snapshot of the metadata at offset %llu: %u records, %llu bytes", (unsigned long long)s->last, s->pieces,
-                   (unsigned long long)s->last_bytes);
+        trace_info("metadata", "snapshot of the metadata at offset %llu: %u records, %llu bytes; other changes waited for %.1f ms",
+                   (unsigned long long)s->last, s->pieces, (unsigned long long)s->last_bytes,
+                   (double)(controller_reactor(c)->now_ns - w->begun_ns) / 1e6);
         controller_snapshot_trim(c);
     } else {
         w->not_before_ns = controller_reactor(c)->now_ns + RETRY_NS;
@@ -107,6 +108,7 @@ struct controller_change *controller_snapshot_next(struct controller *c, bool *h
         if (!is_due(c)) return NULL;
         w->writing = true;
         w->begin = controller_newest(c)->metadata_end;
+        w->begun_ns = controller_reactor(c)->now_ns;
         w->epoch = c->active_epoch;
         w->cursor = (struct snapshot_cursor){0};
     }

@@ -132,6 +132,7 @@ struct partition_produce {
     bool trusted;                        /* the broker's own batch: only appended */
     bool conditional;                    /* only if the log ends at `expected_end`; else NOT_LEADER_OR_FOLLOWER, nothing appended */
     int64_t expected_end;
+    bool spares;                         /* log_append.spares */
     /* out */
     int64_t base_offset, log_append_time_ms, log_start_offset;
     const char *message;                 /* static; NULL: none */

@@ -117,7 +117,7 @@ static bool append(struct partition *p, struct partition_produce *op) {
     struct log_append a = {
         .batch = op->rewritten ? op->rewritten : op->records.p, .header = &op->header,
         .now_ms = p->map->reactor->now_ms,
-        .log_append_time_ms = p->config.log_append_time && !op->trusted ? p->map->reactor->now_ms : -1,
+        .log_append_time_ms = p->config.log_append_time && !op->trusted ? p->map->reactor->now_ms : -1, .spares = op->spares,
     };
     enum err err = partition_before_append(p);
     if (!err) err = log_append(p->log, &a);

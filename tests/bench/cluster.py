@@ -5,10 +5,12 @@
   cluster.py graceful [STOPS]      the same with SIGTERM
   cluster.py partitions [N]        N replicated partitions: idle CPU and memory of each broker, and how long until all have a leader
                                    again when one broker is killed
+  cluster.py snapshots [N]         N partitions without data: what snapshots of the metadata log cost those who change metadata
 
   --bin DIR    default build/bin (a release build)"""
 import argparse
 import os
+import re
 import sys
 import time
 
@@ -18,6 +20,7 @@ sys.path.insert(0, os.path.join(here, "../e2e"))
 import harness  # noqa: E402
 from checker import Load, summary  # noqa: E402
 from cluster import Cluster, killed_at  # noqa: E402
+from raw import Client  # noqa: E402
 
 
 def say(*words):
@@ -94,9 +97,47 @@ def partitions(ctx, count):
     idle(c, 10)
 
 
+def made(c):
+    """(records, bytes, ms that other changes waited) of the snapshots so far."""
+    said = "\n".join(n.trace() for n in c.nodes.values())
+    pattern = r"snapshot of the metadata .*: (\d+) records, (\d+) bytes; other changes waited for ([\d.]+) ms"
+    return [(int(r), int(b), float(ms)) for r, b, ms in re.findall(pattern, said)]
+
+
+def change_until(c, count):
+    """A topic comes and goes until there were so many snapshots: how long each change took, in ms."""
+    took = []
+    with Client(c.controller(), timeout=60) as client:
+        while len(made(c)) < count:
+            for change in (client.create, client.delete):
+                begun = time.monotonic()
+                errors = change("passing")
+                assert errors == [0], errors
+                took.append((time.monotonic() - begun) * 1000)
+    return sorted(took)
+
+
+def snapshots(ctx, count):
+    per_topic = 500
+    for size in (1, 3):
+        c = Cluster(ctx, size=size, settings={"metadata.log.max.record.bytes.between.snapshots": 20000})
+        for i in range(0, count, per_topic):
+            c.create(f"many-{i}", partitions=min(per_topic, count - i), replicas=1)
+        time.sleep(20)  # the checkpoint that makes so many folders
+        before = len(made(c))
+        took = change_until(c, before + 5)
+        say(f"{size} brokers, {count} partitions: {len(took)} changes, median {took[len(took) // 2]:.1f} ms, "
+            f"p99 {took[len(took) * 99 // 100]:.1f} ms, longest {took[-1]:.1f} ms")
+        for records, size_bytes, ms in made(c)[before:]:
+            say(f"  a snapshot of {records} records, {size_bytes} bytes: other changes waited for {ms:.1f} ms")
+        for node in c.running():
+            say(f"  node {node.id}: {node.rss_kb() / 1024:.1f} MiB resident")
+        c.kill_all()
+
+
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument("what", choices=("failover", "graceful", "partitions"))
+    p.add_argument("what", choices=("failover", "graceful", "partitions", "snapshots"))
     p.add_argument("count", type=int, nargs="?")
     p.add_argument("--bin", default=os.path.join(here, "../../build/bin"))
     args = p.parse_args()
@@ -104,6 +145,8 @@ def main():
     try:
         if args.what == "partitions":
             partitions(ctx, args.count or 1000)
+        elif args.what == "snapshots":
+            snapshots(ctx, args.count or 10000)
         else:
             rounds(ctx, args.count or 50, args.what == "graceful")
     except BaseException:

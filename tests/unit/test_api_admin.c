@@ -718,9 +718,22 @@ START_TEST(the_cluster_id_stays) {
 }
 END_TEST
 
+static int16_t delete_topic(const char *name) {
+    struct k_delete_topics_request q;
+    struct k_delete_topics_response a;
+    struct str names[1] = {str_from(name)};
+    k_delete_topics_request_init(&q);
+    q.topic_names = names;
+    q.topic_names_n = 1;
+    CALL(&c, KEY_DELETE_TOPICS, 5, delete_topics, q, a);
+    return a.responses[0].error_code;
+}
+
+/* But changes of metadata that may free something go on, after a restart, too. */
 START_TEST(a_full_disk_refuses_changes_but_serves_reads) {
     struct bytes b = make_batch(CODEC_NONE, 3, 10, now_ms());
     ck_assert_int_eq(create_topic(&c, "before", 1), 0);
+    ck_assert_int_eq(create_topic(&c, "large", 2), 0);
     ck_assert_int_eq(produce(&c, "before", 0, b).error, 0);
     f.settings = "disk.reserve.bytes=4611686018427387904\n";
     restart();
@@ -729,6 +742,10 @@ START_TEST(a_full_disk_refuses_changes_but_serves_reads) {
     ck_assert_int_eq(init_producer(4, STR_NULL, 0, -1, -1).error_code, KERR_COORDINATOR_LOAD_IN_PROGRESS);
     ck_assert_int_eq(produce(&c, "before", 0, b).error, KERR_KAFKA_STORAGE_ERROR);
     ck_assert_int_eq(fetch(&c, "before", 0, 0).records.len, b.len);
+    ck_assert_int_eq(grow(3, "large", 3, -1, false), KERR_KAFKA_STORAGE_ERROR);
+    ck_assert_int_eq(alter(1, 2, "large", "retention.ms", SET, "1000", false), 0);   /* what frees space goes on */
+    ck_assert_int_eq(delete_topic("large"), 0);
+    ck_assert_int_eq(metadata(9, "large", false).topics[0].error_code, KERR_UNKNOWN_TOPIC_OR_PARTITION);
     f.settings = NULL;
     restart();
     ck_assert_int_eq(create_topic(&c, "t", 1), 0);
