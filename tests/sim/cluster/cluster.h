@@ -152,6 +152,7 @@ struct client {
     struct conn_to *conns[BROKERS_MAX + 1];
     int32_t controller;
     struct topic_place places[TOPICS][PARTITIONS_MAX];
+    struct uuid topic_ids[TOPICS];       /* zero: not known */
     bool asking;                         /* for metadata */
 };
 void client_init(struct client *cl, struct cluster *c, const char *name);
@@ -170,12 +171,13 @@ void client_find_coordinator(struct client *cl, struct str group, call_done_fn *
 int32_t client_coordinator(const struct call *call, struct wire_reader *r);
 bool client_busy(const struct client *cl);
 
-/* ---- producer.c, reader.c, latest.c, group.c, members.c, admin.c: programs ---- */
+/* ---- producer.c, reader.c, latest.c, group.c, members.c, consumers.c, admin.c: programs ---- */
 void producers_start(struct cluster *c);
 void readers_start(struct cluster *c);
 void askers_start(struct cluster *c);
 void groups_start(struct cluster *c);
 void members_start(struct cluster *c);
+void consumers_start(struct cluster *c);
 void admin_start(struct cluster *c);
 void admin_look(const struct node *n);    /* after its turn: which topics its metadata shows */
 void admin_reassign(struct cluster *c);  /* asks for other replicas of some partition */
@@ -184,5 +186,6 @@ const char *producers_waiting(struct cluster *c);
 const char *readers_waiting(struct cluster *c);
 const char *groups_waiting(struct cluster *c);
 const char *members_waiting(struct cluster *c);
+const char *consumers_waiting(struct cluster *c);
 const char *admin_waiting(struct cluster *c);
 #endif

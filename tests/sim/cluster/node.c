@@ -11,16 +11,18 @@
 #define RETURN_MAX_NS (3 * SECOND)
 
 static void settings(const struct node *n, char *text, size_t cap) {
+    static const unsigned assignment_intervals[] = {0, 100, 1000};
     struct cluster *c = n->c;
     int at = snprintf(text, cap,
         "log.dirs=/data\nlisteners=127.0.0.1:%d\nnode.id=%d\nreactors=%u\njournal.bytes=%d\ntail.bytes=1048576\nmemory.max.bytes=134217728\n"
         "disk.reserve.bytes=0\nshutdown.timeout.ms=500\nlog.level=%s\nlog.cleaner.enable=false\noffsets.topic.num.partitions=2\n"
         "default.replication.factor=%u\nmin.insync.replicas=%u\nlog.segment.bytes=1048576\nauto.create.topics.enable=false\n"
-        "group.initial.rebalance.delay.ms=0\ngroup.min.session.timeout.ms=1000\nlog.message.timestamp.after.max.ms=9223372036854775807\n"
+        "group.initial.rebalance.delay.ms=0\ngroup.min.session.timeout.ms=1000\ngroup.consumer.session.timeout.ms=800\n"
+        "group.consumer.heartbeat.interval.ms=80\ngroup.consumer.assignment.interval.ms=%u\nlog.message.timestamp.after.max.ms=9223372036854775807\n"
         "offsets.retention.minutes=2147483647\nlog.retention.ms=-1\nproducer.id.expiration.ms=2147483647\n"
         "metadata.log.max.record.bytes.between.snapshots=%u\n",
         KAFKA_PORT + n->id, n->id, c->reactors, 4 << 20, c->options.trace ? "debug" : "error", c->node_count < 3 ? c->node_count : 3,
-        c->node_count < 3 ? 1 : 2, c->snapshot_bytes);
+        c->node_count < 3 ? 1 : 2, assignment_intervals[c->options.seed % ARRAY_LEN(assignment_intervals)], c->snapshot_bytes);
     if (c->node_count == 1) return;
     at += snprintf(text + at, cap - (size_t)at, "controller.quorum.voters=");
     for (uint32_t i = 1; i <= c->node_count; i++)

@@ -128,6 +128,7 @@ static void begin(struct cluster *c) {
     askers_start(c);
     groups_start(c);
     members_start(c);
+    consumers_start(c);
     faults_start(c);
 }
 
@@ -135,6 +136,7 @@ static const char *waiting(struct cluster *c) {
     const char *what = producers_waiting(c);
     if (!what) what = groups_waiting(c);
     if (!what) what = members_waiting(c);
+    if (!what) what = consumers_waiting(c);
     if (!what) what = admin_waiting(c);
     if (!what) what = check_converged(c);
     if (what) return what;

@@ -36,6 +36,7 @@ struct cluster_options {
     X(kills) X(power_losses) X(crash_points) X(blackouts) X(stops) X(disk_failures) X(open_failures) X(full_disks) X(rotten_bits) X(lost_disks)   \
     X(clock_jumps) X(member_changes) X(topics_made) X(topics_deleted) X(verified_batches) X(joins)                      \
     X(messages_lost) X(messages_doubled) X(messages_late) X(latest_told) X(segment_writes) X(holes_in_journal) X(isolations) X(generations) X(rode_through) X(leaves) X(member_commits) \
+    X(crew_epochs) X(crew_revoked) X(crew_put_out) X(crew_rode_through) X(crew_leaves) X(crew_static_leaves) X(crew_commits) X(crew_refused) X(crew_described) \
     X(snapshots) X(half_snapshots) X(log_starts) X(images_compared) X(images_loaded) X(images_reloaded)
 struct cluster_coverage {
 #define CLUSTER_COVERAGE_FIELD(name) uint64_t name;

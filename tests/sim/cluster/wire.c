@@ -235,6 +235,7 @@ uint32_t conn_calls(const struct client *cl, int32_t node) {
 static void place_learned(struct client *cl, const struct k_metadata_response_topics *t) {
     for (uint32_t i = 0; i < TOPICS; i++) {
         if (!str_eq(t->name, str_from(topic_name(i)))) continue;
+        if (t->error_code == 0) cl->topic_ids[i] = t->topic_id;
         for (int32_t k = 0; k < t->partitions_n; k++) {
             const struct k_metadata_response_topics_partitions *p = &t->partitions[k];
             if (p->partition_index < 0 || p->partition_index >= PARTITIONS_MAX) continue;
