@@ -10,9 +10,9 @@
 enum { FLEETING = 4 };
 enum fleeting_state { ABSENT, PRESENT };
 static struct {
-    struct client client;
+    struct client client, mover;             /* mover: asks for other replicas */
     struct cluster *c;
-    bool made[TOPICS], asking;
+    bool made[TOPICS], asking, moving;
     struct {
         enum fleeting_state state;
         uint32_t generation;
@@ -21,7 +21,7 @@ static struct {
         uint64_t since;                      /* older images may show a topic of the same name that was deleted before */
     } fleeting[FLEETING];
     uint64_t newest;                         /* how far the metadata went that any broker has shown */
-    struct timer timer;
+    struct timer timer, move_timer;
 } admin;
 
 static uint64_t draw(uint64_t n) { return prng_below(&admin.c->work_prng, n); }
@@ -137,9 +137,9 @@ static void delete(uint32_t i) {
 
 static void reassigned(struct call *call, struct wire_reader *r) {
     struct k_alter_partition_reassignments_response a;
-    admin.asking = false;
+    admin.moving = false;
     bool known = r && k_alter_partition_reassignments_response_decode(&a, r, call->version) == OK;
-    if (!known || a.error_code == KERR_NOT_CONTROLLER) client_refresh(&admin.client);
+    if (!known || a.error_code == KERR_NOT_CONTROLLER) client_refresh(&admin.mover);
     if (known && a.error_code == KERR_NONE && a.responses_n == 1 && a.responses[0].partitions_n == 1 && a.responses[0].partitions[0].error_code == KERR_NONE)
         covered(admin.c)->member_changes++;
 }
@@ -150,9 +150,10 @@ void admin_reassign(struct cluster *c) {
     struct k_alter_partition_reassignments_request_topics_partitions p;
     int32_t nodes[BROKERS_MAX], n = 0, want = (int32_t)(2 + below(c, MIN(c->node_count, 3u) - 1)); /* min.insync.replicas at least */
     if (c->faults & (1u << FAULT_LOST_DISK | 1u << FAULT_ROT)) want = (int32_t)MIN(c->node_count, 3u); /* one lost disk must be a minority */
-    uint32_t topic = (uint32_t)below(c, TOPICS), partition = (uint32_t)below(c, topic_partitions(c, topic));
-    uint32_t first = (uint32_t)below(c, c->node_count);
-    if (admin.asking || !admin.made[topic]) return;
+    uint32_t topic = (uint32_t)below(c, TOPICS + 1), first = (uint32_t)below(c, c->node_count);
+    uint32_t partition = (uint32_t)below(c, topic < TOPICS ? topic_partitions(c, topic) : 2);
+    const char *name = topic < TOPICS ? topic_name(topic) : "__consumer_offsets"; /* coordinators move */
+    if (admin.moving || !admin.made[MIN(topic, TOPICS - 1u)]) return;
     for (uint32_t i = 0; i < c->node_count && n < want; i++)
         if (c->node_count - i <= (uint32_t)(want - n) || chance(c, 2)) nodes[n++] = (int32_t)(1 + (first + i) % c->node_count);
     k_alter_partition_reassignments_request_init(&q);
@@ -161,16 +162,23 @@ void admin_reassign(struct cluster *c) {
     p.partition_index = (int32_t)partition;
     p.replicas = nodes;
     p.replicas_n = n;
-    t.name = str_from(topic_name(topic));
+    t.name = str_from(name);
     t.partitions = &p;
     t.partitions_n = 1;
     q.topics = &t;
     q.topics_n = 1;
     q.timeout_ms = 2000;
-    cluster_trace(c, "%s-%u shall have %d replicas, the first on node %d", topic_name(topic), partition, n, nodes[0]);
-    k_alter_partition_reassignments_request_encode(&q, call_begin(&admin.client, API_ALTER_PARTITION_REASSIGNMENTS, 0), 0);
-    admin.asking = true;
-    call_send(&admin.client, admin.client.controller, reassigned, &admin, 0, 3 * SECOND);
+    cluster_trace(c, "%s-%u shall have %d replicas, the first on node %d", name, partition, n, nodes[0]);
+    k_alter_partition_reassignments_request_encode(&q, call_begin(&admin.mover, API_ALTER_PARTITION_REASSIGNMENTS, 0), 0);
+    admin.moving = true;
+    call_send(&admin.mover, admin.mover.controller, reassigned, &admin, 0, 3 * SECOND);
+}
+
+/* Where members change at all they do so again and again: beside the other faults it would happen too seldom. */
+static void move_some(struct timer *timer) {
+    struct cluster *c = admin.c;
+    timer_set(&c->timers, timer, sim_now_ns(c->world) + 1 + (int64_t)draw(1500 * MS));
+    if (!c->healed) admin_reassign(c);
 }
 
 static void work(struct timer *timer) {
@@ -193,7 +201,10 @@ void admin_start(struct cluster *c) {
     memset(&admin, 0, sizeof admin);
     admin.c = c;
     client_init(&admin.client, c, "admin");
+    client_init(&admin.mover, c, "mover");
     timer_init(&admin.timer, work);
+    timer_init(&admin.move_timer, move_some);
+    if (c->faults >> FAULT_MEMBERS & 1) move_some(&admin.move_timer);
     again(20 * MS);
 }
 

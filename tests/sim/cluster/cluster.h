@@ -102,6 +102,9 @@ bool check_may_lose_disk(struct cluster *c);
 void check_tell(struct cluster *c);      /* traces every replica as it is now */
 /* NULL: all replicas agree; else what is missing. */
 const char *check_converged(struct cluster *c);
+/* ---- check_rest.c ---- */
+/* NULL: brokers have what metadata wants, and know who leads what. Called when replicas agree. */
+const char *check_rest(struct cluster *c);
 
 /* ---- messages.c: what replicas say to each other; watch.c: what is asked of disks ---- */
 void messages_follow(struct node *n);    /* when its partitions are there: all that it sends */

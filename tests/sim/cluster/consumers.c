@@ -31,15 +31,19 @@ static void drop_all(struct consumer *p) {
     p->full = true;
 }
 
+static void come_back(struct consumer *p, int64_t wait_ns) {
+    drop_all(p);
+    p->subscription = p->index > 0 ? (enum subscription)consumer_draw(p, SUBSCRIPTIONS) : (enum subscription)consumer_draw(p, EVENTS + 1);
+    p->return_ns = consumer_now(p) + 1 + (int64_t)consumer_draw(p, (uint64_t)wait_ns);
+}
+
 /* A member of another id, but a static one stays who it is. */
 static void come_anew(struct consumer *p, int64_t wait_ns) {
-    drop_all(p);
     p->lives++;
     p->id[0] = 0;
     if (p->index > 0) snprintf(p->id, sizeof p->id, "consumer-%u-%u", p->index, p->lives);
     if (!is_static(p) || p->lives == 1) p->who = claims_identity();
-    p->subscription = p->index > 0 ? (enum subscription)consumer_draw(p, SUBSCRIPTIONS) : (enum subscription)consumer_draw(p, EVENTS + 1);
-    p->return_ns = consumer_now(p) + 1 + (int64_t)consumer_draw(p, (uint64_t)wait_ns);
+    come_back(p, wait_ns);
 }
 
 static void put_out(struct consumer *p, int16_t error) {
@@ -223,7 +227,9 @@ static void left(struct call *call, struct wire_reader *r) {
     else if (call->tag) covered(p->c)->crew_static_leaves++;
     else covered(p->c)->crew_leaves++;
     cluster_trace(p->c, "consumer %u has left%s%s", p->index, call->tag ? " for a while" : "", known ? "" : ", perhaps");
-    come_anew(p, 300 * MS);
+    /* Under its old id only when nothing of it can come late. */
+    if (known && a.error_code == KERR_NONE && call->tag && consumer_now(p) > p->lost_ns + LATE_NS && consumer_draw(p, 2) == 0) come_back(p, 300 * MS);
+    else come_anew(p, 300 * MS);
 }
 
 static void leave(struct consumer *p, bool for_a_while) {

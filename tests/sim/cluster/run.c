@@ -139,6 +139,7 @@ static const char *waiting(struct cluster *c) {
     if (!what) what = consumers_waiting(c);
     if (!what) what = admin_waiting(c);
     if (!what) what = check_converged(c);
+    if (!what) what = check_rest(c);
     if (what) return what;
     if (c->quiet_ns == 0) c->quiet_ns = sim_now_ns(c->world);
     return readers_waiting(c);
