@@ -21,6 +21,8 @@ static struct {
         uint64_t since;                      /* older images may show a topic of the same name that was deleted before */
     } fleeting[FLEETING];
     uint64_t newest;                         /* how far the metadata went that any broker has shown */
+    int64_t sent_ns;
+    uint32_t lives[BROKERS_MAX + 1];         /* of the nodes, then */
     struct timer timer, move_timer;
 } admin;
 
@@ -65,6 +67,21 @@ static void await_new(uint32_t i) {
 
 /* ---- requests ---- */
 
+static void ask(call_done_fn *done, uint32_t i) {
+    admin.asking = true;
+    admin.sent_ns = sim_now_ns(admin.c->world);
+    for (uint32_t k = 1; k <= admin.c->node_count; k++) admin.lives[k] = admin.c->nodes[k].life;
+    call_send(&admin.client, admin.client.controller, done, &admin, i, 3 * SECOND);
+}
+
+/* Whoever says that it is done shows it, wherever it was done (server/forward.h; it waits for a second at most). */
+static void check_shown(const struct call *call, const char *name, bool there) {
+    const struct node *n = &admin.c->nodes[call->node];
+    if (!n->ready || n->life != admin.lives[n->id] || sim_now_ns(admin.c->world) - admin.sent_ns >= SECOND) return;
+    if ((image_topic_by_name(atomic_load(&n->broker.image), str_from(name)) != NULL) != there)
+        cluster_violated(admin.c, "12 node %d says that topic %s is %s and shows otherwise", n->id, name, there ? "made" : "deleted");
+}
+
 static void created(struct call *call, struct wire_reader *r) {
     struct k_create_topics_response a;
     admin.asking = false;
@@ -73,6 +90,7 @@ static void created(struct call *call, struct wire_reader *r) {
     int16_t error = known ? a.topics[0].error_code : KERR_NETWORK_EXCEPTION;
     if (error == KERR_NOT_CONTROLLER || !known) client_refresh(&admin.client);
     bool exists = error == KERR_NONE || error == KERR_TOPIC_ALREADY_EXISTS;
+    if (exists) check_shown(call, i < TOPICS ? topic_name(i) : fleeting_name(i - TOPICS), true);
     if (i < TOPICS) {
         admin.made[i] |= exists;
     } else {
@@ -98,8 +116,7 @@ static void create(uint32_t i) {
     q.topics_n = 1;
     q.timeout_ms = 2000;
     k_create_topics_request_encode(&q, call_begin(&admin.client, API_CREATE_TOPICS, 7), 7);
-    admin.asking = true;
-    call_send(&admin.client, admin.client.controller, created, &admin, i, 3 * SECOND);
+    ask(created, i);
 }
 
 static void deleted(struct call *call, struct wire_reader *r) {
@@ -115,6 +132,7 @@ static void deleted(struct call *call, struct wire_reader *r) {
         cluster_violated(admin.c, "12 topic %s is unknown although its creation was acknowledged", fleeting_name(i));
     if (error == KERR_NONE && !admin.fleeting[i].gone)
         cluster_violated(admin.c, "12 topic %s was deleted, it was said, and no broker has done it", fleeting_name(i));
+    if (error == KERR_NONE) check_shown(call, fleeting_name(i), false);
     if (error == KERR_NONE) covered(admin.c)->topics_deleted++;
     if (error == KERR_NONE) admin.fleeting[i].state = ABSENT;
     else give_up(i);
@@ -131,8 +149,7 @@ static void delete(uint32_t i) {
     q.topics_n = 1;
     q.timeout_ms = 2000;
     k_delete_topics_request_encode(&q, call_begin(&admin.client, API_DELETE_TOPICS, 6), 6);
-    admin.asking = true;
-    call_send(&admin.client, admin.client.controller, deleted, &admin, i, 3 * SECOND);
+    ask(deleted, i);
 }
 
 static void reassigned(struct call *call, struct wire_reader *r) {
