@@ -28,6 +28,17 @@ enum err peer_set_node(struct broker *b, int32_t node, const char *host, int32_t
     return OK;
 }
 
+bool peer_address(const struct broker *b, int32_t node, char host[PEER_HOST_BYTES], int32_t *port) {
+    struct peers *p = b->peers;
+    int32_t slot = p ? peer_node_slot(p, node) : -1;
+    if (slot < 0) return false;
+    pthread_mutex_lock(&p->lock);
+    memcpy(host, p->nodes[slot].host, PEER_HOST_BYTES);
+    *port = p->nodes[slot].port;
+    pthread_mutex_unlock(&p->lock);
+    return *port > 0;
+}
+
 void peer_set_cluster(struct broker *b, const struct uuid *cluster_id) {
     struct peers *p = b->peers;
     pthread_mutex_lock(&p->lock);

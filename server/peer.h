@@ -35,6 +35,8 @@ enum {
 /* Broker `node` is reached at host:port; port 0 forgets it. From the configuration, later from registrations; setting the same
  * again changes nothing. ERR_FULL: too many brokers. ERR_INVALID: the broker itself, or a host that is too long. */
 enum err peer_set_node(struct broker *b, int32_t node, const char *host, int32_t port);
+/* Where that is. False: not known. */
+bool peer_address(const struct broker *b, int32_t node, char host[PEER_HOST_BYTES], int32_t *port);
 /* The cluster that this broker belongs to, once it is known (a directory that belongs to one already knows it at start).
  * Connections to and from other clusters are refused from then on; without one all are taken. */
 void peer_set_cluster(struct broker *b, const struct uuid *cluster_id);

@@ -1,4 +1,9 @@
-/* registration_serve.c - the controller's side of registrations: facts are checked, compared, and become a record. */
+/* registration_serve.c - the controller's side of registrations: facts are checked, compared, and become a record.
+ *
+ * Where brokers are is written in the metadata, and nobody has that who starts before there is a controller. The configuration names those
+ * who founded the cluster, at best: voters that were added later would wait for each other for ever. So whoever starts tells all that
+ * it was told of where it is (it wants to register, and does not know with whom), and hears from each of them where the other members
+ * of the metadata log's group are, as far as that one has heard. */
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/trace.h"
@@ -20,38 +25,51 @@ struct register_work {
 
 /* ---- answers ----------------------------------------------------------------------------------------- */
 
-static Varve__Cluster__Address address_of(const struct broker *b, int32_t node) {
+/* `host` is where a name may be kept. Node -1: not known. */
+static Varve__Cluster__Address address_of(const struct broker *b, int32_t node, char host[PEER_HOST_BYTES]) {
     Varve__Cluster__Address a = VARVE__CLUSTER__ADDRESS__INIT;
     const struct image_node *n = image_node(controller_newest(b->controller), node);
     a.node = -1;
     if (node == b->config.node_id) {
-        const char *host;
-        if (!peer_advertised(b, &host, &a.port)) return a;
+        const char *own;
+        if (!peer_advertised(b, &own, &a.port)) return a;
         a.node = node;
-        a.host = (char *)host;
+        a.host = (char *)own;
     } else if (n) {
         a = (Varve__Cluster__Address){.base = a.base, .node = node, .host = n->peer_host, .port = n->peer_port};
     }
-    for (uint32_t i = 0; a.node < 0 && i < b->config.voter_count; i++)
-        if (b->config.voters[i].node == node)
-            a = (Varve__Cluster__Address){.base = a.base, .node = node, .host = (char *)b->config.voters[i].at.host, .port = b->config.voters[i].at.port};
+    if (a.node < 0 && node >= 0 && peer_address(b, node, host, &a.port)) {
+        a.node = node;
+        a.host = host;
+    }
     return a;
+}
+
+/* Brokers of the metadata, and members of its group that it does not show yet. */
+static size_t all_addresses(const struct broker *b, Varve__Cluster__Address *out, char hosts[ANSWER_ADDRESSES_MAX][PEER_HOST_BYTES]) {
+    const struct image *im = controller_newest(b->controller);
+    const struct replica_config *config = &b->controller->role.config;
+    size_t n = 0;
+    for (uint32_t i = 0; i < im->node_count && n < ANSWER_ADDRESSES_MAX; i++, n++) out[n] = address_of(b, im->nodes[i].node, hosts[n]);
+    for (uint32_t i = 0; i < config->count && n < ANSWER_ADDRESSES_MAX; i++)
+        if (!image_node(im, config->members[i].node)) {
+            out[n] = address_of(b, config->members[i].node, hosts[n]);
+            n++;
+        }
+    return n;
 }
 
 static void answer(const struct broker *b, Varve__Cluster__RegisterAnswer__Status status, const char *why, registration_done_fn *done, void *ctx) {
     Varve__Cluster__RegisterAnswer m = VARVE__CLUSTER__REGISTER_ANSWER__INIT;
-    Varve__Cluster__Address controller = address_of(b, controller_leader_node(b)), brokers[ANSWER_ADDRESSES_MAX], *list[ANSWER_ADDRESSES_MAX];
-    const struct image *im = controller_newest(b->controller);
+    char host[PEER_HOST_BYTES], hosts[ANSWER_ADDRESSES_MAX][PEER_HOST_BYTES];
+    Varve__Cluster__Address controller = address_of(b, controller_leader_node(b), host), brokers[ANSWER_ADDRESSES_MAX], *list[ANSWER_ADDRESSES_MAX];
     m.status = status;
     m.why = (char *)(why ? why : "");
     m.controller = &controller;
-    m.metadata_end = im->metadata_end;
+    m.metadata_end = controller_newest(b->controller)->metadata_end;
     m.brokers = list;
-    for (uint32_t i = 0; i < im->node_count && m.n_brokers < ANSWER_ADDRESSES_MAX; i++) {
-        brokers[m.n_brokers] = address_of(b, im->nodes[i].node);
-        list[m.n_brokers] = &brokers[m.n_brokers];
-        m.n_brokers++;
-    }
+    m.n_brokers = all_addresses(b, brokers, hosts);
+    for (size_t i = 0; i < m.n_brokers; i++) list[i] = &brokers[i];
     done(ctx, &m);
 }
 
@@ -147,6 +165,18 @@ static void send_answer(void *ctx, const Varve__Cluster__RegisterAnswer *m) {
     free(packed);
 }
 
+/* Members only: a stranger cannot make this broker connect anywhere. */
+static void take_asker(struct broker *b, const struct peer_answer *a, struct bytes request) {
+    struct replica_member asker = {a->node, a->incarnation};
+    if (image_node(controller_newest(b->controller), a->node) || replica_config_find(&b->controller->role.config, &asker) < 0) return;
+    struct arena arena;
+    const Varve__Metadata__Broker *m = unpack(&arena, &varve__metadata__broker__descriptor, request, UNPACK_BYTES);
+    enum err err = m && m->node == a->node && facts_are_sound(m) ? peer_set_node(b, a->node, m->peer_host, m->peer_port) : OK;
+    if (err) trace_warn("cluster", "broker %d at %s:%d cannot be connected to: %s", m->node, m->peer_host, m->peer_port, err_str(err));
+    arena_free(&arena);
+}
+
 void registration_serve(struct broker *b, struct peer_answer *a, struct bytes request) {
+    take_asker(b, a, request);
     registration_handle(b, request, send_answer, a);
 }

@@ -510,6 +510,50 @@ START_TEST(a_minority_waits) {
 }
 END_TEST
 
+/* ---- voters that the configuration does not name ------------------------------------------------------------------- */
+
+static bool quorum_written;
+static const int32_t voters_345[] = {3, 4, 5};
+static void quorum_make(struct controller_change *ch, struct controller_edit *e) {
+    (void)ch;
+    ck_assert_int_eq(controller_set_quorum(e, voters_345, 3), OK);
+}
+static void quorum_made(struct controller_change *ch) { quorum_written = ch->err == OK; }
+
+static void want_voters_345(void) {
+    static struct controller_change change;
+    quorum_written = false;
+    while (!quorum_written) {
+        must_be_whole(15 * SECOND);
+        struct broker *b = places[active()].b;
+        change = (struct controller_change){.caller = &b->reactors[0], .make = quorum_make, .done = quorum_made};
+        controller_submit(b->controller, &change);
+        run(SECOND);
+    }
+}
+static bool voters_are_345(void) {
+    return active() >= 2 && quorum()->voters == 3 && votes(2) && votes(3) && votes(4);
+}
+
+/* Two of the first three have gone for good, and with them whoever knew from the start where the others are. Nobody but the third one is named
+ * anywhere: the new two tell it where they are, and hear of each other from it. The fifth has heard only of one that is gone and of the fourth. */
+START_TEST(voters_that_were_added_find_each_other) {
+    three();
+    must_be_whole(5 * SECOND);
+    start(3, 4, "controller.quorum.bootstrap.servers=127.0.0.1:9201,127.0.0.1:9203\n");
+    start(4, 5, "controller.quorum.bootstrap.servers=127.0.0.1:9202,127.0.0.1:9204\n");
+    want_voters_345();
+    ck_assert(run_until(voters_are_345, 20 * SECOND));
+    for (int k = 0; k < 5; k++) die(&places[k], SIM_LOSE_ALL);
+    run(SECOND);
+    for (int k = 2; k < 5; k++) restart(k);
+    must_be_whole(10 * SECOND);
+    ck_assert(voters_are_345());
+    die(&places[2], SIM_LOSE_ALL); /* the two that know only of each other's registration */
+    must_be_whole(10 * SECOND);
+}
+END_TEST
+
 /* ---- changes ------------------------------------------------------------------------------------------------------ */
 
 /* Takes numbers of a counter: each is given to one change, or to none. */
@@ -633,6 +677,7 @@ static Suite *cluster_suite(void) {
     tcase_add_test(t, a_second_broker_with_the_same_id_is_refused);
     tcase_add_test(t, a_broker_that_lost_its_disk_votes_again);
     tcase_add_test(t, a_minority_waits);
+    tcase_add_test(t, voters_that_were_added_find_each_other);
     suite_add_tcase(s, t);
     t = tcase_create("changes");
     tcase_set_timeout(t, 120);
