@@ -83,6 +83,10 @@ int32_t name_set_add(struct name_set *s, int32_t index);
 
 /* A failed change of metadata, for a client that may try again. */
 int16_t api_change_error(enum err err);
+/* Whether that is the answer, and not what make() has found, `error`: a broker that turned out not to be the controller had old metadata to
+ * look into, in which things are there, or are not, that no longer are, or are by now. */
+struct controller_change;
+bool api_change_failed(const struct controller_change *ch, int16_t error);
 
 /* What is allowed: 0, or INVALID_CONFIG with a sentence. Values may not be null. `config` is the broker's in force. */
 int16_t topic_overrides_check(struct request *rq, const struct config *config, const struct topic_override *overrides, size_t count,

@@ -393,7 +393,7 @@ static void submit(struct alter_state *s, void (*done)(struct controller_change 
 
 static void settle(struct alter_state *s) {
     for (int32_t i = 0; i < s->count; i++)
-        if (!s->resources[i].error && s->change.err)
+        if (api_change_failed(&s->change, s->resources[i].error))
             refuse(&s->resources[i], api_change_error(s->change.err), str_from(err_str(s->change.err)));
 }
 

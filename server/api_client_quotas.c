@@ -99,7 +99,7 @@ static void make(struct controller_change *ch, struct controller_edit *e) {
 static void alter_done(struct controller_change *ch) {
     struct alter_quotas *s = ch->owner;
     for (int32_t i = 0; i < s->out.entries_n; i++)
-        if (!s->out.entries[i].error_code && ch->err)
+        if (api_change_failed(ch, s->out.entries[i].error_code))
             refuse(&s->out.entries[i], api_change_error(ch->err), str_from(err_str(ch->err)));
     struct wire_writer *w = request_reply_begin(s->rq);
     k_alter_client_quotas_response_encode(&s->out, w, request_version(s->rq));

@@ -166,6 +166,10 @@ int16_t api_change_error(enum err err) {
     }
 }
 
+bool api_change_failed(const struct controller_change *ch, int16_t error) {
+    return ch->err == ERR_NOT_CONTROLLER || ch->err == ERR_CLOSED || (ch->err && !error);
+}
+
 int16_t topic_overrides_check(struct request *rq, const struct config *config, const struct topic_override *overrides, size_t count,
                               struct str *why) {
     char text[256];

@@ -218,7 +218,7 @@ static void done(struct controller_change *ch) {
     struct request *rq = s->rq;
     for (int32_t i = 0; i < s->out.topics_n; i++) {
         topic_result *r = &s->out.topics[i];
-        if (!r->error_code && ch->err) refuse(r, api_change_error(ch->err), str_from(err_str(ch->err)));
+        if (api_change_failed(ch, r->error_code)) refuse(r, api_change_error(ch->err), str_from(err_str(ch->err)));
         if (r->error_code) {
             r->num_partitions = -1;
             r->replication_factor = -1;

@@ -80,7 +80,7 @@ static void reply(struct features_state *s) {
 
 static void done(struct controller_change *ch) {
     struct features_state *s = ch->owner;
-    if (!s->error && ch->err) {
+    if (api_change_failed(ch, s->error)) {
         s->error = api_change_error(ch->err);
         s->why = str_from(err_str(ch->err));
     }

@@ -141,7 +141,7 @@ static void voter_look(struct timer *t) {
 
 static void voter_done(struct controller_change *ch) {
     struct voter_state *s = ch->owner;
-    if (!s->error && ch->err) {
+    if (api_change_failed(ch, s->error)) {
         s->error = api_change_error(ch->err);
         s->why = str_from(err_str(ch->err));
     }
@@ -229,8 +229,9 @@ static void unregister_reply(struct controller_change *ch) {
     struct unregister_state *s = ch->owner;
     struct k_unregister_broker_response out;
     k_unregister_broker_response_init(&out);
-    out.error_code = s->error ? s->error : api_change_error(ch->err);
-    out.error_message = s->error ? s->why : ch->err ? str_from(err_str(ch->err)) : STR_NULL;
+    bool failed = api_change_failed(ch, s->error);
+    out.error_code = failed ? api_change_error(ch->err) : s->error;
+    out.error_message = failed ? str_from(err_str(ch->err)) : s->error ? s->why : STR_NULL;
     k_unregister_broker_response_encode(&out, request_reply_begin(s->rq), request_version(s->rq));
     request_reply(s->rq);
 }

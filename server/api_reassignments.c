@@ -72,7 +72,7 @@ static void alter_done(struct controller_change *ch) {
     for (int32_t i = 0; ch->err && i < s->out.responses_n; i++)
         for (int32_t k = 0; k < s->out.responses[i].partitions_n; k++) {
             move_result *r = &s->out.responses[i].partitions[k];
-            if (!r->error_code) refuse(r, api_change_error(ch->err), str_from(err_str(ch->err)));
+            if (api_change_failed(ch, r->error_code)) refuse(r, api_change_error(ch->err), str_from(err_str(ch->err)));
         }
     if (ch->err == ERR_NOT_CONTROLLER) {
         s->out.error_code = KERR_NOT_CONTROLLER;

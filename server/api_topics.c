@@ -69,7 +69,7 @@ static void delete_reply(struct delete_state *s) {
 static void delete_done(struct controller_change *ch) {
     struct delete_state *s = ch->owner;
     for (int32_t i = 0; i < s->out.responses_n; i++)
-        if (!s->out.responses[i].error_code && ch->err)
+        if (api_change_failed(ch, s->out.responses[i].error_code))
             delete_refuse(&s->out.responses[i], api_change_error(ch->err), str_from(err_str(ch->err)));
     delete_reply(s);
 }
@@ -219,7 +219,7 @@ static void grow_make(struct controller_change *ch, struct controller_edit *e) {
 static void grow_done(struct controller_change *ch) {
     struct grow_state *s = ch->owner;
     for (int32_t i = 0; i < s->out.results_n; i++)
-        if (!s->out.results[i].error_code && ch->err)
+        if (api_change_failed(ch, s->out.results[i].error_code))
             grow_refuse(&s->out.results[i], api_change_error(ch->err), str_from(err_str(ch->err)));
     quota_pause(s->rq, s->throttle_ms);
     struct wire_writer *w = request_reply_begin(s->rq);

@@ -132,8 +132,8 @@ static void make(struct controller_change *ch, struct controller_edit *e) {
 static void changed(struct controller_change *ch) {
     struct register_work *w = ch->owner;
     Varve__Cluster__RegisterAnswer__Status status = VARVE__CLUSTER__REGISTER_ANSWER__STATUS__OK;
-    if (w->refused) status = VARVE__CLUSTER__REGISTER_ANSWER__STATUS__REFUSED;
-    else if (ch->err == ERR_NOT_CONTROLLER) status = VARVE__CLUSTER__REGISTER_ANSWER__STATUS__NOT_CONTROLLER;
+    if (ch->err == ERR_NOT_CONTROLLER) status = VARVE__CLUSTER__REGISTER_ANSWER__STATUS__NOT_CONTROLLER; /* whatever it found */
+    else if (w->refused) status = VARVE__CLUSTER__REGISTER_ANSWER__STATUS__REFUSED;
     else if (ch->err) status = VARVE__CLUSTER__REGISTER_ANSWER__STATUS__LATER;
     answer(w->broker, status, w->refused, w->done, w->ctx);
     arena_free(&w->arena);
