@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <uthash.h>
 #include "base/assert.h"
 #include "base/trace.h"
 #include "server/address.h"
@@ -15,23 +14,6 @@
 
 #define LISTEN_BACKLOG 1024
 #define RETRY_NS 100000000 /* pause of accepting when descriptors or memory are short */
-
-/* IPv4 as v4-mapped IPv6, so that one key serves both. */
-struct address_count {
-    uint8_t address[16];
-    uint32_t count;
-    UT_hash_handle hh;
-};
-
-static void address_key(const struct sockaddr_storage *addr, uint8_t key[16]) {
-    memset(key, 0, 16);
-    if (addr->ss_family == AF_INET6) {
-        memcpy(key, &((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr, 16);
-    } else if (addr->ss_family == AF_INET) {
-        key[10] = key[11] = 0xff;
-        memcpy(key + 12, &((const struct sockaddr_in *)(const void *)addr)->sin_addr, 4);
-    }
-}
 
 /* ---- addresses --------------------------------------------------------------------------- */
 
@@ -97,16 +79,9 @@ static void listener_close_when_idle(struct acceptor *a, struct listener *l) {
 static void ticket_home(struct mail *m) { /* on reactor 0 */
     struct conn_ticket *t = CONTAINER_OF(m, struct conn_ticket, mail);
     struct acceptor *a = t->acceptor;
-    uint8_t key[16];
-    struct address_count *entry;
-    address_key(&t->peer, key);
-    HASH_FIND(hh, a->addresses, key, sizeof key, entry);
-    ASSERT(entry && entry->count > 0 && a->conn_count > 0);
+    ASSERT(a->conn_count > 0);
     a->conn_count--;
-    if (--entry->count == 0) {
-        HASH_DEL(a->addresses, entry);
-        free(entry);
-    }
+    address_counts_remove(&a->addresses, &t->peer);
     free(t);
 }
 
@@ -127,27 +102,18 @@ static void ticket_delivered(struct mail *m) { /* on the connection's reactor */
 /* Counts the connection in. NULL: over a limit, or no memory. */
 static struct conn_ticket *ticket_new(struct acceptor *a, const struct accept_slot *slot, const char **why) {
     const struct config *config = reactor_config(home_of(a));
-    uint8_t key[16];
-    struct address_count *entry;
+    const struct sockaddr_storage *peer = &slot->op.addr;
     *why = "max.connections is reached";
     if (a->conn_count >= (uint32_t)config->max_connections) return NULL;
-    address_key(&slot->op.addr, key);
-    HASH_FIND(hh, a->addresses, key, sizeof key, entry);
     *why = "max.connections.per.ip is reached";
-    if (entry && entry->count >= (uint32_t)config->max_connections_per_ip) return NULL;
+    if (address_counts_of(&a->addresses, peer) >= config_connections_from(config, peer)) return NULL;
     *why = "out of memory";
     struct conn_ticket *t = calloc(1, sizeof *t);
     if (!t) return NULL;
-    if (!entry) {
-        entry = calloc(1, sizeof *entry);
-        if (!entry) {
-            free(t);
-            return NULL;
-        }
-        memcpy(entry->address, key, sizeof key);
-        HASH_ADD(hh, a->addresses, address, sizeof entry->address, entry);
+    if (address_counts_add(&a->addresses, peer) != OK) {
+        free(t);
+        return NULL;
     }
-    entry->count++;
     a->conn_count++;
     return t;
 }
@@ -315,10 +281,4 @@ bool acceptor_stopped(const struct acceptor *a) {
     return true;
 }
 
-void acceptor_free(struct acceptor *a) {
-    struct address_count *entry, *next;
-    HASH_ITER(hh, a->addresses, entry, next) {
-        HASH_DEL(a->addresses, entry);
-        free(entry);
-    }
-}
+void acceptor_free(struct acceptor *a) { address_counts_free(&a->addresses); }

@@ -8,6 +8,7 @@
  * Thread: reactor 0's, but for acceptor_ticket_closed(). */
 #ifndef SERVER_ACCEPTOR_H
 #define SERVER_ACCEPTOR_H
+#include "server/address_counts.h"
 #include "server/conn.h"
 
 #define ACCEPTS_IN_FLIGHT 4 /* on each listener: connection storms are taken several a turn */
@@ -19,7 +20,6 @@ struct accept_slot {
     struct listener *listener;
     bool in_flight;
 };
-struct address_count;                  /* connections of one address */
 
 struct acceptor {
     struct broker *broker;
@@ -28,7 +28,7 @@ struct acceptor {
     struct accept_slot slots[CONFIG_LISTENERS_MAX * ACCEPTS_IN_FLIGHT];
     uint32_t slot_count;
     uint32_t next_reactor, conn_count;
-    struct address_count *addresses;   /* hash by address */
+    struct address_counts addresses;   /* of connections */
     struct list refused;               /* tickets of connections beyond the quota of their address, to be closed soon */
     bool stopping;
     bool exhausted;                    /* no descriptors or memory for more; said so */

@@ -136,7 +136,8 @@ static enum err value_set(struct config_builder *b, const struct config_key *key
                           const char *origin, struct str value, char *why, size_t why_len) {
     size_t count, i = (size_t)(key - config_keys(&count));
     char reason[160];
-    if (config_check_value(key->type, key->min, key->max, key->choices, value, reason, sizeof reason) != OK)
+    if (config_check_value(key->type, key->min, key->max, key->choices, value, reason, sizeof reason) != OK ||
+        config_connections_check(key, value, reason, sizeof reason) != OK)
         return refuse(why, why_len, "%s: %s: \"%.*s\" %s", origin, key->name, (int)MIN(value.len, 80), value.p, reason);
     char *text = strndup(value.p ? value.p : "", (size_t)value.len);
     char *from = strdup(origin);
@@ -337,6 +338,10 @@ enum err config_finish(struct config_builder *b, struct config *out, char *why, 
         if (err != OK) (void)refuse(why, why_len, "%s: %s", origin_of(b, "listeners"), reason);
     }
     if (err == OK) err = config_peers_fill(out, b->ignored_listeners, why, why_len);
+    if (err == OK) {
+        bool anybody = out->max_connections_per_ip > 0 || (out->max_connections_per_ip_overrides && *out->max_connections_per_ip_overrides);
+        if (!anybody) err = refuse(why, why_len, "%s: max.connections.per.ip: 0 needs max.connections.per.ip.overrides", origin_of(b, "max.connections.per.ip"));
+    }
     if (err == OK) {
         out->relaxed = strcmp(config_value(out, "durability")->text, "relaxed") == 0;
         if (out->reactors == 0) out->reactors = reactors_default(b, out);

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include "base/bytes.h"
 #include "base/compiler.h"
 #include "base/err.h"
@@ -100,6 +101,7 @@ struct config {
     int32_t reactors;
     int64_t memory_max_bytes;     /* the budget of which the ones below are parts; server/memory.h */
     int32_t socket_request_max_bytes, max_connections, max_connections_per_ip, inflight_requests_max;
+    const char *max_connections_per_ip_overrides; /* a list, checked; see config_connections_from() */
     int64_t queued_max_request_bytes, queued_max_response_bytes, inflight_bytes_max, request_arena_max_bytes, max_decompressed_batch_bytes;
     int64_t connections_max_idle_ms;
     int32_t receive_timeout_ms, send_timeout_ms, shutdown_timeout_ms;
@@ -176,6 +178,10 @@ void config_field_fill(struct config *c, const struct config_key *key, const cha
 /* Checks `text` against type, range and choices of a row; also used for topic configs. */
 MUST_CHECK enum err config_check_value(enum config_type type, double min, double max, const char *choices,
                                        struct str text, char *why, size_t why_len);
+/* What else a value must be than its type says: for max.connections.per.ip.overrides. */
+MUST_CHECK enum err config_connections_check(const struct config_key *key, struct str value, char *why, size_t why_len);
+/* Connections that the address of `peer` may have. */
+uint32_t config_connections_from(const struct config *c, const struct sockaddr_storage *peer);
 /* Properties syntax, one pair a call: comments, continuation lines, `=` `:` or blank as separator, escapes. */
 struct config_parser { const char *p, *end; unsigned line, next_line; };
 enum config_parsed { CONFIG_PAIR, CONFIG_END, CONFIG_BAD };

@@ -11,7 +11,7 @@
 /* Beside the defaults of topic configs. Times in hours and minutes give way to those in milliseconds, which can be set. */
 static const char *const others[] = {
     "follower.replication.throttled.rate", "leader.replication.throttled.rate", "log.level", "max.connections",
-    "max.connections.per.ip", "producer.id.expiration.ms", "replica.alter.log.dirs.io.max.bytes.per.second",
+    "max.connections.per.ip", "max.connections.per.ip.overrides", "producer.id.expiration.ms", "replica.alter.log.dirs.io.max.bytes.per.second",
 };
 
 static bool ends_with(const char *s, const char *tail) {
@@ -32,8 +32,13 @@ enum err config_dynamic_check(const struct config_key *key, struct str value, ch
         snprintf(why, why_len, "Cannot update these configs dynamically: [%s]", key->name);
         return ERR_INVALID;
     }
-    if (config_check_value(key->type, key->min, key->max, key->choices, value, reason, sizeof reason) != OK) {
+    if (config_check_value(key->type, key->min, key->max, key->choices, value, reason, sizeof reason) != OK ||
+        config_connections_check(key, value, reason, sizeof reason) != OK) {
         snprintf(why, why_len, "Invalid value %.*s for configuration %s: it %s", (int)MIN(value.len, 80), value.p, key->name, reason);
+        return ERR_INVALID;
+    }
+    if (strcmp(key->name, "max.connections.per.ip") == 0 && str_is(value, "0")) { /* who would take it back? */
+        snprintf(why, why_len, "Invalid value 0 for configuration %s: it is taken at start only, with overrides", key->name);
         return ERR_INVALID;
     }
     /* The rules of the topic config that it is the default of. */

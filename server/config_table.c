@@ -10,6 +10,7 @@
 #define BOOL(name, initial, f, doc) {name, CONFIG_BOOL, initial, 0, 0, NULL, NULL, FIELD(bool, f), doc}
 #define TEXT(name, initial, choices, f, doc) \
     {name, CONFIG_STRING, initial, 0, 0, choices, NULL, FIELD(const char *, f), doc}
+#define LIST(name, initial, f, doc) {name, CONFIG_LIST, initial, 0, 0, NULL, NULL, FIELD(const char *, f), doc}
 /* Rows without a field: read as text, or defaults of topic configs. */
 #define BARE(name, type, initial, min, max, choices, doc) \
     {name, type, initial, min, max, choices, NULL, CONFIG_NO_FIELD, doc}
@@ -154,8 +155,10 @@ static const struct config_key table[] = {
     TOPIC("log.segment.delete.delay.ms", CONFIG_LONG, "60000", 0, I64, NULL, "file.delete.delay.ms",
           "Kept for Kafka's tools: files go at once, and reads of them that are under way finish first."),
     INT("max.connections", "2147483647", 1, I32, max_connections, "Connections open at once; further ones are closed."),
-    INT("max.connections.per.ip", "2147483647", 1, I32, max_connections_per_ip,
-        "Connections from one address; further ones are closed."),
+    INT("max.connections.per.ip", "2147483647", 0, I32, max_connections_per_ip,
+        "Connections from one address; further ones are closed. 0: only addresses that max.connections.per.ip.overrides names."),
+    LIST("max.connections.per.ip.overrides", "", max_connections_per_ip_overrides,
+         "Other numbers for single addresses, `ADDRESS:COUNT,...`. Addresses, no names."),
     LONG("max.decompressed.batch.bytes", "67108864", 1048576, 268435456, max_decompressed_batch_bytes,
          "The largest size that a compressed batch may have when the broker must look into it. The default is lower where an eighth of "
          "memory.max.bytes, shared out over the reactors, is less."),
@@ -265,7 +268,7 @@ static const char *const ignored[] = {
     "log.flush.offset.checkpoint.interval.ms", "log.flush.scheduler.interval.ms",
     "log.flush.start.offset.checkpoint.interval.ms", "log.initial.task.delay.ms", "log.message.downconversion.enable",
     "log.message.format.version", "log.message.timestamp.difference.max.ms", "max.connection.creation.rate",
-    "max.connections.per.ip.overrides", "metadata.log.dir", "metadata.log.segment.*", "metadata.max.*", "metric.reporters", "metrics.*", "node.host.name",
+    "metadata.log.dir", "metadata.log.segment.*", "metadata.max.*", "metric.reporters", "metrics.*", "node.host.name",
     "num.io.threads", "num.network.threads", "num.recovery.threads.per.data.dir", "num.replica.alter.log.dirs.threads",
     "num.replica.fetchers", "offsets.commit.*", "offsets.load.buffer.size",
     "offsets.topic.compression.codec", "offsets.topic.replication.factor", "password.encoder.*", "principal.builder.class", "process.roles",

@@ -316,6 +316,8 @@ void peers_close(struct broker *b) {
     if (!p) return;
     while ((node = list_pop_front(&p->leftovers))) peer_frame_free(LIST_ENTRY(node, struct peer_frame, link));
     peer_incoming_free_all(p);
+    address_counts_free(&p->from);
+    address_counts_free(&p->greeting_from);
     pthread_mutex_destroy(&p->lock);
     free(p->sets);
     free(p);

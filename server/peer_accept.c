@@ -20,6 +20,7 @@ static void greeting_leave(struct peer_conn *c) {
     timer_cancel(&home_of(c->peers)->timers, &c->timer);
     list_remove(&c->link);
     c->peers->greeting_count--;
+    address_counts_remove(&c->peers->greeting_from, &c->addr);
 }
 
 static void greet_late(struct timer *t) {
@@ -103,25 +104,47 @@ static const struct peer_stream_type greeting = {greet_frame, greet_closing, gre
 
 /* ---- accepting --------------------------------------------------------------------------------------- */
 
-static void accepted(struct peers *p, int fd, const struct sockaddr_storage *from) {
-    char text[ADDRESS_TEXT_BYTES];
+/* Counts a connection in, as one that is there and as one that has not said hello. NULL: it may be; else why not. */
+static const char *count_in(struct peers *p, const struct sockaddr_storage *from) {
+    const char *why = NULL;
+    if (atomic_load(&p->conn_count) >= PEER_CONNS_MAX || p->greeting_count >= PEER_GREETING_MAX) return "too many connections";
+    if (address_counts_of(&p->greeting_from, from) >= PEER_GREETING_FROM_MAX) return "too many connections of this address that say nothing";
+    if (address_counts_add(&p->greeting_from, from) != OK) return "out of memory";
+    pthread_mutex_lock(&p->lock);
+    if (address_counts_of(&p->from, from) >= PEER_CONNS_FROM_MAX) why = "too many connections of this address";
+    else if (address_counts_add(&p->from, from) != OK) why = "out of memory";
+    pthread_mutex_unlock(&p->lock);
+    if (why) address_counts_remove(&p->greeting_from, from);
+    else p->greeting_count++;
+    return why;
+}
+
+static void refuse(struct peers *p, int fd, const struct sockaddr_storage *from, const char *why) {
+    char text[ADDRESS_TEXT_BYTES], host[INET6_ADDRSTRLEN], said[INET6_ADDRSTRLEN + 128];
     address_text(from, text);
-    bool full = atomic_load(&p->conn_count) >= PEER_CONNS_MAX || p->greeting_count >= PEER_GREETING_MAX;
-    struct peer_conn *c = full ? NULL : calloc(1, sizeof *c);
-    if (!c) {
-        trace_warn("peer", "%s: refused: %s", text, full ? "too many connections to the listener for brokers" : "out of memory");
-        io_close(home_of(p)->io, fd);
+    address_host_text(from, host);
+    snprintf(said, sizeof said, ": refused at the listener for brokers: %s (%s)", why, host);
+    peer_say_refused(p, PEER_REFUSED_OTHER, home_of(p)->now_ns, text, said);
+    io_close(home_of(p)->io, fd);
+}
+
+static void accepted(struct peers *p, int fd, const struct sockaddr_storage *from) {
+    struct peer_conn *c = calloc(1, sizeof *c);
+    const char *why = c ? count_in(p, from) : "out of memory";
+    if (why) {
+        free(c);
+        refuse(p, fd, from, why);
         return;
     }
     atomic_fetch_add(&p->conn_count, 1);
     c->peers = p;
     c->slot = -1;
-    memcpy(c->from, text, sizeof c->from);
+    c->addr = *from;
+    address_text(from, c->from);
     peer_stream_begin(&c->stream, &p->sets[0], &greeting, fd);
     timer_init(&c->timer, greet_late);
     timer_set(&home_of(p)->timers, &c->timer, home_of(p)->now_ns + PEER_GREET_NS);
     list_push_back(&p->greeting, &c->link);
-    p->greeting_count++;
     peer_stream_read(&c->stream);
 }
 

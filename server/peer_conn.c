@@ -198,6 +198,9 @@ void peer_conn_start(struct peer_conn *c, struct peer_set *set) {
 
 void peer_conn_free(struct peer_conn *c) {
     if (c->slot >= 0) atomic_fetch_sub(&c->peers->nodes[c->slot].conns, 1);
+    pthread_mutex_lock(&c->peers->lock);
+    address_counts_remove(&c->peers->from, &c->addr);
+    pthread_mutex_unlock(&c->peers->lock);
     atomic_fetch_sub(&c->peers->conn_count, 1);
     list_remove(&c->stream.work);
     free(c->call.bytes);

@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include "server/address.h"
+#include "server/address_counts.h"
 #include "server/peer.h"
 #include "server/peer_wire.h"
 #include "server/reactor.h"
@@ -35,9 +36,11 @@
 #define PEER_PING_NS 2000000000             /* each link is pinged so often in any case */
 #define PEER_PONG_NS 6000000000             /* a ping without an answer: this connection is dead though others live */
 #define PEER_VISIT_NS 10000000000           /* a connection to an address is kept so long without a call */
-#define PEER_CONNS_MAX 4096                 /* incoming, all reactors */
+#define PEER_CONNS_MAX 4096                 /* incoming, all reactors, */
+#define PEER_CONNS_FROM_MAX 512             /* of one address: eight brokers with 64 reactors each may live there */
 #define PEER_STRANGERS_MAX 16               /* nodes that connect and of which neither configuration nor metadata knows an address */
-#define PEER_GREETING_MAX 64                /* of them without a hello */
+#define PEER_GREETING_MAX 64                /* of them without a hello, */
+#define PEER_GREETING_FROM_MAX 32           /* of one address: whoever says nothing there leaves room for others */
 #define PEER_ACCEPTS 2
 #define PEER_REACTORS_MAX 64                /* of one broker that can be vouched for */
 #define PEER_CALLS_MAX 256                  /* of one connection that are not answered, */
@@ -180,6 +183,7 @@ struct peers {
     pthread_mutex_t lock;
     struct uuid cluster_id;              /* under lock; zero: none yet */
     struct peer_said said[PEER_SAID_MAX]; /* under lock */
+    struct address_counts from;          /* under lock: incoming connections */
     struct list incoming;                /* under lock: calls that are not answered */
     struct list leftovers;               /* under lock: frames whose reactor has ended */
     _Atomic uint64_t changes;
@@ -196,6 +200,7 @@ struct peers {
     struct peer_accept accepts[PEER_ACCEPTS];
     struct list greeting;                /* struct peer_conn */
     uint32_t greeting_count;
+    struct address_counts greeting_from;
 };
 
 struct peer_set {
@@ -252,7 +257,8 @@ struct peer_conn {
     struct peer_stream stream;
     struct peers *peers;
     struct peer_hello hello;
-    char from[ADDRESS_TEXT_BYTES];
+    struct sockaddr_storage addr;
+    char from[ADDRESS_TEXT_BYTES];       /* the same as text */
     int32_t slot;                        /* -1: no hello yet */
     uint64_t id;                         /* among its set's */
     struct timer timer;                  /* the hello is due */

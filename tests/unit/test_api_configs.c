@@ -147,7 +147,14 @@ START_TEST(connections_are_limited_from_now_on) {
     client_open(&more, &f);
     ck_assert(client_is_closed(&more));
     client_close(&more);
+    ck_assert_int_eq(alter(BROKER, SELF, "max.connections.per.ip", SET, "0"), KERR_INVALID_REQUEST); /* nobody could take it back */
+    ck_assert_int_eq(alter(BROKER, SELF, "max.connections.per.ip.overrides", SET, "somebody:2"), KERR_INVALID_REQUEST);
+    ck_assert_int_eq(alter(BROKER, SELF, "max.connections.per.ip.overrides", SET, "127.0.0.1:2"), 0);
+    client_open(&more, &f);
+    ck_assert(client_waits(&more));
+    client_close(&more);
     ck_assert_int_eq(alter(BROKER, SELF, "max.connections.per.ip", DELETE, NULL), 0);
+    ck_assert_int_eq(alter(BROKER, SELF, "max.connections.per.ip.overrides", DELETE, NULL), 0);
     client_open(&more, &f);
     ck_assert(client_waits(&more));
     client_close(&more);

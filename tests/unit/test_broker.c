@@ -309,6 +309,8 @@ START_TEST(connections_are_limited) { connections_limited("max.connections=3"); 
 END_TEST
 START_TEST(connections_from_one_address_are_limited) { connections_limited("max.connections.per.ip=3"); }
 END_TEST
+START_TEST(connections_from_a_named_address_are_limited) { connections_limited("max.connections.per.ip.overrides=::1:1000,127.0.0.1:3"); }
+END_TEST
 
 START_TEST(stopping_at_once_after_start) {
     struct node n;
@@ -365,6 +367,7 @@ static TCase *tests(const char *name) {
     tcase_add_test(t, another_node_id_is_refused);
     tcase_add_test(t, connections_are_limited);
     tcase_add_test(t, connections_from_one_address_are_limited);
+    tcase_add_test(t, connections_from_a_named_address_are_limited);
     tcase_add_test(t, stopping_at_once_after_start);
     tcase_add_test(t, advertised_addresses);
     return t;

@@ -2,6 +2,7 @@
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include "server/address.h"
 #include "server/memory.h"
 #include "server/options.h"
 #include "server/topic_config.h"
@@ -114,6 +115,33 @@ START_TEST(errors_say_where) {
     refused("broker.rack=\\u12g4\n", "malformed \\u escape");
     refused("log.dirs=/a,/b\n", "only one data directory");
     refused("socket.request.max.bytes=10\n", "must be at least 1024");
+    refused("max.connections.per.ip=0\n", "test.properties:1: max.connections.per.ip: 0 needs max.connections.per.ip.overrides");
+    refused("max.connections.per.ip.overrides=10.0.0.1:5,here:7\n", "is not a list of ADDRESS:COUNT");
+    refused("max.connections.per.ip.overrides=10.0.0.1\n", "is not a list of ADDRESS:COUNT");
+    refused("max.connections.per.ip.overrides=10.0.0.1:\n", "is not a list of ADDRESS:COUNT");
+    refused("max.connections.per.ip.overrides=10.0.0.1:99999999999\n", "is not a list of ADDRESS:COUNT");
+}
+END_TEST
+
+static uint32_t connections_from(const struct config *c, const char *host) {
+    struct sockaddr_storage addr;
+    ck_assert(address_resolve(host, 1, &addr));
+    return config_connections_from(c, &addr);
+}
+
+START_TEST(connections_of_one_address) {
+    struct config c;
+    ck_assert_int_eq(build(&c, "max.connections.per.ip=0\nmax.connections.per.ip.overrides=10.0.0.1:5, 10.0.0.2:0 ,[2001:db8::1]:7,fe80::2:8,10.0.0.1:6\n", NULL, NULL), OK);
+    ck_assert_uint_eq(connections_from(&c, "10.0.0.1"), 5);
+    ck_assert_uint_eq(connections_from(&c, "::ffff:10.0.0.1"), 5);
+    ck_assert_uint_eq(connections_from(&c, "10.0.0.2"), 0);
+    ck_assert_uint_eq(connections_from(&c, "10.0.0.3"), 0);
+    ck_assert_uint_eq(connections_from(&c, "2001:db8:0::1"), 7);
+    ck_assert_uint_eq(connections_from(&c, "fe80::2"), 8);
+    config_free(&c);
+    ck_assert_int_eq(build(&c, "max.connections.per.ip=9\n", NULL, NULL), OK);
+    ck_assert_uint_eq(connections_from(&c, "10.0.0.1"), 9);
+    config_free(&c);
 }
 END_TEST
 
@@ -464,6 +492,7 @@ int main(void) {
     tcase_add_test(t, defaults);
     tcase_add_test(t, properties_syntax);
     tcase_add_test(t, errors_say_where);
+    tcase_add_test(t, connections_of_one_address);
     tcase_add_test(t, later_sources_win_and_are_remembered);
     tcase_add_test(t, environment_rule);
     tcase_add_test(t, ignored_keys_are_summed_up);

@@ -442,6 +442,7 @@ END_TEST
 /* A raw connection to the listener of node 0. */
 struct raw { struct io_op op; int fd; bool done; struct iovec iov; uint8_t in[4096]; };
 static struct raw raw;
+static const char *raw_host = "127.0.0.1"; /* in the simulated world also the address that it comes from */
 static void raw_done(struct io_op *op) { CONTAINER_OF(op, struct raw, op)->done = true; }
 static int64_t raw_op(enum io_kind kind, void *p, uint32_t len) {
     struct io *io = nodes[0].ios[0];
@@ -449,7 +450,7 @@ static int64_t raw_op(enum io_kind kind, void *p, uint32_t len) {
     raw.op = (struct io_op){.kind = kind, .fd = raw.fd, .buf = raw.in, .len = sizeof raw.in, .iov = &raw.iov, .iov_count = 1, .done = raw_done};
     list_init(&raw.op.link);
     raw.iov = (struct iovec){p, len};
-    if (kind == IO_CONNECT) address_resolve("127.0.0.1", (uint16_t)nodes[0].port, &raw.op.addr);
+    if (kind == IO_CONNECT) address_resolve(raw_host, (uint16_t)nodes[0].port, &raw.op.addr);
     raw.done = false;
     io_submit(io, &raw.op);
     RUN_UNTIL(raw.done);
@@ -801,19 +802,67 @@ START_TEST(calls_that_wait_are_bounded) {
 }
 END_TEST
 
-START_TEST(too_many_connections_are_refused) {
-    node_open(0, NULL);
-    int fds[PEER_GREETING_MAX];
-    for (int i = 0; i < PEER_GREETING_MAX; i++) {
-        raw_connect();
-        fds[i] = raw.fd;
-    }
-    RUN_UNTIL(nodes[0].b.peers->greeting_count == PEER_GREETING_MAX);
+/* Nothing is said: it was refused, or not. */
+static int raw_silent(const char *host) {
+    raw_host = host;
     raw_connect();
+    raw_host = "127.0.0.1";
+    return raw.fd;
+}
+static void raw_turned_away(const char *host) {
+    raw_silent(host);
     ck_assert_int_le(raw_op(IO_RECV, NULL, 0), 0);
     io_close(nodes[0].ios[0], raw.fd);
+}
+
+START_TEST(too_many_connections_are_refused) {
+    node_open(0, NULL);
+    int fds[PEER_GREETING_FROM_MAX];
+    for (int i = 0; i < PEER_GREETING_FROM_MAX; i++) fds[i] = raw_silent("127.0.0.1");
+    RUN_UNTIL(nodes[0].b.peers->greeting_count == PEER_GREETING_FROM_MAX);
+    raw_turned_away("127.0.0.1");
+    for (int i = 0; i < PEER_GREETING_FROM_MAX; i++) io_close(nodes[0].ios[0], fds[i]);
+    RUN_UNTIL(nodes[0].b.peers->greeting_count == 0 && atomic_load(&nodes[0].b.peers->conn_count) == 0);
+    raw_greeted();
+    io_close(nodes[0].ios[0], raw.fd);
+}
+END_TEST
+
+/* Who connects and says nothing has half of the places, and a broker elsewhere is heard; nobody has more than all of them. */
+START_TEST(one_address_leaves_places_to_others) {
+    node_open(0, "peer.listen=:7000\nallow.insecure=true\n");
+    nodes[0].port = 7000;
+    int fds[PEER_GREETING_MAX];
+    for (int i = 0; i < PEER_GREETING_FROM_MAX; i++) fds[i] = raw_silent("127.0.0.2");
+    raw_turned_away("127.0.0.2");
+    raw_greeted();
+    io_close(nodes[0].ios[0], raw.fd);
+    for (int i = PEER_GREETING_FROM_MAX; i < PEER_GREETING_MAX; i++) fds[i] = raw_silent("127.0.0.3");
+    RUN_UNTIL(nodes[0].b.peers->greeting_count == PEER_GREETING_MAX);
+    raw_turned_away("127.0.0.1");
     for (int i = 0; i < PEER_GREETING_MAX; i++) io_close(nodes[0].ios[0], fds[i]);
     RUN_UNTIL(nodes[0].b.peers->greeting_count == 0);
+}
+END_TEST
+
+START_TEST(connections_of_one_address_are_bounded) {
+    node_open(0, "peer.listen=:7000\nallow.insecure=true\n");
+    nodes[0].port = 7000;
+    static int fds[PEER_CONNS_FROM_MAX];
+    for (int i = 0; i < PEER_CONNS_FROM_MAX; i++) {
+        raw_greeted();
+        fds[i] = raw.fd;
+    }
+    raw_turned_away("127.0.0.1");
+    int other = raw_silent("127.0.0.2");
+    RUN_UNTIL(atomic_load(&nodes[0].b.peers->conn_count) == PEER_CONNS_FROM_MAX + 1);
+    io_close(nodes[0].ios[0], other);
+    io_close(nodes[0].ios[0], fds[0]); /* there is room again */
+    RUN_UNTIL(atomic_load(&nodes[0].b.peers->conn_count) == PEER_CONNS_FROM_MAX - 1);
+    raw_greeted();
+    io_close(nodes[0].ios[0], raw.fd);
+    for (int i = 1; i < PEER_CONNS_FROM_MAX; i++) io_close(nodes[0].ios[0], fds[i]);
+    RUN_UNTIL(atomic_load(&nodes[0].b.peers->conn_count) == 0);
 }
 END_TEST
 
@@ -892,6 +941,8 @@ static int run(enum backend with) {
     tcase_add_test(t, calls_end_in_time);
     if (all) tcase_add_test(t, calls_that_wait_are_bounded);
     tcase_add_test(t, too_many_connections_are_refused);
+    if (all) tcase_add_test(t, one_address_leaves_places_to_others);
+    if (all) tcase_add_test(t, connections_of_one_address_are_bounded);
     if (all) tcase_add_test(t, strangers_leave_their_places);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
