@@ -19,6 +19,11 @@ enum { AUTO_CREATE_MAX = 100 };  /* names that one request may have created */
 #define HOLD_PAUSE_NS INT64_C(10000000)
 enum { HOLD_PARTITIONS_MAX = 1000 };
 
+/* A broker that was lost is still shown for as long as Kafka shows one (broker.session.timeout.ms), though others lead what it led:
+ * current librdkafka gives up a broker that is shown no more, and when it learns of the new leaders in the same answer, partitions get lost
+ * on their way from the old one to the new: it sends nothing to them until it looks for strays, up to a second later. */
+#define SHOWN_NS INT64_C(9000000000)
+
 struct metadata_state;
 struct partition_target { struct metadata_state *state; struct k_metadata_response_topics_partitions *out; };
 struct metadata_state {
@@ -128,6 +133,10 @@ static bool fill_topics(struct metadata_state *s) {
     return true;
 }
 
+static bool is_shown(const struct metadata_state *s, const struct api_node *n) {
+    return api_node_is_shown(n) || (n->host.p && peer_silence_ns(s->rq->reactor, n->id) < SHOWN_NS);
+}
+
 static bool fill_brokers(struct metadata_state *s) {
     struct broker *b = request_broker(s->rq);
     if (!api_nodes_get(s->rq, &s->nodes)) return false;
@@ -135,7 +144,7 @@ static bool fill_brokers(struct metadata_state *s) {
     if (!s->out.brokers) return false;
     for (int32_t i = 0; i < s->nodes.count; i++) {
         const struct api_node *n = &s->nodes.list[i];
-        if (!api_node_is_shown(n)) continue;
+        if (!is_shown(s, n)) continue;
         struct k_metadata_response_brokers *out = &s->out.brokers[s->out.brokers_n++];
         k_metadata_response_brokers_init(out);
         out->node_id = n->id;
