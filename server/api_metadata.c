@@ -170,7 +170,11 @@ static void ask(struct metadata_state *s) {
     partition_questions_send(&s->questions);
 }
 
-static void ask_again(struct timer *t) { ask(CONTAINER_OF(t, struct metadata_state, timer)); }
+static void ask_again(struct timer *t) {
+    struct metadata_state *s = CONTAINER_OF(t, struct metadata_state, timer);
+    api_nodes_look(s->rq, &s->nodes);
+    ask(s);
+}
 
 /* Whether the answer is put off, for leaders that there will be in a moment. */
 static bool hold(struct metadata_state *s) {

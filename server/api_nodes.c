@@ -11,7 +11,7 @@ static const struct image_listener *listener_named(const struct image_node *n, c
 static void fill_other(struct request *rq, struct api_node *out, const struct image_node *n) {
     const struct image_listener *l = listener_named(n, request_listener(rq));
     out->id = n->node;
-    out->up = peer_is_up(rq->reactor, n->node);
+    out->up = peer_is_well(rq->reactor, n->node);
     out->host = l ? request_copy(rq, str_from(l->host)) : STR_NULL;
     out->port = l ? l->port : -1;
     out->rack = n->rack[0] ? request_copy(rq, str_from(n->rack)) : STR_NULL;
@@ -47,6 +47,10 @@ bool api_nodes_get(struct request *rq, struct api_nodes *out) {
     if (api_nodes_try(rq, out)) return true;
     request_close(rq, "the request needs more memory than request.arena.max.bytes");
     return false;
+}
+
+void api_nodes_look(const struct request *rq, struct api_nodes *n) {
+    for (int32_t i = 0; i < n->count; i++) n->list[i].up = peer_is_well(rq->reactor, n->list[i].id);
 }
 
 const struct api_node *api_nodes_find(const struct api_nodes *n, int32_t id) {

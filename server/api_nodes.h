@@ -18,6 +18,7 @@ struct api_nodes { struct api_node *list; int32_t count; }; /* registered broker
 
 MUST_CHECK bool api_nodes_get(struct request *rq, struct api_nodes *out);           /* false: closing */
 MUST_CHECK bool api_nodes_try(struct request *rq, struct api_nodes *out);           /* false: no memory */
+void api_nodes_look(const struct request *rq, struct api_nodes *n);                 /* who of them is up now */
 const struct api_node *api_nodes_find(const struct api_nodes *n, int32_t id);       /* NULL: neither registered nor this one */
 static inline bool api_node_is_shown(const struct api_node *n) { return n->up && n->host.p; }
 

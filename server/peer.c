@@ -56,6 +56,11 @@ bool peer_is_up(const struct reactor *r, int32_t node) {
     return r->now_ns - atomic_load(&p->nodes[slot].heard_ns) <= PEER_SILENT_NS;
 }
 
+bool peer_is_well(const struct reactor *r, int32_t node) {
+    if (!peer_is_up(r, node) || node == r->broker->config.node_id) return peer_is_up(r, node);
+    return (atomic_load(&r->broker->peers->nodes[peer_node_slot(r->broker->peers, node)].state) & 3) != PEER_NODE_LOST;
+}
+
 bool peer_vouched(const struct reactor *r, int32_t node, uint64_t group, int64_t *awake_ns) {
     struct peers *p = r->broker->peers;
     int32_t slot = p ? peer_node_slot(p, node) : -1;

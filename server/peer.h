@@ -40,8 +40,11 @@ bool peer_address(const struct broker *b, int32_t node, char host[PEER_HOST_BYTE
 /* The cluster that this broker belongs to, once it is known (a directory that belongs to one already knows it at start).
  * Connections to and from other clusters are refused from then on; without one all are taken. */
 void peer_set_cluster(struct broker *b, const struct uuid *cluster_id);
-/* Connected, and heard from within PEER_SILENT_NS: what Metadata and the controller take for alive. The broker itself: true. */
+/* Connected, and heard from within PEER_SILENT_NS: what the controller takes for alive. The broker itself: true. */
 bool peer_is_up(const struct reactor *r, int32_t node);
+/* Up, and no connection of its has just broken: what clients are shown. One that dies loses its connections one after the other, and its
+ * partitions are in search of a leader from the first on. */
+bool peer_is_well(const struct reactor *r, int32_t node);
 /* When the reactor that has `group` at `node` was heard last, in this reactor's awake time: whatever its connection brings says that it
  * runs, and at least every PEER_BEAT_NS * 2 something does. False: never. */
 bool peer_vouched(const struct reactor *r, int32_t node, uint64_t group, int64_t *awake_ns);
