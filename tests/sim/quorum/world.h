@@ -40,12 +40,12 @@ struct disk {
     int64_t tail_from, tail_to;
 };
 struct node {
-    bool up;
+    bool up, rolled_back;
     struct replica_member self;
     struct replica replica;
     int64_t now_ns, skew_ns;
     struct sim_log log;                  /* in memory */
-    struct disk disk;
+    struct disk disk, copy;              /* copy: a backup of its directory, for conversations */
     struct op ops[OPS_MAX];              /* on their way to the disk, in order */
     uint32_t op_count;
     struct record values[RECORDS_MAX * 2];
@@ -69,6 +69,7 @@ struct world {
     struct packet net[NET_MAX];
     uint32_t net_count;
     struct record committed[RECORDS_MAX];
+    int32_t committed_in[RECORDS_MAX];   /* the epoch of the leader that did it first */
     int64_t deleted_to;                  /* what lies below was deleted by a majority */
     int64_t committed_end, published;    /* published: the highest that a client saw */
     struct replica_member leaders[EPOCHS_SEEN_MAX]; /* by epoch; node -1: none */
@@ -124,4 +125,5 @@ void check_truncation(struct world *w, const struct node *n, struct replica_posi
 void check_leader(struct world *w, struct node *n);
 void check_reads(struct world *w, struct node *n, uint32_t round);
 void check_high_watermark(struct world *w, struct node *n, int64_t offset);
+void check_went_back(struct world *w, const struct replica_member *m);
 #endif
