@@ -127,7 +127,7 @@ static bool count(struct replica *r, const struct replica_member *from) {
     if (MUTANT(r, ACK_NO_INC) && i < 0)
         for (int k = 0; k < r->config.count; k++)
             if (r->config.members[k].node == from->node) i = k;
-    if (i >= 0 && i < r->config.voters) r->granted |= 1u << i;
+    if (i >= 0 && i < r->config.voters && !went_back_known(r, from)) r->granted |= 1u << i;
     return (uint32_t)__builtin_popcount(r->granted) >= replica_config_majority(&r->config);
 }
 

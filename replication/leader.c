@@ -19,6 +19,10 @@ struct replica_peer *leader_peer(struct replica *r, const struct replica_member 
     return NULL;
 }
 
+/* Answers repeat it. It names the epoch: whoever has gone on answers an append of an older one with its own epoch, and this node, perhaps
+ * another process, may have led that one as well. */
+static uint64_t new_session(struct replica *r) { return (uint64_t)(uint32_t)r->epoch << 32 | (uint32_t)++r->next_session; }
+
 enum err leader_peers(struct step *s) {
     struct replica *r = s->r;
     struct replica_peer *peers = NULL;
@@ -34,9 +38,9 @@ enum err leader_peers(struct step *s) {
         struct replica_peer *known = leader_peer(r, m);
         if (known) peers[n] = *known;
         else peers[n] = (struct replica_peer){
-            .member = *m, .session = ++r->next_session, .next = walk_last(&r->walk), .match = POSITION_UNKNOWN, .probing = true,
+            .member = *m, .session = new_session(r), .next = walk_last(&r->walk), .match = POSITION_UNKNOWN, .probing = true,
             .acked_ns = s->now_ns, .sent_ns = s->now_ns, .caught_ns = INT64_MIN, .mark = INT64_MAX,
-            .acked_round = r->read_confirmed,
+            .acked_round = r->read_confirmed, .held = POSITION_UNKNOWN, .went_back = went_back_known(r, m),
         };
         peers[n++].voter = i < r->config.voters;
     }
@@ -138,6 +142,7 @@ static void heartbeat(struct step *s) {
     for (uint32_t i = 0; i < r->peer_count; i++) {
         struct replica_peer *p = &r->peers[i];
         if (r->round - p->acked_round > ROUNDS_APART_MAX) p->acked_round = r->round - ROUNDS_APART_MAX;
+        went_back_round(r, p);
         if (s->now_ns - p->acked_ns >= 2 * heartbeat_interval(r)) { /* what was in flight may be lost */
             p->in_flight = 0;
             p->probing = true;
@@ -158,9 +163,9 @@ static uint32_t majority_round(const struct replica *r) {
     if (replica_config_is_voter(&r->config, &r->self)) sorted[n++] = r->round;
     for (uint32_t i = 0; i < r->peer_count; i++) {
         if (!r->peers[i].voter) continue;
-        uint32_t k = n++;
-        for (; k > 0 && round_before(sorted[k - 1], r->peers[i].acked_round); k--) sorted[k] = sorted[k - 1];
-        sorted[k] = r->peers[i].acked_round;
+        uint32_t k = n++, round = r->peers[i].went_back ? r->round - ROUNDS_APART_MAX : r->peers[i].acked_round;
+        for (; k > 0 && round_before(sorted[k - 1], round); k--) sorted[k] = sorted[k - 1];
+        sorted[k] = round;
     }
     return sorted[replica_config_majority(&r->config) - 1];
 }
@@ -227,7 +232,7 @@ static bool has_majority(const struct step *s) {
     const struct replica *r = s->r;
     uint32_t n = replica_config_is_voter(&r->config, &r->self);
     for (uint32_t i = 0; i < r->peer_count; i++)
-        n += r->peers[i].voter && s->now_ns - r->peers[i].acked_ns < r->timeout_ns;
+        n += r->peers[i].voter && !r->peers[i].went_back && s->now_ns - r->peers[i].acked_ns < r->timeout_ns;
     return n >= replica_config_majority(&r->config);
 }
 
@@ -298,6 +303,7 @@ void leader_reply(struct step *s, const struct replica_message *m) {
     if (!p || (m->session != p->session && !MUTANT(r, ACK_NO_INC) && !MUTANT(r, ACK_NO_EPOCH))) return;
     p->acked_ns = s->now_ns;
     if ((int32_t)(m->round - p->acked_round) > 0) p->acked_round = m->round;
+    went_back_look(s, p, m);
     if (m->ok) accepted(s, p, m);
     else rejected(s, p, m);
     if (m->ok) quiet_answered(s, p, m);
@@ -311,7 +317,7 @@ void leader_reply(struct step *s, const struct replica_message *m) {
 static struct replica_position match_of(const struct replica *r, const struct replica_member *m) {
     if (replica_member_eq(m, &r->self)) return r->durable;
     for (uint32_t i = 0; i < r->peer_count; i++)
-        if (replica_member_eq(&r->peers[i].member, m)) return r->peers[i].match;
+        if (replica_member_eq(&r->peers[i].member, m) && !r->peers[i].went_back) return r->peers[i].match;
     return POSITION_UNKNOWN;
 }
 
@@ -357,7 +363,7 @@ bool replica_in_sync(const struct replica *r, const struct replica_member *m, in
     struct replica_position committed = {r->epoch, r->high_watermark};
     for (uint32_t i = 0; i < r->peer_count; i++) {
         const struct replica_peer *p = &r->peers[i];
-        if (!replica_member_eq(&p->member, m)) continue;
+        if (!replica_member_eq(&p->member, m) || p->went_back) continue;
         return now_ns - p->acked_ns < r->timeout_ns && position_known(p->match) && replica_position_compare(p->match, committed) >= 0;
     }
     return false;
@@ -367,7 +373,7 @@ bool replica_keeps_up(const struct replica *r, const struct replica_member *m, i
     if (replica_in_sync(r, m, now_ns)) return true;
     for (uint32_t i = 0; i < r->peer_count && r->role == REPLICA_LEADER; i++) {
         const struct replica_peer *p = &r->peers[i];
-        if (replica_member_eq(&p->member, m))
+        if (replica_member_eq(&p->member, m) && !p->went_back)
             return now_ns - p->acked_ns < r->timeout_ns && p->caught_ns != INT64_MIN && now_ns - p->caught_ns < LAG_TIMEOUTS * r->timeout_ns;
     }
     return false;

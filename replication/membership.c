@@ -7,7 +7,7 @@ bool replica_config_is_held(const struct replica *r) {
     uint32_t n = replica_config_is_voter(&r->config, &r->self) && r->durable_seq >= r->barrier_seq;
     for (uint32_t i = 0; i < r->peer_count; i++) {
         const struct replica_peer *p = &r->peers[i];
-        n += p->voter && position_known(p->match) && replica_config_compare(p->acked_config, r->config.id) == 0;
+        n += p->voter && !p->went_back && position_known(p->match) && replica_config_compare(p->acked_config, r->config.id) == 0;
     }
     return n >= replica_config_majority(&r->config);
 }
@@ -63,7 +63,7 @@ enum err membership_transfer(struct step *s, const struct replica_member *to) {
     struct replica *r = s->r;
     if (r->role != REPLICA_LEADER) return ERR_CLOSED;
     struct replica_peer *p = leader_peer(r, to);
-    if (!p || !p->voter) return ERR_INVALID;
+    if (!p || !p->voter || p->went_back) return ERR_INVALID;
     if (r->transferring || !r->established) return ERR_AGAIN;
     r->transferring = true;
     r->transfer_to = *to;

@@ -297,8 +297,10 @@ void replica_free(struct replica *r) {
     walk_free(&r->walk);
     free(r->peers);
     free(r->marks);
+    free(r->distrusted);
     r->peers = NULL;
     r->marks = NULL;
+    r->distrusted = NULL;
 }
 
 enum err replica_step(struct replica *r, const struct replica_event *e, struct replica_actions *actions) {

@@ -90,7 +90,9 @@ enum replica_action_kind {
     REPLICA_HIGH_WATERMARK,  /* it is position.offset now */
     REPLICA_READABLE,        /* reads that wait for `seq` or less: we led when they came, so the high watermark of now has
                                 all that was committed then. Never comes for those that a lost leadership left behind */
-    REPLICA_ROLE             /* leader, established or neither: whoever waits for the old role is to be told */
+    REPLICA_ROLE,            /* leader, established or neither: whoever waits for the old role is to be told */
+    REPLICA_WENT_BACK        /* the log of peers[`peer`] ends before `position`, which it has acknowledged: its disk is not the one that it
+                                was. It is not counted any more (docs/replication.md 10); somebody should know. Once for each leadership */
 };
 struct replica_action {
     enum replica_action_kind kind;
@@ -124,6 +126,10 @@ struct replica_peer {                    /* of a leader */
     struct replica_config_id acked_config; /* durable there, said in this epoch */
     uint32_t in_flight;
     bool quiet;                          /* has agreed to `still` as it is */
+    struct replica_position held;        /* it had acknowledged this before round `held_round` began: whoever answers that round, or a later
+                                            one, has it; {0, -1}: nothing yet */
+    uint32_t held_round;
+    bool went_back;                      /* it lacked that: served, never counted */
 };
 
 /* What a heartbeat tells, and who gets it. */
@@ -184,7 +190,7 @@ struct replica {
     bool transferring;
     struct replica_member transfer_to;
     int64_t transfer_ns;                 /* when to give the transfer up */
-    uint64_t next_session;
+    uint32_t next_session;
     uint32_t round;
     uint32_t read_round;                 /* leader: the newest that a read waits for, perhaps not sent yet */
     uint32_t read_confirmed;             /* answered by a majority */
@@ -196,6 +202,8 @@ struct replica {
     int64_t quiet_until_ns;              /* but not beyond */
     struct replica_peer *peers;          /* of the configuration, without self; owned, only while it leads others */
     uint32_t peer_count;
+    struct replica_member *distrusted;   /* owned; those that went back while this process led, as long as they are members */
+    uint32_t distrusted_count;
 #ifdef VARVE_MUTANTS
     int mutant;                          /* tests: the rule that is left out */
 #endif

@@ -75,6 +75,11 @@ struct replica_peer *leader_peer(struct replica *r, const struct replica_member 
 /* Peers as the configuration says; those that stay keep their progress. */
 MUST_CHECK enum err leader_peers(struct step *s);
 
+/* ---- went_back.c: members whose disk forgot what they acknowledged ---- */
+void went_back_round(struct replica *r, struct replica_peer *p); /* leader: a round begins */
+void went_back_look(struct step *s, struct replica_peer *p, const struct replica_message *m); /* leader: `p` has answered in our epoch */
+bool went_back_known(const struct replica *r, const struct replica_member *m);
+
 /* ---- membership.c ---- */
 MUST_CHECK enum err membership_change(struct step *s, const struct replica_config *to);
 MUST_CHECK enum err membership_transfer(struct step *s, const struct replica_member *to);

@@ -63,7 +63,7 @@ bool partition_still_leads(struct reactor *r, uint64_t plid) {
     if (!partition_leads(r, plid)) return false;
     const struct replica *core = &partition_find(r, plid)->replica;
     uint32_t voices = replica_config_is_voter(&core->config, &core->self);
-    for (uint32_t i = 0; i < core->peer_count; i++) voices += core->peers[i].voter && core->peers[i].acked_ns >= r->slept_ns;
+    for (uint32_t i = 0; i < core->peer_count; i++) voices += core->peers[i].voter && !core->peers[i].went_back && core->peers[i].acked_ns >= r->slept_ns;
     return voices >= replica_config_majority(&core->config);
 }
 

@@ -118,6 +118,15 @@ static enum err reset(struct partition *p, const struct replica_action *a, const
 
 /* ---- one step ------------------------------------------------------------------------------------ */
 
+/* Of thousands of partitions the same at once: trace.h sees to that. */
+static void say_went_back(const struct partition *p, const struct replica_action *a) {
+    int32_t node = p->replica.peers[a->peer].member.node;
+    trace_error("replica", "%s-%d: node %d has acknowledged everything up to offset %lld (epoch %d) and does not have it any more: its data directory went back "
+                "in time (was it restored from a copy?), or its disk loses what it has synced. It gets the records, but its acknowledgements and "
+                "votes count for nothing. Stop it, and start it with an empty data directory", p->log->topic, p->log->partition, node,
+                (long long)a->position.offset, a->position.epoch);
+}
+
 static enum err perform(struct partition *p, const struct replica_action *a, const struct partition_incoming *in) {
     switch (a->kind) {
     case REPLICA_PERSIST_VOTE: return persist_vote(p);
@@ -133,6 +142,7 @@ static enum err perform(struct partition *p, const struct replica_action *a, con
     case REPLICA_SET_START: return set_start(p, a->position.offset, a->seq);
     case REPLICA_RESET: return reset(p, a, in);
     case REPLICA_SEND: partition_send_now(p, a); return OK;
+    case REPLICA_WENT_BACK: say_went_back(p, a); return OK;
     case REPLICA_READABLE: p->readable_round = (uint32_t)a->seq; return OK;
     case REPLICA_HIGH_WATERMARK:
     case REPLICA_ROLE: return OK; /* looked at when all are done */

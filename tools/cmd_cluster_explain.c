@@ -59,7 +59,9 @@ static void explain_replica(struct explaining *e, const struct client_topic *t, 
     else if (code) say(e, "replica %d: the data directory of the node is not in use: %s", id, kafka_error_name(code));
     else if (!copy) say(e, "replica %d: the node is up but has no copy yet, as with a new disk: it learns the partition from the leader", id);
     else if (copy->lag > 0) say(e, "replica %d: the node is up and %lld records behind: it is catching up, or its disk or network is slow", id, (long long)copy->lag);
-    else say(e, "replica %d: the node is up and has all that is committed: it will be in sync as soon as the leader has heard so", id);
+    else if (p->leader < 0) say(e, "replica %d: the node is up and has all that is committed: it will be in sync when there is a leader", id);
+    else say(e, "replica %d: the node is up and has all that is committed: it will be in sync as soon as the leader has heard so. If it stays so, the log "
+                "of node %d, which leads, may say that it does not count it, and why", id, p->leader);
     admin_log_dirs_free(dirs);
 }
 

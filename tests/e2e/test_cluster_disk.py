@@ -190,7 +190,8 @@ def test_slow_disk_of_the_leader(ctx):
 
 
 def test_old_disk_comes_back(ctx):
-    """D17: a copy of the disk from before is put back: nothing acknowledged since then is lost."""
+    """D17: a copy of the disk from before is put back: nothing acknowledged since then is lost. The leader notices, says so, and does not count the
+    node any more, until it begins anew as the operator is told."""
     c = Cluster(ctx)
     c.create("t", partitions=1, min_insync_replicas=2)
     with Load(c, "t") as load:
@@ -205,7 +206,15 @@ def test_old_disk_comes_back(ctx):
         victim.wipe()
         os.rename(old, victim.data)
         victim.start()
+        said = f"t-0: node {victim.id} has acknowledged everything up to offset"
+        wait_for("the leader to notice", lambda: any(said in n.trace() for n in c.running() if n is not victim), 20)
+        load.wait_acks(50)
+        assert victim.id not in c.partition("t").isr
+        assert victim.stop() == 0
+        victim.wipe()
+        victim.start()
         settle(c, load)
+        healthy(ctx, c)
     load.check()
 
 

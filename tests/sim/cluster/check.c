@@ -253,6 +253,8 @@ static void check_partition(struct check *k, struct node *n, struct partition *p
     if (r->high_watermark < s->high_watermark)
         cluster_violated(c, "7 group %llu: the high watermark of node %d falls from %lld to %lld", (unsigned long long)g->id, n->id, (long long)s->high_watermark,
                          (long long)r->high_watermark);
+    if (r->distrusted_count > 0)
+        cluster_violated(c, "10 group %llu: node %d says that the disk of node %d went back", (unsigned long long)g->id, n->id, r->distrusted[0].node);
     if (r->epoch < s->epoch) cluster_violated(c, "8 group %llu: the epoch of node %d falls from %d to %d", (unsigned long long)g->id, n->id, s->epoch, r->epoch);
     if (p->log->start < s->start) cluster_violated(c, "15 group %llu: the log start of node %d falls", (unsigned long long)g->id, n->id);
     if (g->id == 1 && p->log->start > s->start && s->start >= 0) covered(c)->log_starts++;

@@ -140,6 +140,12 @@ static void perform(struct world *w, struct node *n, const struct packet *in_han
             world_trace(w, "%d may answer reads up to round %u", n->self.node, (unsigned)a->seq);
             check_reads(w, n, (uint32_t)a->seq);
             break;
+        case REPLICA_WENT_BACK: {
+            const struct replica_member *m = &n->replica.peers[a->peer].member;
+            world_trace(w, "%d finds that %d lacks (%d,%" PRId64 "), which it had acknowledged", n->self.node, m->node, a->position.epoch, a->position.offset);
+            check_went_back(w, m);
+            break;
+        }
         case REPLICA_ROLE:
             if (n->replica.role != REPLICA_LEADER) break;
             if (n->replica.established && n->replica.peer_count > 0) check_high_watermark(w, n, n->replica.high_watermark);

@@ -126,6 +126,8 @@ static bool command(struct world *w, char *words[4]) {
     }
     if (!n) return false;
     if (strcmp(verb, "start") == 0 && !n->up) return world_start(w, n), true;
+    if (strcmp(verb, "backup") == 0) return n->copy = n->disk, true;
+    if (strcmp(verb, "restore") == 0 && !n->up) return n->disk = n->copy, n->rolled_back = true, true;
     if (!n->up) return false;
     if (strcmp(verb, "crash") == 0) return world_crash(w, n), true;
     if (strcmp(verb, "sync") == 0) return sync(w, n, words[2] ? (uint32_t)atoi(words[2]) : 0), true;

@@ -17,6 +17,7 @@
  *   drop [A>B]              they are lost
  *   settle                  deliver and sync until nothing happens any more
  *   crash A, start A        what was not durable is gone
+ *   backup A, restore A     what A's directory holds is copied; A, which is down, has the copy for its directory
  *   config A 0,1[|2]        leader A is asked for these voters [and learners]; says what it answered
  *   start-at A O            leader A is asked to move the log start
  *   transfer A B            leader A is asked to hand over to B
