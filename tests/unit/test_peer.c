@@ -830,7 +830,7 @@ END_TEST
 
 /* Who connects and says nothing has half of the places, and a broker elsewhere is heard; nobody has more than all of them. */
 START_TEST(one_address_leaves_places_to_others) {
-    node_open(0, "peer.listen=:7000\nallow.insecure=true\n");
+    node_open(0, "peer.listen=:7000\npeer.advertised=127.0.0.1:7000\nallow.insecure=true\n");
     nodes[0].port = 7000;
     int fds[PEER_GREETING_MAX];
     for (int i = 0; i < PEER_GREETING_FROM_MAX; i++) fds[i] = raw_silent("127.0.0.2");
@@ -846,7 +846,7 @@ START_TEST(one_address_leaves_places_to_others) {
 END_TEST
 
 START_TEST(connections_of_one_address_are_bounded) {
-    node_open(0, "peer.listen=:7000\nallow.insecure=true\n");
+    node_open(0, "peer.listen=:7000\npeer.advertised=127.0.0.1:7000\nallow.insecure=true\n");
     nodes[0].port = 7000;
     static int fds[PEER_CONNS_FROM_MAX];
     for (int i = 0; i < PEER_CONNS_FROM_MAX; i++) {

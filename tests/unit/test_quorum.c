@@ -148,7 +148,7 @@ END_TEST
 struct mutant_case { enum replica_mutant mutant; uint32_t nodes, voters, features; uint64_t from, seeds; };
 static const struct mutant_case mutants[] = {
     {REPLICA_MUTANT_ACK_BEFORE_FSYNC, 3, 3, 0, 1, 20},
-    {REPLICA_MUTANT_ACK_NO_EPOCH, 3, 3, 0, 1, 600},
+    {REPLICA_MUTANT_ACK_NO_EPOCH, 3, 3, 0, 1, 2000},
     {REPLICA_MUTANT_ACK_NO_INC, 5, 3, QUORUM_MEMBERS | QUORUM_WIPE, 6400, 200},
     {REPLICA_MUTANT_ACK_OWN_LEO, 3, 3, 0, 1, 20},
     {REPLICA_MUTANT_AMNESIA_SAME_ID, 3, 3, QUORUM_WIPE, 1, 200},
