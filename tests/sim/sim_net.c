@@ -23,6 +23,7 @@ struct delivery {
 
 struct sim_socket {
     struct list link; /* sim_world.sockets; kept until the world ends */
+    struct list listener_link; /* sim_world.listeners, for those that ever listened: connects look them up by the million */
     unsigned node;
     bool listening, connected, connecting, closed;
     bool shut;        /* by this side */
@@ -81,8 +82,8 @@ static bool same_host(const struct sockaddr_storage *listener, const struct sock
 }
 
 static struct sim_socket *find_listener(struct sim_world *w, struct sockaddr_storage *addr) {
-    LIST_FOREACH(it, &w->sockets) {
-        struct sim_socket *l = LIST_ENTRY(it, struct sim_socket, link);
+    LIST_FOREACH(it, &w->listeners) {
+        struct sim_socket *l = LIST_ENTRY(it, struct sim_socket, listener_link);
         if (l->listening && !l->closed && !l->shut && *port_of(&l->address) == *port_of(addr) &&
             same_host(&l->address, addr))
             return l;
@@ -101,6 +102,7 @@ int net_listen(struct sim_world *w, unsigned node, struct sockaddr_storage *addr
     }
     struct sim_socket *socket = socket_new(w, node);
     socket->listening = true;
+    list_push_back(&w->listeners, &socket->listener_link);
     socket->address = *addr;
     return sim_handle_new(&w->nodes[node], (struct sim_handle){.socket = socket});
 }

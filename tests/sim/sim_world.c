@@ -93,6 +93,7 @@ struct sim_world *sim_world_new(uint64_t seed) {
     w->next_port = 20000;
     w->tuning = (struct sim_tuning){.disk_ns_min = 20000, .disk_ns_max = 2000000, .net_ns_min = 10000, .net_ns_max = 500000};
     list_init(&w->sockets);
+    list_init(&w->listeners);
     for (unsigned i = 0; i < SIM_NODES_MAX; i++) {
         disk_init(&w->nodes[i].disk);
         list_init(&w->nodes[i].faults);

@@ -59,7 +59,7 @@ struct sim_world {
     uint64_t next_seq, hash;
     struct sim_event **heap;
     size_t event_count, event_cap;
-    struct list sockets;
+    struct list sockets, listeners;
     uint16_t next_port;
     struct sim_node nodes[SIM_NODES_MAX];
 };

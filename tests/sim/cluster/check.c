@@ -288,6 +288,7 @@ static void check_partition(struct check *k, struct node *n, struct partition *p
         if (r->epoch > g->committed_epoch) g->committed_epoch = r->epoch;
         if (r->high_watermark > g->committed) g->committed = r->high_watermark;
     }
+    check_config(n, p);
     s->leading = leading;
     s->config = r->config;
     s->established = leading && r->established;
@@ -324,6 +325,7 @@ bool check_may_lose_disk(struct cluster *c) {
 }
 
 void check_disk_lost(struct node *n) {
+    check_members_disk_lost(n);
     memcpy(n->c->check->lost[n->id], n->c->check->sights[n->id], sizeof n->c->check->lost[n->id]);
     memset(n->c->check->sights[n->id], 0, sizeof n->c->check->sights[n->id]);
 }

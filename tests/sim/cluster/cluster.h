@@ -9,12 +9,17 @@
 #include "tests/sim/io_sim.h"
 #include "tests/sim/prng.h"
 
-enum { BROKERS_MAX = 5, REACTORS_MAX = 2, CLIENT_NODE = 8, CLIENT_NODES = 6, KAFKA_PORT = 9100, PEER_PORT = 9200 };
+enum { BROKERS_MAX = 6, REACTORS_MAX = 2, CLIENT_NODE = 8, CLIENT_NODES = 6, KAFKA_PORT = 9100, PEER_PORT = 9200 };
 #define MS INT64_C(1000000)
 #define SECOND (1000 * MS)
 
 struct cluster;
 struct check;
+struct check_members;
+struct image;
+struct partition;
+struct replica_message;
+struct replica_peer;
 struct history;
 struct client;
 
@@ -27,7 +32,7 @@ struct node {
     struct log_recovery recovery;
     uint32_t late;                       /* messages on their way: messages.c */
     bool up, ready, stopping, refused;   /* refused: it has said why it cannot start */
-    bool lost_disk;                      /* it has another one now */
+    uint32_t lost_disks;                 /* it has had so many others */
     bool rotten;                         /* its disk may refuse, or say that something is damaged */
     uint32_t life;
     int64_t paused_until, return_ns;     /* return_ns: down until then */
@@ -45,6 +50,7 @@ struct cluster {
     struct timers timers;                /* of clients and faults */
     struct node nodes[BROKERS_MAX + 1];  /* by id */
     uint32_t node_count, reactors;
+    uint32_t founders;                   /* of the nodes: controller.quorum.voters has them; the others join */
     uint32_t snapshot_bytes;             /* of metadata between two snapshots */
     uint32_t faults;                     /* bits that this seed has chosen */
     int64_t fault_gap_ns;
@@ -58,6 +64,7 @@ struct cluster {
     struct io *client_ios[CLIENT_NODES];
     struct check *check;
     struct check_images *images;
+    struct check_members *members;
     struct history *history;
     struct list clients;                 /* client.link */
     uint32_t step;
@@ -87,6 +94,8 @@ void faults_start(struct cluster *c);
 void faults_end(struct cluster *c);
 void faults_fire_due(struct cluster *c); /* pauses, returns */
 void faults_at_start(struct node *n);    /* what may befall a broker that is about to open its directory */
+/* Dies, and gets an empty disk. False: that would be more than may be lost. */
+bool faults_lose_disk(struct node *n);
 
 /* ---- check.c: what the inside of the brokers shows ---- */
 struct check_images *check_images_new(void);
@@ -94,7 +103,6 @@ void check_image(struct node *n);        /* what it knows of the metadata, again
 struct check *check_new(struct cluster *c);
 void check_node(struct node *n);         /* after its turn, also when it has died in it */
 void check_disk_lost(struct node *n);
-struct partition;
 struct log_vote;
 /* Whether the log of `p` has promised what `vote` says (without has_voted: only its epoch), or more, and that is durable. */
 bool check_vote_is_durable(struct node *n, const struct partition *p, const struct log_vote *vote);
@@ -105,6 +113,16 @@ const char *check_converged(struct cluster *c);
 /* ---- check_rest.c ---- */
 /* NULL: brokers have what metadata wants, and know who leads what. Called when replicas agree. */
 const char *check_rest(struct cluster *c);
+
+/* ---- check_members.c: who may decide ---- */
+struct check_members *check_members_new(void);
+void check_config(struct node *n, const struct partition *p);      /* after its turn */
+void check_members_disk_lost(struct node *n);
+/* It says something that counts: a vote, an acknowledgement. */
+void check_may_speak(struct node *n, const struct partition *p, const struct replica_message *m);
+/* It took `m`; `before`: its peers as they were. */
+void check_counted(struct node *n, const struct partition *p, const struct replica_message *m, const struct replica_peer *before, uint32_t count);
+const char *check_members_converged(struct cluster *c);            /* NULL: those vote that metadata wants */
 
 /* ---- messages.c: what replicas say to each other; watch.c: what is asked of disks ---- */
 void messages_follow(struct node *n);    /* when its partitions are there: all that it sends */
@@ -174,7 +192,7 @@ void client_find_coordinator(struct client *cl, struct str group, call_done_fn *
 int32_t client_coordinator(const struct call *call, struct wire_reader *r);
 bool client_busy(const struct client *cl);
 
-/* ---- producer.c, reader.c, latest.c, group.c, members.c, consumers.c, admin.c: programs ---- */
+/* ---- producer.c, reader.c, latest.c, group.c, members.c, consumers.c, admin.c, voters.c: programs ---- */
 void producers_start(struct cluster *c);
 void readers_start(struct cluster *c);
 void askers_start(struct cluster *c);
@@ -182,6 +200,9 @@ void groups_start(struct cluster *c);
 void members_start(struct cluster *c);
 void consumers_start(struct cluster *c);
 void admin_start(struct cluster *c);
+void voters_start(struct cluster *c);
+/* Whether what was answered is what the metadata says now. */
+void voters_check_end(const struct image *im);
 void admin_look(const struct node *n);    /* after its turn: which topics its metadata shows */
 void admin_reassign(struct cluster *c);  /* asks for other replicas of some partition */
 /* NULL: nothing is left to do. */
@@ -191,4 +212,5 @@ const char *groups_waiting(struct cluster *c);
 const char *members_waiting(struct cluster *c);
 const char *consumers_waiting(struct cluster *c);
 const char *admin_waiting(struct cluster *c);
+const char *voters_waiting(struct cluster *c);
 #endif

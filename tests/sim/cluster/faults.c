@@ -5,6 +5,8 @@
 #include "base/assert.h"
 #include "tests/sim/cluster/cluster.h"
 
+enum { LOST_DISKS_MAX = 4 };
+
 static struct node *some_node(struct cluster *c) { return &c->nodes[1 + below(c, c->node_count)]; }
 /* Any end of a connection: a broker, or a client's node. */
 static unsigned some_end(struct cluster *c) {
@@ -164,21 +166,29 @@ static void full_disk(struct cluster *c) {
     cluster_trace(c, "the disk of node %d is full", n->id);
 }
 
-/* At most one disk of a run is lost or rots: more than a minority may not (docs/replication.md 1). */
+/* The disks of one node only are lost or rot in a run: more than a minority may not (docs/replication.md 1). */
 static struct node *some_victim(struct cluster *c) {
     if (c->victim == 0) c->victim = (int32_t)(1 + below(c, c->node_count));
     return &c->nodes[c->victim];
 }
 
-static void lose_disk(struct cluster *c) {
-    struct node *n = some_victim(c);
-    if (n->lost_disk || !check_may_lose_disk(c)) return;
-    n->lost_disk = true;
+/* The same one may be lost again: then there is a group that has taken in its successor, or one that has not lost any other. */
+bool faults_lose_disk(struct node *n) {
+    struct cluster *c = n->c;
+    if (c->victim == 0) c->victim = n->id;
+    if (c->victim != n->id || n->lost_disks >= LOST_DISKS_MAX || !check_may_lose_disk(c)) return false;
+    n->lost_disks++;
     covered(c)->lost_disks++;
     node_crash(n, SIM_LOSE_ALL);
     cluster_trace(c, "the disk of node %d is replaced by an empty one", n->id);
     sim_disk_replace(c->world, (unsigned)n->id);
     check_disk_lost(n);
+    return true;
+}
+
+static void lose_disk(struct cluster *c) {
+    struct node *n = some_victim(c);
+    if (n->lost_disks == 0 || chance(c, 4)) (void)faults_lose_disk(n);
 }
 
 struct choice { struct cluster *c; uint32_t seen; char path[256]; uint64_t size; };
@@ -219,13 +229,14 @@ static const struct { uint32_t weight; bool cluster_only; } kinds[FAULT_COUNT] =
     [FAULT_POWER] = {5, false}, [FAULT_CRASH_POINT] = {6, false}, [FAULT_BLACKOUT] = {1, false}, [FAULT_STOP] = {3, false},
     [FAULT_SYNC_ERROR] = {2, false}, [FAULT_WRITE_ERROR] = {2, false}, [FAULT_FULL_DISK] = {2, false}, [FAULT_CLOCK] = {3, false},
     [FAULT_ROT] = {1, true}, [FAULT_LOST_DISK] = {1, true}, [FAULT_MEMBERS] = {4, true}, [FAULT_MESSAGES] = {4, true}, [FAULT_ISOLATE] = {4, true},
+    [FAULT_VOTERS] = {0, true}, /* voters.c has its own time */
 };
 
 void faults_choose(struct cluster *c) {
     static const int64_t gaps[] = {50 * MS, 200 * MS, 800 * MS};
     for (int f = 0; f < FAULT_COUNT; f++) {
         bool wanted = chance(c, 2);
-        if (wanted && kinds[f].weight > 0 && (c->node_count > 1 || !kinds[f].cluster_only)) c->faults |= 1u << f;
+        if (wanted && (c->node_count > 1 || !kinds[f].cluster_only)) c->faults |= 1u << f;
     }
     c->faults &= c->options.faults;
     c->fault_gap_ns = gaps[below(c, ARRAY_LEN(gaps))];
@@ -256,6 +267,7 @@ static void happen(struct cluster *c, enum cluster_fault f) {
     case FAULT_MEMBERS: admin_reassign(c); break;
     case FAULT_MESSAGES: messages(c); break;
     case FAULT_ISOLATE: isolate(c); break;
+    case FAULT_VOTERS:
     case FAULT_COUNT: break;
     }
 }

@@ -28,7 +28,7 @@ static const char *const fault_names[] = {
 static void name_put(const char *name) { fprintf(stderr, " %s", name); }
 static int usage(void) {
     fprintf(stderr, "usage: varve-sim --seed N --seeds K [--steps S] [--nodes N] [--faults a,b] [--mutant NAME] [--trace] [--shrink] [--coverage] [--jobs J]\n"
-                    "faults: reset cut delay pause kill power crash_point blackout stop sync_error write_error full_disk rot lost_disk clock members messages isolate\nmutants:");
+                    "faults: reset cut delay pause kill power crash_point blackout stop sync_error write_error full_disk rot lost_disk clock members messages isolate voters\nmutants:");
     core_mutants_list(name_put);
     journal_mutants_list(name_put);
     fputc('\n', stderr);

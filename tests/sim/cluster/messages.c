@@ -50,6 +50,7 @@ static void check_acknowledgement(struct node *n, const struct partition *p, con
 static void check_message(struct node *n, struct reactor *r, uint64_t group, const struct replica_message *m) {
     const struct partition *p = partition_find(r, group);
     if (!p || !p->started || !partition_is_replicated(p) || n->rotten) return;
+    if (m->ok) check_may_speak(n, p, m);
     if (m->kind == REPLICA_VOTE) check_promise(n, p, m, &m->from);
     if (m->kind == REPLICA_VOTE_REPLY && m->ok) check_promise(n, p, m, &m->to);
     if (m->kind == REPLICA_APPEND_REPLY && m->ok) check_acknowledgement(n, p, m);
@@ -64,8 +65,13 @@ void __wrap_partition_receive(struct reactor *r, uint64_t group, const struct re
 void __wrap_partition_receive(struct reactor *r, uint64_t group, const struct replica_message *m, struct bytes records) {
     const struct partition *p = r->partitions ? partition_find(r, group) : NULL;
     int64_t before = p ? p->replica.high_watermark : 0;
+    struct replica_peer peers[REPLICA_MEMBERS_MAX];
+    uint32_t count = p && p->replica.role == REPLICA_LEADER ? p->replica.peer_count : 0;
+    if (count > 0) memcpy(peers, p->replica.peers, count * sizeof *peers);
     __real_partition_receive(r, group, m, records);
-    if (!p || partition_find(r, group) != p || m->kind != REPLICA_APPEND || p->replica.role != REPLICA_FOLLOWER) return;
+    if (!p || partition_find(r, group) != p) return;
+    if (count > 0) check_counted(node_of(r), p, m, peers, count);
+    if (m->kind != REPLICA_APPEND || p->replica.role != REPLICA_FOLLOWER) return;
     if (p->replica.high_watermark > before && p->replica.high_watermark > p->replica.verified.offset)
         cluster_violated(of, "7 group %llu: node %d takes offsets up to %lld as committed and has found its log to be its leader's up to %lld", (unsigned long long)group,
                          node_of(r)->id, (long long)p->replica.high_watermark, (long long)p->replica.verified.offset);

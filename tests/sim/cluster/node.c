@@ -21,12 +21,17 @@ static void settings(const struct node *n, char *text, size_t cap) {
         "group.consumer.heartbeat.interval.ms=80\ngroup.consumer.assignment.interval.ms=%u\nlog.message.timestamp.after.max.ms=9223372036854775807\n"
         "offsets.retention.minutes=2147483647\nlog.retention.ms=-1\nproducer.id.expiration.ms=2147483647\n"
         "metadata.log.max.record.bytes.between.snapshots=%u\n",
-        KAFKA_PORT + n->id, n->id, c->reactors, 4 << 20, c->options.trace ? "debug" : "error", c->node_count < 3 ? c->node_count : 3,
-        c->node_count < 3 ? 1 : 2, assignment_intervals[c->options.seed % ARRAY_LEN(assignment_intervals)], c->snapshot_bytes);
+        KAFKA_PORT + n->id, n->id, c->reactors, 4 << 20, c->options.trace ? "debug" : "error", c->founders < 3 ? c->founders : 3,
+        c->founders < 3 ? 1 : 2, assignment_intervals[c->options.seed % ARRAY_LEN(assignment_intervals)], c->snapshot_bytes);
     if (c->node_count == 1) return;
-    at += snprintf(text + at, cap - (size_t)at, "controller.quorum.voters=");
-    for (uint32_t i = 1; i <= c->node_count; i++)
-        at += snprintf(text + at, cap - (size_t)at, "%s%u@127.0.0.1:%u", i > 1 ? "," : "", i, PEER_PORT + i);
+    bool founder = n->id <= (int32_t)c->founders;
+    if (!founder) at += snprintf(text + at, cap - (size_t)at, "peer.listen=127.0.0.1:%d\n", PEER_PORT + n->id);
+    at += snprintf(text + at, cap - (size_t)at, founder ? "controller.quorum.voters=" : "controller.quorum.bootstrap.servers=");
+    for (uint32_t i = 1; i <= c->founders; i++) {
+        at += snprintf(text + at, cap - (size_t)at, i > 1 ? "," : "");
+        if (founder) at += snprintf(text + at, cap - (size_t)at, "%u@", i);
+        at += snprintf(text + at, cap - (size_t)at, "127.0.0.1:%u", PEER_PORT + i);
+    }
     snprintf(text + at, cap - (size_t)at, "\n");
 }
 
@@ -119,7 +124,7 @@ static void replace_disk(struct node *n) {
     if (!n->rotten) return;
     cluster_trace(n->c, "the operator of node %d replaces its disk", n->id);
     n->rotten = false;
-    n->lost_disk = true;
+    n->lost_disks++;
     sim_disk_replace(n->c->world, (unsigned)n->id);
     check_disk_lost(n);
 }

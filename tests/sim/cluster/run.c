@@ -105,6 +105,7 @@ static void begin(struct cluster *c) {
     list_init(&c->clients);
     uint32_t chosen = sizes[below(c, ARRAY_LEN(sizes))];
     c->node_count = c->options.nodes ? c->options.nodes : chosen;
+    c->founders = c->node_count;
     c->reactors = chance(c, 4) ? 2 : 1;
     c->snapshot_bytes = 256u << c->options.seed % 5;
     if (c->node_count > 1) covered(c)->clusters++;
@@ -114,15 +115,22 @@ static void begin(struct cluster *c) {
     if (chance(c, 3)) tuning->net_ns_max = (int64_t)(1 + below(c, 20)) * MS;
     c->check = check_new(c);
     c->images = check_images_new();
+    c->members = check_members_new();
     c->history = history_new(c);
     for (uint32_t i = 0; i < CLIENT_NODES; i++) c->client_ios[i] = sim_io_create(c->world, CLIENT_NODE + i);
     faults_choose(c);
+    if (c->faults >> FAULT_VOTERS & 1 && !chance(c, 4)) c->node_count++;
     for (uint32_t i = 1; i <= c->node_count; i++) {
         c->nodes[i] = (struct node){.c = c, .id = (int32_t)i, .policy = SIM_KILLED};
+        if (i > c->founders) { /* starts when it likes */
+            c->nodes[i].return_ns = sim_now_ns(c->world) + (int64_t)below(c, SECOND);
+            continue;
+        }
         node_start(&c->nodes[i]);
         tell_diagnostics(c, &c->nodes[i]);
     }
     admin_start(c);
+    voters_start(c);
     producers_start(c);
     readers_start(c);
     askers_start(c);
@@ -138,8 +146,10 @@ static const char *waiting(struct cluster *c) {
     if (!what) what = members_waiting(c);
     if (!what) what = consumers_waiting(c);
     if (!what) what = admin_waiting(c);
+    if (!what) what = voters_waiting(c);
     if (!what) what = check_converged(c);
     if (!what) what = check_rest(c);
+    if (!what) what = check_members_converged(c);
     if (what) return what;
     if (c->quiet_ns == 0) c->quiet_ns = sim_now_ns(c->world);
     return readers_waiting(c);

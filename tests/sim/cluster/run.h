@@ -13,7 +13,7 @@
 
 #define CLUSTER_FAULTS(X)                                                                                              \
     X(RESET) X(CUT) X(DELAY) X(PAUSE) X(KILL) X(POWER) X(CRASH_POINT) X(BLACKOUT) X(STOP) X(SYNC_ERROR) X(WRITE_ERROR)    \
-    X(FULL_DISK) X(ROT) X(LOST_DISK) X(CLOCK) X(MEMBERS) X(MESSAGES) X(ISOLATE)
+    X(FULL_DISK) X(ROT) X(LOST_DISK) X(CLOCK) X(MEMBERS) X(MESSAGES) X(ISOLATE) X(VOTERS)
 enum cluster_fault {
 #define CLUSTER_FAULT_ENUM(name) FAULT_##name,
     CLUSTER_FAULTS(CLUSTER_FAULT_ENUM)
@@ -37,7 +37,8 @@ struct cluster_options {
     X(clock_jumps) X(member_changes) X(topics_made) X(topics_deleted) X(verified_batches) X(joins)                      \
     X(messages_lost) X(messages_doubled) X(messages_late) X(latest_told) X(segment_writes) X(holes_in_journal) X(isolations) X(generations) X(rode_through) X(leaves) X(member_commits) \
     X(crew_epochs) X(crew_revoked) X(crew_put_out) X(crew_rode_through) X(crew_leaves) X(crew_static_leaves) X(crew_commits) X(crew_refused) X(crew_described) \
-    X(snapshots) X(half_snapshots) X(log_starts) X(images_compared) X(images_loaded) X(images_reloaded)
+    X(snapshots) X(half_snapshots) X(log_starts) X(images_compared) X(images_loaded) X(images_reloaded) \
+    X(configs) X(voters_added) X(voters_removed) X(voters_refused) X(voters_wiped)
 struct cluster_coverage {
 #define CLUSTER_COVERAGE_FIELD(name) uint64_t name;
     CLUSTER_COVERAGE(CLUSTER_COVERAGE_FIELD)
