@@ -39,6 +39,19 @@ bool peer_address(const struct broker *b, int32_t node, char host[PEER_HOST_BYTE
     return *port > 0;
 }
 
+bool peer_told_address(const struct broker *b, int32_t node, const struct uuid *incarnation, char host[PEER_HOST_BYTES], int32_t *port) {
+    struct peers *p = b->peers;
+    int32_t slot = p ? peer_node_slot(p, node) : -1;
+    if (slot < 0) return false;
+    struct peer_node *n = &p->nodes[slot];
+    pthread_mutex_lock(&p->lock);
+    bool told = n->has_incarnation && uuid_eq(&n->incarnation, incarnation) && n->told_port > 0 && n->told_host[0];
+    memcpy(host, n->told_host, PEER_HOST_BYTES);
+    *port = n->told_port;
+    pthread_mutex_unlock(&p->lock);
+    return told;
+}
+
 void peer_set_cluster(struct broker *b, const struct uuid *cluster_id) {
     struct peers *p = b->peers;
     pthread_mutex_lock(&p->lock);

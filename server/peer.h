@@ -25,7 +25,6 @@ enum {
     PEER_SLICES_MAX = 256,               /* of one message: with more, copy them together */
     PEER_RECORDS_MAX = 1048576,          /* beside one message; a single batch may be larger: */
     PEER_BATCH_MAX = 104857600,          /* then it travels alone, up to this */
-    PEER_HOST_BYTES = 256
 };
 #define PEER_SILENT_NS INT64_C(2000000000)
 #define PEER_BEAT_NS INT64_C(100000000)
@@ -37,6 +36,8 @@ enum {
 enum err peer_set_node(struct broker *b, int32_t node, const char *host, int32_t port);
 /* Where that is. False: not known. */
 bool peer_address(const struct broker *b, int32_t node, char host[PEER_HOST_BYTES], int32_t *port);
+/* Where `node` said that it listens when it connected last, with this incarnation: for who knows that it is to be believed. False: it has not. */
+bool peer_told_address(const struct broker *b, int32_t node, const struct uuid *incarnation, char host[PEER_HOST_BYTES], int32_t *port);
 /* The cluster that this broker belongs to, once it is known (a directory that belongs to one already knows it at start).
  * Connections to and from other clusters are refused from then on; without one all are taken. */
 void peer_set_cluster(struct broker *b, const struct uuid *cluster_id);

@@ -160,6 +160,8 @@ struct peer_node {
     /* under peers.lock */
     char host[PEER_HOST_BYTES];
     uint16_t port;                       /* 0: no address */
+    char told_host[PEER_HOST_BYTES];     /* by itself, with its newest hello */
+    uint16_t told_port;                  /* 0: not */
     bool has_incarnation;
     struct uuid incarnation;
     uint64_t process;                    /* peer_hello.process; 0: not known */

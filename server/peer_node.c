@@ -30,6 +30,7 @@ int32_t peer_node_slot(const struct peers *p, int32_t node) {
 static void give_away(struct peers *p, struct peer_node *n, int32_t node) {
     pthread_mutex_lock(&p->lock);
     n->has_incarnation = false;
+    n->told_port = 0;
     pthread_mutex_unlock(&p->lock);
     atomic_store(&n->reactors, 0);
     for (uint32_t i = 0; i < PEER_REACTORS_MAX; i++) atomic_store(&n->beats[i], 0);
@@ -88,6 +89,8 @@ void peer_node_arrived(struct peers *p, int32_t slot, const struct peer_hello *h
     n->has_incarnation = true;
     n->incarnation = hello->incarnation;
     n->process = hello->process;
+    n->told_port = hello->port;
+    memcpy(n->told_host, hello->host, sizeof n->told_host);
     pthread_mutex_unlock(&p->lock);
     if (other) trace_warn("peer", "broker %d has another data directory than before", n->node);
 }
@@ -216,6 +219,12 @@ void peer_hello_fill(struct peers *p, struct peer_hello *h, int32_t wanted, uint
     h->reactor = reactor;
     h->reactors = p->broker->reactor_count;
     h->process = p->process;
+    const char *host;
+    int32_t port;
+    if (peer_advertised(p->broker, &host, &port) && strlen(host) < sizeof h->host) {
+        strcpy(h->host, host);
+        h->port = (uint16_t)port;
+    }
     pthread_mutex_lock(&p->lock);
     h->cluster_id = p->cluster_id;
     pthread_mutex_unlock(&p->lock);

@@ -77,6 +77,8 @@ bool peer_hello_encode(struct peer_header *h, const struct peer_hello *hello) {
     if (hello->refused[0]) m.refused = (char *)hello->refused;
     m.refusal = hello->refusal;
     m.process = hello->process;
+    m.host = (char *)hello->host;
+    m.port = hello->port;
     return field_add(h, 1, &m.base);
 }
 
@@ -236,6 +238,9 @@ enum err peer_hello_decode(struct arena *arena, const uint8_t *header, uint32_t 
     out->reactor = m->reactor;
     out->reactors = m->reactors;
     out->process = m->process;
+    if (m->port > UINT16_MAX || strlen(m->host) >= sizeof out->host) return ERR_CORRUPT;
+    out->port = (uint16_t)m->port;
+    strcpy(out->host, m->host);
     if (m->node < 0 || !uuid_read(&m->incarnation, &out->incarnation)) return ERR_CORRUPT;
     if (m->cluster_id.len > 0 && !uuid_read(&m->cluster_id, &out->cluster_id)) return ERR_CORRUPT;
     if (m->refused) { /* shown to people: one line of printable characters */

@@ -24,7 +24,8 @@ enum {
     PEER_PART_BYTES = 2048,              /* the largest encoded part, generously */
     PEER_ARENA_BYTES = 16777216,         /* decoded form of a header */
     PEER_VERSION = 1,
-    PEER_REFUSED_BYTES = 256
+    PEER_REFUSED_BYTES = 256,
+    PEER_HOST_BYTES = 256
 };
 
 /* Why a connection is refused. Numbers of the wire; one that is not known here counts as PEER_REFUSED_OTHER. */
@@ -47,6 +48,8 @@ struct peer_hello {
     struct uuid incarnation, cluster_id; /* cluster_id zero: none */
     uint32_t reactor, reactors;
     uint64_t process;                    /* another one for each start; 0: not said */
+    char host[PEER_HOST_BYTES];          /* where it listens for other brokers */
+    uint16_t port;                       /* 0: not said */
     enum peer_refusal refusal;
     char refused[PEER_REFUSED_BYTES];    /* "": not */
 };

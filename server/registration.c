@@ -137,6 +137,26 @@ static void say_waiting(struct cluster *cl) {
         trace_info("cluster", "waiting for a majority of the voters of the metadata log: %s", voters[0] ? voters : "they are not known yet");
 }
 
+/* ---- where the others are ---------------------------------------------------------------------------------- */
+
+/* Where brokers are is written in the metadata, and nobody has that who starts before there is a controller. The configuration names those
+ * who founded the cluster, at best: voters that were added later would wait for each other for ever. But whoever connects says where it
+ * listens, those who start ask all that they were told of to be registered, and are told of others by them. Members of the metadata
+ * log's group are believed, as it has them: a stranger cannot make this broker connect anywhere. */
+static void members_that_told(struct cluster *cl) {
+    const struct broker *b = cl->broker;
+    const struct replica_config *config = &b->controller->role.config;
+    const struct image *im = atomic_load_explicit(&b->image, memory_order_relaxed);
+    for (uint32_t i = 0; i < config->count; i++) {
+        const struct replica_member *m = &config->members[i];
+        char host[PEER_HOST_BYTES];
+        int32_t port;
+        if (m->node == b->config.node_id || image_node(im, m->node) || !peer_told_address(b, m->node, &m->incarnation, host, &port)) continue;
+        enum err err = peer_set_node(cl->broker, m->node, host, port);
+        if (err) trace_warn("cluster", "broker %d at %s:%d cannot be connected to: %s", m->node, host, port, err_str(err));
+    }
+}
+
 /* ---- asking ------------------------------------------------------------------------------------------------ */
 
 static void answered_here(void *ctx, const Varve__Cluster__RegisterAnswer *answer) {
@@ -160,7 +180,10 @@ static void attempt(struct timer *t) {
     struct cluster *cl = CONTAINER_OF(t, struct cluster, registration.timer);
     struct registration *g = &cl->registration;
     if (g->away || cl->stopping) return;
-    if (cluster_stage(cl->broker) != CLUSTER_MEMBER) say_waiting(cl);
+    if (cluster_stage(cl->broker) != CLUSTER_MEMBER) {
+        members_that_told(cl);
+        say_waiting(cl);
+    }
     if (g->registered && !g->again && cluster_stage(cl->broker) == CLUSTER_MEMBER) return;
     g->call = (struct peer_call){
         .caller = cluster_reactor(cl), .kind = PEER_CALL_REGISTER, .timeout_ns = CALL_NS, .done = called, .owner = cl,

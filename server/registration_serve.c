@@ -1,9 +1,6 @@
 /* registration_serve.c - the controller's side of registrations: facts are checked, compared, and become a record.
  *
- * Where brokers are is written in the metadata, and nobody has that who starts before there is a controller. The configuration names those
- * who founded the cluster, at best: voters that were added later would wait for each other for ever. So whoever starts tells all that
- * it was told of where it is (it wants to register, and does not know with whom), and hears from each of them where the other members
- * of the metadata log's group are, as far as that one has heard. */
+ * An answer says also where other brokers are: whoever asks may have no metadata yet (registration.c, members_that_told()). */
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/trace.h"
@@ -165,18 +162,6 @@ static void send_answer(void *ctx, const Varve__Cluster__RegisterAnswer *m) {
     free(packed);
 }
 
-/* Members only: a stranger cannot make this broker connect anywhere. */
-static void take_asker(struct broker *b, const struct peer_answer *a, struct bytes request) {
-    struct replica_member asker = {a->node, a->incarnation};
-    if (image_node(controller_newest(b->controller), a->node) || replica_config_find(&b->controller->role.config, &asker) < 0) return;
-    struct arena arena;
-    const Varve__Metadata__Broker *m = unpack(&arena, &varve__metadata__broker__descriptor, request, UNPACK_BYTES);
-    enum err err = m && m->node == a->node && facts_are_sound(m) ? peer_set_node(b, a->node, m->peer_host, m->peer_port) : OK;
-    if (err) trace_warn("cluster", "broker %d at %s:%d cannot be connected to: %s", m->node, m->peer_host, m->peer_port, err_str(err));
-    arena_free(&arena);
-}
-
 void registration_serve(struct broker *b, struct peer_answer *a, struct bytes request) {
-    take_asker(b, a, request);
     registration_handle(b, request, send_answer, a);
 }

@@ -535,8 +535,9 @@ static bool voters_are_345(void) {
     return active() >= 2 && quorum()->voters == 3 && votes(2) && votes(3) && votes(4);
 }
 
-/* Two of the first three have gone for good, and with them whoever knew from the start where the others are. Nobody but the third one is named
- * anywhere: the new two tell it where they are, and hear of each other from it. The fifth has heard only of one that is gone and of the fourth. */
+/* Two of the first three have gone for good, and with them whoever knew from the start where the others are. The third one is named to the fourth
+ * only, which tells it where it is, and the fifth, which knows of the fourth, hears from that where the third is. In the end one that has
+ * been there all the time finds one that starts, and was told of nobody who is left. */
 START_TEST(voters_that_were_added_find_each_other) {
     three();
     must_be_whole(5 * SECOND);
@@ -549,8 +550,16 @@ START_TEST(voters_that_were_added_find_each_other) {
     for (int k = 2; k < 5; k++) restart(k);
     must_be_whole(10 * SECOND);
     ck_assert(voters_are_345());
-    die(&places[2], SIM_LOSE_ALL); /* the two that know only of each other's registration */
-    must_be_whole(10 * SECOND);
+    for (int k = 2; k < 5; k++) {
+        int other = k == 2 ? 4 : 2;
+        die(&places[other], SIM_LOSE_ALL);
+        die(&places[k], SIM_LOSE_ALL);
+        run(3 * SECOND);
+        restart(k);
+        must_be_whole(10 * SECOND);
+        restart(other);
+        must_be_whole(10 * SECOND);
+    }
 }
 END_TEST
 
