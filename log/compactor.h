@@ -56,6 +56,7 @@ struct compactor {
     bool refused;                       /* what was fed last */
     bool in_range;                      /* `range` is being fed */
     int64_t feed_from, feed_next;
+    int64_t feed_start;                 /* of the log, when it was asked for: nobody need have what ends below that */
     struct digest128 wanted_digest;     /* of the segment as it was, */
     bool has_wanted_digest;             /* if there is one */
 

@@ -7,7 +7,8 @@
 static const char *wrong_with(const struct compactor *c, const uint8_t *p, const struct batch_header *h) {
     const struct compact_source *s = c->source;
     if (batch_check(h) != OK) return "the batch header is impossible";
-    if (s->has_gaps || (c->feeding && c->gaps_fed) ? h->base_offset < c->expected : h->base_offset != c->expected) return "no batch of this offset begins here";
+    bool below = c->feeding && c->expected < c->feed_start && h->base_offset <= c->feed_start; /* others begin with the batch that holds the start */
+    if (s->has_gaps || below || (c->feeding && c->gaps_fed) ? h->base_offset < c->expected : h->base_offset != c->expected) return "no batch of this offset begins here";
     if (batch_last_offset(h) >= (c->feeding ? c->range.end : s->end)) return "the batch's offsets go beyond the segment";
     if (!batch_crc_ok(p, h)) return "the batch's CRC does not match";
     int32_t epoch = epochs_at(&c->epochs, h->base_offset);

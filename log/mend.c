@@ -21,11 +21,16 @@ static void want(struct compactor *c) {
     c->waiting = true;
     c->refused = false;
     compactor_wait(c);
-    m->want(m, c->expected, c->range.end, refused); /* may end the run */
+    c->feed_start = c->log->pub.start;
+    m->want(m, MAX(c->expected, c->feed_start), c->range.end, refused); /* may end the run */
 }
 
 bool mend_step(struct compactor *c, uint32_t *left) {
     uint32_t at = c->in_at + c->in_len;
+    if (c->in_range && c->range.end <= c->log->pub.start && c->expected < c->range.end) { /* it is not needed any more, all of a sudden */
+        c->expected = c->range.end;
+        c->dense = false;
+    }
     if (c->in_range && c->expected < c->range.end) {
         want(c);
         return true;

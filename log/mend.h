@@ -18,7 +18,7 @@ struct compactor;
 struct log_mend {
     /* in */
     int64_t segment;
-    /* From the loop: batches from `offset` on, up to `end` (exclusive). `refused`: what was fed last was wrong, or nothing. Answer with
+    /* From the loop: batches from the one that holds `offset` on, up to `end` (exclusive); never of offsets that all lie below the log's start. `refused`: what was fed last was wrong, or nothing. Answer with
      * log_mend_feed(), from the loop or at once, or with log_mend_stop(). */
     void (*want)(struct log_mend *m, int64_t offset, int64_t end, bool refused);
     void (*done)(struct log_mend *m);    /* from the loop, the last that is heard; not after log_mend_stop() */

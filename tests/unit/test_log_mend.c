@@ -13,6 +13,7 @@ struct mender {
     bool done, hold;                     /* hold: want is not answered */
     uint32_t wanted, refused, bad;       /* so many answers are wrong first */
     uint32_t piece_bytes;
+    int64_t begins;                      /* the other replica's log does there */
     int64_t hole;                        /* the other replica has no batch that begins there; -1 */
 };
 
@@ -21,6 +22,7 @@ static void want(struct log_mend *mend, int64_t offset, int64_t end, bool refuse
     struct mender *x = mend->owner;
     x->wanted++;
     x->refused += refused;
+    ck_assert_int_ge(offset, x->begins);
     if (x->hold) return;
     uint8_t buf[40000];
     size_t len = 0;
@@ -264,6 +266,35 @@ START_TEST(another_replica_has_gaps) {
 }
 END_TEST
 
+/* The log's start has moved into the damage: what lies below is nobody's any more, but for the rest of the batch that holds the start. */
+START_TEST(the_log_starts_within_the_damage) {
+    struct model a;
+    struct bytes_of_file before = build(&a);
+    struct log_faulty range;
+    for (uint64_t at = 5100; at < 12000; at += 500) ck_assert_int_eq(sim_file_flip(m.world, 0, FIRST, at, 4), 0);
+    find_damage(&a);
+    ck_assert_uint_eq(log_faulty_ranges(a.log, 1, &range), 1);
+    ck_assert_int_ge(range.end - range.start, 6);
+    int64_t start = range.start + 2 * _i + 1;
+    ck_assert_int_eq(log_set_start(a.log, start, NULL, NULL), OK);
+    for (int i = 0; i < 30; i++) ck_assert(machine_turn(&m, 1000000));
+    struct mender x = mender_of(&a, 0);
+    x.begins = start;
+    ck_assert_int_eq(mend(&x), OK);
+    ck_assert_uint_eq(x.refused, 0);
+    ck_assert(!a.log->faulty);
+    for (int64_t offset = start; offset < range.end; offset++) {
+        struct log_read r = {.offset = offset, .max_offset = a.log->end, .max_bytes = 1, .min_one = true};
+        ck_assert_int_eq(read_wait(&m, a.log, &r), OK);
+        log_read_release(&r);
+    }
+    free(before.p);
+    stop();
+    model_free(&a);
+    teardown();
+}
+END_TEST
+
 static void gone(void *ctx, enum err err) { *(enum err *)ctx = err; }
 
 /* 0: the log is deleted; 1: cut back; 2: begun anew; 3: stopped; 4: nobody waits; 5: the same, with an operation under way. */
@@ -371,6 +402,7 @@ int main(void) {
     tcase_add_test(t, damage_found_on_the_way);
     tcase_add_test(t, damage_in_the_newest_segment);
     tcase_add_loop_test(t, another_replica_has_gaps, 0, 2);
+    tcase_add_loop_test(t, the_log_starts_within_the_damage, 0, 3);
     tcase_add_loop_test(t, what_ends_it, 0, 6);
     tcase_add_loop_test(t, cut_off_anywhere, 0, 3);
     tcase_add_loop_test(t, a_disk_that_fails, 0, 2);
