@@ -120,7 +120,7 @@ SIM_MUTANTS_MORE="VOTE_NO_PERSIST CAND_NO_PERSIST TRUNC_TO_REQUEST ACK_EARLY FIL
 sim() { # whole clusters in the simulated world: fixed seeds, fresh ones, mutants, the same hashes from another compiler
   build dev varve-sim quorum-sim || return
   local first mutant
-  sim_seeds fixed --seed 1 --seeds 60 --steps 20000 --coverage # each rare situation must be among them
+  sim_seeds fixed --seed 1 --seeds 100 --steps 20000 --coverage # each rare situation must be among them
   first=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')
   sim_seeds fresh --seed "$first" --seeds "${VARVE_SIM_SEEDS:-60}" --steps 20000
   for mutant in $SIM_MUTANTS; do sim_mutant "$mutant" 1 60; done
@@ -134,6 +134,7 @@ sim() { # whole clusters in the simulated world: fixed seeds, fresh ones, mutant
 mutants() { # every rule of the journal and of the quorum core broken: the quick tests and random lives must both notice
   build dev || return
   local mutant
+  sim_seeds seldom --seed "$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')" --seeds 600 --steps 20000 --coverage=seldom
   for mutant in $SIM_MUTANTS; do sim_mutant "$mutant" "$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')" 1000; done
   for mutant in $SIM_MUTANTS_MORE; do sim_mutant "$mutant" 1 600; done
   if VARVE_MUTANTS=all VARVE_SEED_FROM=1 build-dev/bin/test_quorum >"$scratch/quorum-mutants.log" 2>&1; then

@@ -18,6 +18,7 @@ struct group {                           /* one replicated log, over all nodes a
     uint32_t count, cap;
     int64_t committed;                   /* the highest high watermark of an established leader */
     int32_t committed_epoch;             /* the highest epoch of one */
+    int64_t promised_start;              /* where somebody was told that it begins */
     struct { int32_t node; uint32_t life; } leaders[EPOCHS_MAX]; /* node 0: none yet */
 };
 struct sight {                           /* one replica, as it was seen last */
@@ -81,7 +82,8 @@ static void batch_committed(struct check *k, const struct node *n, struct group 
     struct batch_seen b = {h->base_offset, batch_last_offset(h), h->leader_epoch, h->total_bytes, crc32c(0, bytes, h->total_bytes)};
     covered(k->c)->verified_batches++;
     if (g->count == 0 || b.base > g->batches[g->count - 1].last) {
-        if (g->count > 0 && b.base != g->batches[g->count - 1].last + 1)
+        bool deleted = b.base <= k->sights[n->id][group_index(k, g->id)].start; /* before anybody looked at what lay between */
+        if (g->count > 0 && b.base != g->batches[g->count - 1].last + 1 && !deleted)
             cluster_violated(k->c, "19 group %llu: behind offset %lld comes %lld", (unsigned long long)g->id, (long long)g->batches[g->count - 1].last, (long long)b.base);
         if (g->count == g->cap) {
             g->cap = g->cap ? g->cap * 2 : 64;
@@ -97,6 +99,19 @@ static void batch_committed(struct check *k, const struct node *n, struct group 
                          (unsigned long long)g->id, n->id, (long long)b.base, b.epoch, have ? have->epoch : -1);
 }
 
+struct partition *check_replica(struct node *n, uint64_t group) {
+    struct partition *p = NULL;
+    for (uint32_t q = 0; q < n->c->reactors && !p; q++)
+        if (n->broker.reactors[q].partitions) HASH_FIND(hh, n->broker.reactors[q].partitions->by_plid, &group, sizeof group, p);
+    return p && !p->gone && p->log ? p : NULL;
+}
+
+/* The log's start has moved over it meanwhile, or the log is gone. */
+static bool is_deleted(const struct reading *d) {
+    const struct partition *p = check_replica(d->n, d->k->groups[d->group]->id);
+    return !p || d->read.offset < p->log->start;
+}
+
 static void read_done(struct reading *d) {
     struct check *k = d->k;
     struct sight *s = &k->sights[d->n->id][d->group];
@@ -109,7 +124,8 @@ static void read_done(struct reading *d) {
         memcpy(all + len, slice_data(&d->read.slices[i]), d->read.slices[i].len);
         len += d->read.slices[i].len;
     }
-    if (d->read.err != OK && d->read.err != ERR_CLOSED && d->read.err != ERR_NOMEM && !sim_crashed(k->c->world, (unsigned)d->n->id) && !d->n->broker.failed && !d->n->rotten)
+    bool deleted = d->read.err == ERR_RANGE && is_deleted(d);
+    if (d->read.err != OK && d->read.err != ERR_CLOSED && d->read.err != ERR_NOMEM && !deleted && !sim_crashed(k->c->world, (unsigned)d->n->id) && !d->n->broker.failed && !d->n->rotten)
         cluster_violated(k->c, "18 group %llu: node %d cannot read its own log at offset %lld: %s", (unsigned long long)k->groups[d->group]->id, d->n->id,
                          (long long)d->read.offset, err_str(d->read.err));
     for (size_t at = 0; at < len && batch_parse(all + at, len - at, &h) == OK; at += h.total_bytes) {
@@ -285,6 +301,9 @@ static void check_partition(struct check *k, struct node *n, struct partition *p
                              (long long)r->high_watermark, (long long)g->committed);
         /* A group of one is established as it begins an epoch: what was committed is, whatever comes. */
         if (moved || (!s->established && r->config.count > 1)) check_majority(k, n, index, p, &s->config);
+        if (r->epoch >= g->committed_epoch && r->walk.start < g->promised_start)
+            cluster_violated(c, "15 group %llu: node %d leads in epoch %d with a log that starts at %lld; that it starts at %lld was answered", (unsigned long long)g->id,
+                             n->id, r->epoch, (long long)r->walk.start, (long long)g->promised_start);
         if (r->epoch > g->committed_epoch) g->committed_epoch = r->epoch;
         if (r->high_watermark > g->committed) g->committed = r->high_watermark;
     }
@@ -307,6 +326,11 @@ void check_node(struct node *n) {
         HASH_ITER(hh, m->by_plid, p, next)
             if (!p->gone && p->log && p->created) check_partition(n->c->check, n, p);
     }
+}
+
+void check_start_promised(struct cluster *c, uint64_t group, int64_t to) {
+    struct group *g = c->check->groups[group_index(c->check, group)];
+    g->promised_start = MAX(g->promised_start, to);
 }
 
 /* A group of two whose one disk is gone can never lead again: nothing but an operator could decide that. Nodes that are down are as they
@@ -379,12 +403,8 @@ const char *check_converged(struct cluster *c) {
         int64_t end = -1;
         for (uint32_t i = 1; i <= c->node_count; i++) {
             struct sight *s = &k->sights[i][g];
-            struct partition *p = NULL;
-            for (uint32_t q = 0; q < c->reactors && !p; q++) {
-                uint64_t id = k->groups[g]->id;
-                HASH_FIND(hh, c->nodes[i].broker.reactors[q].partitions->by_plid, &id, sizeof id, p);
-            }
-            if (!p || p->gone || s->life != c->nodes[i].life) continue;
+            struct partition *p = check_replica(&c->nodes[i], k->groups[g]->id);
+            if (!p || s->life != c->nodes[i].life) continue;
             here++;
             leaders += p->replica.role == REPLICA_LEADER && p->replica.established;
             if (p->replica.high_watermark != p->log->end || (s->verified != p->log->end && !c->nodes[i].rotten) || (end >= 0 && end != p->log->end)) {

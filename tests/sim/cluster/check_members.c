@@ -184,12 +184,6 @@ void check_config(struct node *n, const struct partition *p) {
 
 /* ---- the end ---------------------------------------------------------------------------------------- */
 
-static struct partition *replica_on(struct node *n, uint64_t group) {
-    struct partition *p = NULL;
-    for (uint32_t q = 0; q < n->c->reactors && !p; q++) HASH_FIND(hh, n->broker.reactors[q].partitions->by_plid, &group, sizeof group, p);
-    return p && !p->gone && p->started ? p : NULL;
-}
-
 /* Whether exactly `nodes` vote in `config`, each as it is registered now. */
 static bool are_voters(const struct replica_config *config, const struct image *im, const int32_t *nodes, uint32_t count, const struct image_replica *at) {
     uint32_t wanted = 0;
@@ -207,8 +201,8 @@ static bool are_voters(const struct replica_config *config, const struct image *
 static const char *converged(struct cluster *c, const struct image *im, uint64_t group, const int32_t *nodes, uint32_t count, const struct image_replica *at) {
     static char what[160];
     for (uint32_t i = 1; i <= c->node_count; i++) {
-        const struct partition *p = replica_on(&c->nodes[i], group);
-        if (!p || are_voters(&p->replica.config, im, nodes, count, at)) continue;
+        const struct partition *p = check_replica(&c->nodes[i], group);
+        if (!p || !p->started || are_voters(&p->replica.config, im, nodes, count, at)) continue;
         snprintf(what, sizeof what, "group %llu: the voters that node %u knows are not those of the metadata", (unsigned long long)group, i);
         return what;
     }

@@ -33,6 +33,7 @@ struct node {
     uint32_t late;                       /* messages on their way: messages.c */
     bool up, ready, stopping, refused;   /* refused: it has said why it cannot start */
     uint32_t lost_disks;                 /* it has had so many others */
+    bool moment;                         /* one in which dying, or being alone, matters more than in others: rules.c */
     bool rotten;                         /* its disk may refuse, or say that something is damaged */
     uint32_t life;
     int64_t paused_until, return_ns;     /* return_ns: down until then */
@@ -57,6 +58,7 @@ struct cluster {
     struct timer fault_timer;
     int64_t unruly_until;                /* until then messages between brokers are lost, doubled or late: */
     uint64_t unruly_one_in;
+    int64_t hand_overs_lost_until;       /* messages that say that a leader hands over */
     int32_t victim;                      /* whose disk may rot or be lost; 0: not chosen yet */
     bool healed;                         /* faults are over */
     bool finishing;                      /* clients send nothing new */
@@ -106,13 +108,19 @@ void check_disk_lost(struct node *n);
 struct log_vote;
 /* Whether the log of `p` has promised what `vote` says (without has_voted: only its epoch), or more, and that is durable. */
 bool check_vote_is_durable(struct node *n, const struct partition *p, const struct log_vote *vote);
+/* A client was told that the log starts at `to`, or behind it. */
+void check_start_promised(struct cluster *c, uint64_t group, int64_t to);
 bool check_may_lose_disk(struct cluster *c);
+struct partition *check_replica(struct node *n, uint64_t group); /* NULL: it has none */
 void check_tell(struct cluster *c);      /* traces every replica as it is now */
 /* NULL: all replicas agree; else what is missing. */
 const char *check_converged(struct cluster *c);
 /* ---- check_rest.c ---- */
 /* NULL: brokers have what metadata wants, and know who leads what. Called when replicas agree. */
 const char *check_rest(struct cluster *c);
+
+/* ---- rules.c ---- */
+void rules_follow(struct cluster *c);
 
 /* ---- check_members.c: who may decide ---- */
 struct check_members *check_members_new(void);
@@ -125,6 +133,7 @@ void check_counted(struct node *n, const struct partition *p, const struct repli
 const char *check_members_converged(struct cluster *c);            /* NULL: those vote that metadata wants */
 
 /* ---- messages.c: what replicas say to each other; watch.c: what is asked of disks ---- */
+struct node *node_of(const struct reactor *r);
 void messages_follow(struct node *n);    /* when its partitions are there: all that it sends */
 void watch_disk(struct node *n);         /* all that it writes, this life */
 /* A group of the journal is on the disk, and one before it is not: a power cut now leaves a hole. */
@@ -144,6 +153,9 @@ void history_read(struct history *h, uint32_t topic, uint32_t partition, int64_t
 void history_complete(struct history *h, uint32_t topic, uint32_t partition, int64_t end);
 /* Where the partition ended at least for somebody, `end` included. */
 int64_t history_known(struct history *h, uint32_t topic, uint32_t partition, int64_t end);
+/* Somebody asks for everything below `to` to be deleted. */
+void history_deleting(struct history *h, uint32_t topic, uint32_t partition, int64_t to);
+bool history_may_be_deleted(const struct history *h, uint32_t topic, uint32_t partition, int64_t offset);
 void history_check_end(struct history *h);
 
 /* ---- wire.c: requests and answers over the simulated network ---- */
@@ -192,7 +204,7 @@ void client_find_coordinator(struct client *cl, struct str group, call_done_fn *
 int32_t client_coordinator(const struct call *call, struct wire_reader *r);
 bool client_busy(const struct client *cl);
 
-/* ---- producer.c, reader.c, latest.c, group.c, members.c, consumers.c, admin.c, voters.c: programs ---- */
+/* ---- producer.c, reader.c, latest.c, group.c, members.c, consumers.c, admin.c, voters.c, deleter.c: programs ---- */
 void producers_start(struct cluster *c);
 void readers_start(struct cluster *c);
 void askers_start(struct cluster *c);
@@ -201,6 +213,7 @@ void members_start(struct cluster *c);
 void consumers_start(struct cluster *c);
 void admin_start(struct cluster *c);
 void voters_start(struct cluster *c);
+void deleter_start(struct cluster *c);
 /* Whether what was answered is what the metadata says now. */
 void voters_check_end(const struct image *im);
 void admin_look(const struct node *n);    /* after its turn: which topics its metadata shows */

@@ -58,8 +58,8 @@ static void cut(struct cluster *c) {
 }
 
 /* One broker loses all others, but not its clients: if it leads, they still write to it what will never be committed. */
-static void isolate(struct cluster *c) {
-    struct node *n = some_node(c);
+static void isolate(struct node *n) {
+    struct cluster *c = n->c;
     for (uint32_t i = 1; i <= c->node_count; i++) {
         if ((int32_t)i == n->id) continue;
         sim_link_cut(c->world, (unsigned)n->id, i, true);
@@ -191,9 +191,10 @@ static void lose_disk(struct cluster *c) {
     if (n->lost_disks == 0 || chance(c, 4)) (void)faults_lose_disk(n);
 }
 
-struct choice { struct cluster *c; uint32_t seen; char path[256]; uint64_t size; };
+struct choice { struct cluster *c; uint32_t seen; bool segments; char path[256]; uint64_t size; };
 static void choose_file(void *ctx, const char *path, uint64_t size) {
     struct choice *x = ctx;
+    if (x->segments && !(strstr(path, ".log") && strstr(path, "-"))) return;
     if (size == 0 || strlen(path) >= sizeof x->path || below(x->c, ++x->seen) != 0) return;
     strcpy(x->path, path);
     x->size = size;
@@ -201,7 +202,7 @@ static void choose_file(void *ctx, const char *path, uint64_t size) {
 
 static void rot(struct cluster *c) {
     struct node *n = some_victim(c);
-    struct choice x = {.c = c};
+    struct choice x = {.c = c, .segments = chance(c, 2)};
     if (!check_may_lose_disk(c)) return;
     sim_files(c->world, (unsigned)n->id, choose_file, &x);
     if (x.seen == 0) return;
@@ -210,6 +211,7 @@ static void rot(struct cluster *c) {
     covered(c)->rotten_bits++;
     cluster_trace(c, "a bit of %s of node %d changes at byte %llu", x.path, n->id, (unsigned long long)at);
     (void)sim_file_flip(c->world, (unsigned)n->id, x.path, at, (uint8_t)(1u << below(c, 8)));
+    if (chance(c, 2)) node_crash(n, SIM_KILLED); /* what it remembers it need not read */
 }
 
 static void clock_jump(struct cluster *c) {
@@ -228,7 +230,7 @@ static const struct { uint32_t weight; bool cluster_only; } kinds[FAULT_COUNT] =
     [FAULT_RESET] = {10, false}, [FAULT_CUT] = {10, false}, [FAULT_DELAY] = {6, false}, [FAULT_PAUSE] = {6, false}, [FAULT_KILL] = {6, false},
     [FAULT_POWER] = {5, false}, [FAULT_CRASH_POINT] = {6, false}, [FAULT_BLACKOUT] = {1, false}, [FAULT_STOP] = {3, false},
     [FAULT_SYNC_ERROR] = {2, false}, [FAULT_WRITE_ERROR] = {2, false}, [FAULT_FULL_DISK] = {2, false}, [FAULT_CLOCK] = {3, false},
-    [FAULT_ROT] = {1, true}, [FAULT_LOST_DISK] = {1, true}, [FAULT_MEMBERS] = {4, true}, [FAULT_MESSAGES] = {4, true}, [FAULT_ISOLATE] = {4, true},
+    [FAULT_ROT] = {3, true}, [FAULT_LOST_DISK] = {2, true}, [FAULT_MEMBERS] = {4, true}, [FAULT_MESSAGES] = {4, true}, [FAULT_ISOLATE] = {4, true},
     [FAULT_VOTERS] = {0, true}, /* voters.c has its own time */
 };
 
@@ -266,7 +268,7 @@ static void happen(struct cluster *c, enum cluster_fault f) {
     case FAULT_LOST_DISK: lose_disk(c); break;
     case FAULT_MEMBERS: admin_reassign(c); break;
     case FAULT_MESSAGES: messages(c); break;
-    case FAULT_ISOLATE: isolate(c); break;
+    case FAULT_ISOLATE: isolate(some_node(c)); break;
     case FAULT_VOTERS:
     case FAULT_COUNT: break;
     }
@@ -296,6 +298,15 @@ void faults_start(struct cluster *c) {
     timer_set(&c->timers, &c->fault_timer, sim_now_ns(c->world) + SECOND / 2 + some_time(c, 2 * c->fault_gap_ns));
 }
 
+static void strike(struct node *n) {
+    struct cluster *c = n->c;
+    n->moment = false;
+    if (c->healed || !n->up || !chance(c, 24)) return;
+    bool alone = c->faults >> FAULT_ISOLATE & 1, die = c->faults >> FAULT_KILL & 1;
+    if (alone && (!die || chance(c, 2))) isolate(n);
+    else if (die) node_crash(n, SIM_KILLED);
+}
+
 void faults_fire_due(struct cluster *c) {
     int64_t now = sim_now_ns(c->world);
     for (uint32_t i = 1; i <= c->node_count; i++) {
@@ -310,6 +321,7 @@ void faults_fire_due(struct cluster *c) {
             cluster_trace(c, "the disk of node %d has room again", n->id);
         }
         if (!n->up && n->return_ns <= now) node_start(n);
+        if (n->moment) strike(n);
         /* Seldom does chance alone cut the power in the moments in which it leaves a hole in the journal. */
         if (n->up && c->faults >> FAULT_POWER & 1 && !c->healed && watch_out_of_order(n) && chance(c, 64)) {
             covered(c)->holes_in_journal++;

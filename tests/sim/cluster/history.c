@@ -10,7 +10,7 @@
 struct sent { uint8_t topic, partition; bool idempotent, acked, sure; int64_t acked_offset, seen_offset; /* -1: not yet */ };
 struct sender { struct sent *records; uint32_t count, cap; };
 struct seen { uint32_t producer_and_1, number; };
-struct place { struct seen *records; int64_t cap, complete_to, known_end; };
+struct place { struct seen *records; int64_t cap, complete_to, known_end, deleting_to; };
 struct history {
     struct cluster *c;
     struct sender senders[PRODUCERS_MAX];
@@ -55,6 +55,15 @@ int64_t history_known(struct history *h, uint32_t topic, uint32_t partition, int
     struct place *p = &h->places[topic][partition];
     if (end > p->known_end) p->known_end = end;
     return p->known_end;
+}
+
+void history_deleting(struct history *h, uint32_t topic, uint32_t partition, int64_t to) {
+    struct place *p = &h->places[topic][partition];
+    p->deleting_to = MAX(p->deleting_to, to);
+}
+
+bool history_may_be_deleted(const struct history *h, uint32_t topic, uint32_t partition, int64_t offset) {
+    return offset < h->places[topic][partition].deleting_to;
 }
 
 void history_acked(struct history *h, uint32_t producer, uint32_t number, int64_t offset, bool sure) {
@@ -133,7 +142,9 @@ void history_check_end(struct history *h) {
         int64_t last = -1;
         for (uint32_t n = 0; n < s->count; n++) {
             const struct sent *r = &s->records[n];
-            if (r->acked && r->sure && r->seen_offset < 0)
+            /* Nobody came by before it was deleted, perhaps. */
+            bool deleted = h->places[r->topic][r->partition].deleting_to > MAX(r->acked_offset, 0);
+            if (r->acked && r->sure && r->seen_offset < 0 && !deleted)
                 cluster_violated(h->c, "12 record %u of producer %u was acknowledged (at offset %lld of %s-%u) and is lost", n, i,
                                  (long long)r->acked_offset, topic_name(r->topic), r->partition);
             if (!r->idempotent || r->seen_offset < 0) continue;

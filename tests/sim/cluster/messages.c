@@ -10,7 +10,7 @@
 #include "server/peer.h"
 #include "tests/sim/cluster/cluster.h"
 
-enum { LATE_MAX = 512 };                 /* messages that wait at once */
+enum { LATE_MAX = 512, SMALL_ONE_IN = 5 }; /* messages that wait at once; votes and answers are fewer, and tell more */
 #define LATE_NS (2 * SECOND)             /* the longest: elections come and go meanwhile */
 struct late {                            /* on the sender's own timers: it dies with it */
     struct timer timer;
@@ -22,7 +22,7 @@ struct late {                            /* on the sender's own timers: it dies 
 };
 static struct cluster *of;
 
-static struct node *node_of(const struct reactor *r) {
+struct node *node_of(const struct reactor *r) {
     for (uint32_t i = 1; i <= of->node_count; i++)
         if (&of->nodes[i].broker == r->broker) return &of->nodes[i];
     ASSERT(false); /* a reactor of no node */
@@ -112,11 +112,21 @@ static void send_later(struct node *n, struct reactor *r, uint64_t group, const 
     n->late++;
 }
 
+/* Seldom does chance alone hit the one message with which a leader hands over, and never all of them until it gives that up. */
+static bool is_to_be_lost(struct cluster *c, const struct replica_message *m) {
+    if (m->kind != REPLICA_TIMEOUT_NOW || !(c->faults >> FAULT_MESSAGES & 1) || c->healed) return false;
+    int64_t now_ns = sim_now_ns(c->world);
+    if (now_ns >= c->hand_overs_lost_until && chance(c, 4)) c->hand_overs_lost_until = now_ns + 800 * MS;
+    return now_ns < c->hand_overs_lost_until;
+}
+
 static bool message_send(struct reactor *r, uint64_t group, const struct replica_message *m, struct slice *slices, uint32_t count) {
     struct cluster *c = of;
     struct node *n = node_of(r);
     check_message(n, r, group, m);
-    if (c->healed || sim_now_ns(c->world) >= c->unruly_until || !chance(c, c->unruly_one_in)) return peer_send(r, group, m, slices, count);
+    if (is_to_be_lost(c, m)) return true; /* it has no records */
+    uint64_t one_in = m->kind == REPLICA_APPEND ? c->unruly_one_in : MIN(c->unruly_one_in, (uint64_t)SMALL_ONE_IN);
+    if (c->healed || sim_now_ns(c->world) >= c->unruly_until || !chance(c, one_in)) return peer_send(r, group, m, slices, count);
     uint64_t fate = below(c, 3);
     if (fate > 0) {
         send_later(n, r, group, m, slices, count);

@@ -69,6 +69,44 @@ static void check_shown(struct reader *p, int64_t high_watermark) {
     if (p->asked_epoch > p->shown_epoch) p->shown_epoch = p->asked_epoch;
 }
 
+/* What it wants is gone, as somebody wished: it goes on where the log begins. */
+static void start_told(struct call *call, struct wire_reader *r) {
+    struct reader *p = call->owner;
+    struct k_list_offsets_response a;
+    p->asking = false;
+    again(p, 10 * MS);
+    if (!r || k_list_offsets_response_decode(&a, r, call->version) != OK || a.topics_n != 1 || a.topics[0].partitions_n != 1 ||
+        a.topics[0].partitions[0].error_code != KERR_NONE) {
+        client_refresh(&p->client);
+        return;
+    }
+    int64_t start = a.topics[0].partitions[0].offset;
+    if (start > 0 && !history_may_be_deleted(p->c->history, p->topic, p->partition, start - 1))
+        cluster_violated(p->c, "15 %s-%u starts at %lld, which nobody has asked for", topic_name(p->topic), p->partition, (long long)start);
+    if (start > p->offset) p->offset = start;
+}
+
+static void ask_start(struct reader *p) {
+    struct k_list_offsets_request q;
+    struct k_list_offsets_request_topics t;
+    struct k_list_offsets_request_topics_partitions x;
+    k_list_offsets_request_init(&q);
+    k_list_offsets_request_topics_init(&t);
+    k_list_offsets_request_topics_partitions_init(&x);
+    q.replica_id = -1;
+    x.partition_index = (int32_t)p->partition;
+    x.current_leader_epoch = p->asked_epoch;
+    x.timestamp = -2;
+    t.name = str_from(topic_name(p->topic));
+    t.partitions = &x;
+    t.partitions_n = 1;
+    q.topics = &t;
+    q.topics_n = 1;
+    k_list_offsets_request_encode(&q, call_begin(&p->client, API_LIST_OFFSETS, 6), 6);
+    p->asking = true;
+    call_send(&p->client, p->asked_leader, start_told, p, 0, SECOND);
+}
+
 static void fetched(struct call *call, struct wire_reader *r) {
     struct reader *p = call->owner;
     struct k_fetch_response a;
@@ -80,6 +118,10 @@ static void fetched(struct call *call, struct wire_reader *r) {
     }
     const struct k_fetch_response_responses_partitions *x = &a.responses[0].partitions[0];
     if (x->error_code != KERR_NONE) {
+        if (x->error_code == KERR_OFFSET_OUT_OF_RANGE && history_may_be_deleted(p->c->history, p->topic, p->partition, p->offset)) {
+            ask_start(p);
+            return;
+        }
         if (x->error_code == KERR_OFFSET_OUT_OF_RANGE)
             cluster_violated(p->c, "12 offset %lld of %s-%u was readable up to here and is out of range at node %d (log %lld to %lld)", (long long)p->offset,
                              topic_name(p->topic), p->partition, p->asked_leader, (long long)x->log_start_offset, (long long)x->high_watermark);

@@ -113,6 +113,7 @@ static void begin(struct cluster *c) {
     tuning->short_receives = chance(c, 2);
     if (chance(c, 3)) tuning->disk_ns_max = (int64_t)(1 + below(c, 20)) * MS;
     if (chance(c, 3)) tuning->net_ns_max = (int64_t)(1 + below(c, 20)) * MS;
+    rules_follow(c);
     c->check = check_new(c);
     c->images = check_images_new();
     c->members = check_members_new();
@@ -131,6 +132,7 @@ static void begin(struct cluster *c) {
     }
     admin_start(c);
     voters_start(c);
+    deleter_start(c);
     producers_start(c);
     readers_start(c);
     askers_start(c);

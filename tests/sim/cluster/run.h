@@ -30,6 +30,19 @@ struct cluster_options {
     const char *mutant;                  /* of replication/mutants.h or log/mutant.h; NULL: none */
     bool trace;                          /* the story on standard output */
 };
+/* Situations of the rules, counted by rules.c. */
+#define CLUSTER_RULES(X)                                                                                                     \
+    X(pre_votes_refused_last) X(pre_votes_refused_config) X(pre_votes_refused_epoch) X(pre_votes_refused_live) X(pre_votes_refused_first) \
+    X(votes_refused_last) X(votes_refused_config) X(votes_refused_epoch) X(votes_refused_voted) X(votes_refused_blank)       \
+    X(candidates_learn_config) X(campaigns_lost) X(leaders_resigned) X(leaders_pulled_up) X(leaders_deposed) X(leaders_lost) \
+    X(transfers) X(transfers_taken) X(transfers_timed_out) X(quiet_begun) X(quiet_ended) X(quiet_vouched) X(quiet_doubted)   \
+    X(appends_stale) X(appends_refused) X(appends_older) X(appends_of_epochs) X(appends_below_start) X(answers_held)         \
+    X(cuts_by_walk) X(cuts_of_markers) X(walks_without_cut) X(epochs_empty) X(commits_bounded) X(commits_by_marker)          \
+    X(commits_of_older_epochs) X(acks_of_older_epochs) X(acks_of_older_sessions) X(acks_of_strangers) X(hints_below)         \
+    X(installs) X(installs_not_needed) X(logs_begun_anew) X(starts_moved) X(starts_followed) X(starts_inherited)             \
+    X(reads_confirmed) X(reads_left) X(changes_refused_held) X(changes_refused_committed) X(changes_refused_ready)           \
+    X(learners_promoted) X(voters_dropped) X(incarnations_replaced) X(voters_learn_it) X(configs_by_gossip)                  \
+    X(logs_damaged) X(logs_mended)
 #define CLUSTER_COVERAGE(X)                                                                                                  \
     X(steps) X(seconds) X(clusters) X(restarts) X(recoveries_unclean) X(leaders) X(established) X(truncations) X(produced) X(acked) \
     X(retried) X(read) X(commits) X(commit_checks) X(resets) X(cuts) X(one_way_cuts) X(delays) X(pauses)  \
@@ -38,7 +51,7 @@ struct cluster_options {
     X(messages_lost) X(messages_doubled) X(messages_late) X(latest_told) X(segment_writes) X(holes_in_journal) X(isolations) X(generations) X(rode_through) X(leaves) X(member_commits) \
     X(crew_epochs) X(crew_revoked) X(crew_put_out) X(crew_rode_through) X(crew_leaves) X(crew_static_leaves) X(crew_commits) X(crew_refused) X(crew_described) \
     X(snapshots) X(half_snapshots) X(log_starts) X(images_compared) X(images_loaded) X(images_reloaded) \
-    X(configs) X(voters_added) X(voters_removed) X(voters_refused) X(voters_wiped)
+    X(configs) X(voters_added) X(voters_removed) X(voters_refused) X(voters_wiped) X(deletions) CLUSTER_RULES(X)
 struct cluster_coverage {
 #define CLUSTER_COVERAGE_FIELD(name) uint64_t name;
     CLUSTER_COVERAGE(CLUSTER_COVERAGE_FIELD)
