@@ -85,11 +85,17 @@ void check_may_speak(struct node *n, const struct partition *p, const struct rep
 void check_counted(struct node *n, const struct partition *p, const struct replica_message *m, const struct replica_peer *before, uint32_t count) {
     const struct replica *r = &p->replica;
     if (r->role != REPLICA_LEADER || r->peer_count != count) return;
-    for (uint32_t i = 0; i < count; i++)
-        if (replica_member_eq(&before[i].member, &r->peers[i].member) && replica_position_compare(before[i].match, r->peers[i].match) != 0 &&
-            !replica_member_eq(&r->peers[i].member, &m->from))
-            cluster_violated(n->c, "17 group %llu: leader %d takes what another replica of node %d acknowledged as that of its member", (unsigned long long)p->plid, n->id,
+    for (uint32_t i = 0; i < count; i++) {
+        const struct replica_peer *x = &r->peers[i];
+        if (!replica_member_eq(&before[i].member, &x->member)) continue;
+        bool counted = replica_position_compare(before[i].match, x->match) != 0 || before[i].acked_round != x->acked_round;
+        if (counted && m->epoch != r->epoch)
+            cluster_violated(n->c, "6 group %llu: leader %d counts in epoch %d what node %d acknowledged in epoch %d", (unsigned long long)p->plid, n->id, r->epoch, m->from.node,
+                             m->epoch);
+        if (counted && !replica_member_eq(&x->member, &m->from))
+            cluster_violated(n->c, "17 group %llu: leader %d takes what another replica of node %d says for its member's", (unsigned long long)p->plid, n->id,
                              m->from.node);
+    }
 }
 
 /* ---- 16: quorums ----------------------------------------------------------------------------------- */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include "base/timers.h"
 #include "proto/kafka_messages.h"
+#include "replication/replica.h"
 #include "server/broker.h"
 #include "tests/sim/cluster/run.h"
 #include "tests/sim/io_sim.h"
@@ -16,10 +17,9 @@ enum { BROKERS_MAX = 6, REACTORS_MAX = 2, CLIENT_NODE = 8, CLIENT_NODES = 6, KAF
 struct cluster;
 struct check;
 struct check_members;
+struct check_walk;
 struct image;
 struct partition;
-struct replica_message;
-struct replica_peer;
 struct history;
 struct client;
 
@@ -31,6 +31,7 @@ struct node {
     struct io *ios[REACTORS_MAX];
     struct log_recovery recovery;
     uint32_t late;                       /* messages on their way: messages.c */
+    struct uuid first_incarnation;       /* zero: not known yet; mutants.c */
     bool up, ready, stopping, refused;   /* refused: it has said why it cannot start */
     uint32_t lost_disks;                 /* it has had so many others */
     bool moment;                         /* one in which dying, or being alone, matters more than in others: rules.c */
@@ -67,12 +68,14 @@ struct cluster {
     struct check *check;
     struct check_images *images;
     struct check_members *members;
+    struct check_walk *walks;
     struct history *history;
     struct list clients;                 /* client.link */
     uint32_t step;
     int trace_fd;                        /* what brokers write to their diagnostics */
 };
 
+extern struct cluster *cluster_now;      /* one in a process: for what is called in the place of the brokers' functions */
 static inline struct cluster_coverage *covered(struct cluster *c) { return &c->result->coverage; }
 static inline uint64_t below(struct cluster *c, uint64_t n) { return prng_below(&c->prng, n); }
 static inline bool chance(struct cluster *c, uint64_t one_in) { return prng_below(&c->prng, one_in) == 0; }
@@ -119,8 +122,21 @@ const char *check_converged(struct cluster *c);
 /* NULL: brokers have what metadata wants, and know who leads what. Called when replicas agree. */
 const char *check_rest(struct cluster *c);
 
-/* ---- rules.c ---- */
-void rules_follow(struct cluster *c);
+/* ---- check_walk.c: what a step of a core may do ---- */
+enum { WALK_STEP_MARKERS = 64 };
+struct walk_before {                     /* a replica, before the step */
+    enum replica_role role;
+    struct replica_position last;
+    int64_t high_watermark;
+    struct replica_config_id config;
+    uint32_t granted;
+    struct replica_marker markers[WALK_STEP_MARKERS]; /* its newest ones */
+    uint32_t count;
+};
+struct check_walk *check_walk_new(void);
+void check_walk_note(const struct replica *r, struct walk_before *was);
+/* `m`: the message that it was shown, or NULL. */
+void check_walk_step(struct node *n, const struct partition *p, const struct walk_before *was, const struct replica_message *m, const struct replica_actions *a);
 
 /* ---- check_members.c: who may decide ---- */
 struct check_members *check_members_new(void);

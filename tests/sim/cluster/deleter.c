@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "proto/kafka_errors.h"
 #include "server/image.h"
+#include "server/partition_impl.h"
 #include "tests/sim/cluster/cluster.h"
 
 static struct {
@@ -28,6 +29,16 @@ static uint64_t group_of(const struct cluster *c) {
         if (p) return p->plid;
     }
     return 0;
+}
+
+/* Where an epoch begins, in somebody's log: there a start is as it should be only if nothing of that epoch goes with what lies before. */
+static int64_t start_of_epoch(struct cluster *c, int64_t end) {
+    struct node *n = &c->nodes[1 + draw(c->node_count)];
+    uint64_t group = group_of(c);
+    const struct partition *p = n->up && group != 0 ? check_replica(n, group) : NULL;
+    if (!p || p->replica.walk.count == 0) return 0;
+    int64_t start = p->replica.walk.markers[draw(p->replica.walk.count)].start;
+    return start <= end ? start : 0;
 }
 
 static void deleted(struct call *call, struct wire_reader *r) {
@@ -68,7 +79,8 @@ static void work(struct timer *timer) {
     int64_t end = history_known(c->history, deleter.topic, deleter.partition, 0);
     if (leader == 0) client_refresh(&deleter.client);
     if (leader == 0 || end == 0) return;
-    int64_t to = 1 + (int64_t)draw((uint64_t)end);
+    int64_t to = draw(2) == 0 ? start_of_epoch(c, end) : 0;
+    if (to == 0) to = 1 + (int64_t)draw((uint64_t)end);
     history_deleting(c->history, deleter.topic, deleter.partition, to);
     k_delete_records_request_init(&q);
     k_delete_records_request_topics_init(&t);

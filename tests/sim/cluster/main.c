@@ -76,8 +76,8 @@ static void add_coverage(struct cluster_coverage *to, const struct cluster_cover
     CLUSTER_COVERAGE(ADD)
 #undef ADD
 }
-/* Not to be expected in so few runs as every change is tested with. Directed tests see to each: tests/e2e/test_cluster_snapshot.py (snapshots),
- * tests/replication (votes, acknowledgements, log starts, changes of members), tests/unit/test_log_mend.c and tests/e2e/test_mend.py. */
+/* Not to be expected in so few runs as every change is tested with. Other tests see to them: quorum-sim
+ * (votes, acknowledgements, log starts, changes of members), tests/e2e/test_cluster_snapshot.py, tests/unit/test_log_mend.c, tests/e2e/test_mend.py. */
 static bool is_seldom(const char *name) {
     static const char *const names[] = {"half_snapshots", "images_reloaded", "voters_wiped", "votes_refused_config", "votes_refused_epoch", "votes_refused_blank",
                                         "transfers_timed_out", "cuts_of_markers", "appends_below_start", "acks_of_older_epochs", "acks_of_older_sessions",

@@ -1,6 +1,8 @@
 /* rules.c - which situations of the rules (docs/replication.md 5 to 10) the brokers' replicas have been in: counted from outside, by what each
  * step of a core was given, was before, is after, and wants done.
  *
+ * The same place is where check_walk.c looks.
+ *
  * A rule that no run has needed is a rule that no run has tested: --coverage says which. */
 #include <string.h>
 #include "base/assert.h"
@@ -18,9 +20,6 @@ struct before {
     uint32_t markers;
     struct replica_config config;
 };
-static struct cluster *of;
-
-void rules_follow(struct cluster *c) { of = c; }
 
 static struct before note(const struct replica *r, int64_t now_ns) {
     return (struct before){
@@ -182,13 +181,11 @@ static void count_members(struct cluster_coverage *v, const struct replica *r, c
 /* ---- moments ----------------------------------------------------------------------------------------------- */
 
 /* What was decided is known here only: seldom does chance alone strike before others hear of it. */
-static void notice_moment(struct replica *r, const struct before *was, const struct replica_event *e, const struct replica_actions *a, enum err err) {
+static void notice_moment(struct node *n, const struct replica *r, const struct before *was, const struct replica_event *e, const struct replica_actions *a, enum err err) {
     bool leads = r->role == REPLICA_LEADER && r->peer_count > 0;
     bool decided = (e->kind == REPLICA_RECONFIGURE && err == OK) || (e->kind == REPLICA_TRANSFER && err == OK) ||
                    (e->kind == REPLICA_MOVE_START && find(a, REPLICA_SET_START)) || was->role != REPLICA_LEADER;
-    if (!leads || !decided) return;
-    const struct partition *p = CONTAINER_OF(r, struct partition, replica);
-    node_of(p->map->reactor)->moment = true;
+    if (leads && decided) n->moment = true;
 }
 
 /* ---- in the place of replica_step() ------------------------------------------------------------------------ */
@@ -196,8 +193,12 @@ static void notice_moment(struct replica *r, const struct before *was, const str
 enum err __real_replica_step(struct replica *r, const struct replica_event *event, struct replica_actions *actions);
 enum err __wrap_replica_step(struct replica *r, const struct replica_event *event, struct replica_actions *actions);
 enum err __wrap_replica_step(struct replica *r, const struct replica_event *event, struct replica_actions *actions) {
-    struct cluster_coverage *v = covered(of);
+    struct cluster_coverage *v = covered(cluster_now);
     struct before was = note(r, event->now_ns);
+    struct walk_before walk;
+    const struct partition *p = CONTAINER_OF(r, struct partition, replica);
+    struct node *n = node_of(p->map->reactor);
+    check_walk_note(r, &walk);
     struct replica_message m;
     bool message = event->kind == REPLICA_MESSAGE;
     if (message) m = *event->u.message; /* it may lie in what the step frees */
@@ -208,7 +209,8 @@ enum err __wrap_replica_step(struct replica *r, const struct replica_event *even
     count_quiet(v, r, &was, &e);
     count_leader(v, r, &was, &e, actions);
     count_members(v, r, &was, &e, err);
-    notice_moment(r, &was, &e, actions, err);
+    check_walk_step(n, p, &walk, message ? &m : NULL, actions);
+    notice_moment(n, r, &was, &e, actions, err);
     if (!message || !replica_member_eq(&m.to, &r->self)) return err;
     count_follower(v, r, &was, &m, actions);
     if (m.kind == REPLICA_APPEND_REPLY) count_reply(v, r, &was, &m);

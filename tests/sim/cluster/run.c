@@ -10,6 +10,7 @@
 #include "base/trace.h"
 #include "tests/sim/cluster/cluster.h"
 
+struct cluster *cluster_now;
 #define HEAL_NS (120 * SECOND)           /* virtual time in which everything must have come to agree */
 
 void cluster_violated(struct cluster *c, const char *fmt, ...) {
@@ -113,10 +114,10 @@ static void begin(struct cluster *c) {
     tuning->short_receives = chance(c, 2);
     if (chance(c, 3)) tuning->disk_ns_max = (int64_t)(1 + below(c, 20)) * MS;
     if (chance(c, 3)) tuning->net_ns_max = (int64_t)(1 + below(c, 20)) * MS;
-    rules_follow(c);
     c->check = check_new(c);
     c->images = check_images_new();
     c->members = check_members_new();
+    c->walks = check_walk_new();
     c->history = history_new(c);
     for (uint32_t i = 0; i < CLIENT_NODES; i++) c->client_ios[i] = sim_io_create(c->world, CLIENT_NODE + i);
     faults_choose(c);
@@ -183,6 +184,7 @@ void cluster_run(const struct cluster_options *o, struct cluster_result *result)
     *result = (struct cluster_result){0};
     c->options = *o;
     c->result = result;
+    cluster_now = c;
     diagnostics_setup(c);
     begin(c);
     while (c->step < o->steps && !cluster_failed(c)) cluster_pass(c);
