@@ -87,8 +87,9 @@ uint64_t *partition_map_unknown(const struct partition_map *m, uint32_t *count) 
 }
 
 int16_t partition_check_epoch(const struct partition *p, int32_t current_leader_epoch) {
-    if (current_leader_epoch < 0 || current_leader_epoch == p->replica.epoch) return KERR_NONE;
-    return current_leader_epoch < p->replica.epoch ? KERR_FENCED_LEADER_EPOCH : KERR_UNKNOWN_LEADER_EPOCH;
+    int32_t epoch = partition_shown_epoch(p);
+    if (current_leader_epoch < 0 || current_leader_epoch == epoch) return KERR_NONE;
+    return current_leader_epoch < epoch ? KERR_FENCED_LEADER_EPOCH : KERR_UNKNOWN_LEADER_EPOCH;
 }
 
 /* ---- coming and going ---------------------------------------------------------------------------- */

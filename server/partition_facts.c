@@ -8,9 +8,9 @@
 struct leader_info partition_leader(struct reactor *r, const struct partition *p, uint64_t group) {
     const struct leader_info *known = leaders_get(r, group);
     int32_t epoch = known ? known->epoch : -1;
-    if (p && p->replica.role == REPLICA_LEADER && p->replica.epoch > epoch) {
+    if (p && p->replica.role == REPLICA_LEADER && partition_shown_epoch(p) > epoch) {
         int32_t self = r->broker->config.node_id;
-        return (struct leader_info){.epoch = p->replica.epoch, .leader = self, .established = p->replica.established,
+        return (struct leader_info){.epoch = partition_shown_epoch(p), .leader = self, .established = p->replica.established,
                                     .voters = 1, .count = 1, .in_sync = 1, .members = {self}};
     }
     return known ? *known : (struct leader_info){.epoch = -1, .leader = -1};

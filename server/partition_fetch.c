@@ -75,7 +75,7 @@ static void plan_part(struct fetch_group *g, struct fetch_part *part) {
     part->leader_epoch = -1;
     part->error = find_readable(g, part, &p);
     part->partition = p;
-    if (p) part->leader_epoch = p->replica.epoch;
+    if (p) part->leader_epoch = partition_shown_epoch(p);
     if (part->error) return;
     part->error = check_divergence(p, part);
     if (!part->error) part->error = offset_error(p, part->offset);

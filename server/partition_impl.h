@@ -81,6 +81,11 @@ void partition_timer(struct timer *t);                 /* p->timer */
 /* Whether changes are numbered: it is, or was, a group of several. */
 static inline bool partition_is_replicated(const struct partition *p) { return p->replica.marks != NULL; }
 static inline bool partition_is_led(const struct partition *p) { return p->replica.role == REPLICA_LEADER; }
+/* The epoch that clients and other brokers may hear of: one that a crash takes back they would hold against the next life, for they believe only
+ * newer ones. Where others vote the epoch is durable when it begins; a group that was always of one begins it with a write. */
+static inline int32_t partition_shown_epoch(const struct partition *p) {
+    return partition_is_replicated(p) ? p->replica.epoch : MIN(p->replica.epoch, p->replica.durable.epoch);
+}
 /* Voters that have everything committed, itself included. */
 uint32_t partition_in_sync_voters(struct partition *p);
 

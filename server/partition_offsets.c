@@ -55,7 +55,7 @@ static bool is_confirmed(const struct partition *p, const struct partition_offse
 
 static void tell_latest(struct partition *p, struct partition_offset *op) {
     op->offset = partition_bound(p);
-    op->found_epoch = p->replica.epoch;
+    op->found_epoch = partition_shown_epoch(p);
     partition_op_finish(&op->op, KERR_NONE);
 }
 
@@ -96,7 +96,7 @@ static void offset_start(struct partition_op *base) {
     op->offset = op->found_timestamp = -1;
     op->found_epoch = -1;
     int16_t error = leader_error(p, op->current_leader_epoch, KERR_OFFSET_NOT_AVAILABLE);
-    if (p) base->leader_epoch = p->replica.epoch;
+    if (p) base->leader_epoch = partition_shown_epoch(p);
     if (error) {
         partition_op_finish(base, error);
         return;
@@ -126,7 +126,7 @@ static void epoch_end_start(struct partition_op *base) {
     op->found_epoch = -1;
     op->end_offset = -1;
     int16_t error = leader_error(p, op->current_leader_epoch, KERR_NOT_LEADER_OR_FOLLOWER);
-    if (p) base->leader_epoch = p->replica.epoch;
+    if (p) base->leader_epoch = partition_shown_epoch(p);
     /* An epoch that never was has no end. */
     if (!error && op->epoch <= p->log->epoch)
         epochs_end_of(&p->log->epochs, op->epoch, partition_begin(p), p->log->end, &op->found_epoch, &op->end_offset);
@@ -258,7 +258,7 @@ static void handover_start(struct partition_op *base) {
     list_init(&op->link);
     timer_init(&op->timer, handover_late);
     int16_t error = leader_error(p, -1, KERR_NOT_LEADER_OR_FOLLOWER);
-    if (p) base->leader_epoch = p->replica.epoch;
+    if (p) base->leader_epoch = partition_shown_epoch(p);
     if (!error) error = handover(p, op->node);
     if (error) {
         partition_op_finish(base, error);

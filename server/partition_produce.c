@@ -335,7 +335,7 @@ static void produce_start(struct partition_op *base) {
         finish(op, error);
         return;
     }
-    base->leader_epoch = p->replica.epoch;
+    base->leader_epoch = partition_shown_epoch(p);
     list_push_back(&p->queue, &op->link);
     if (list_empty(&p->blocked)) partition_pump(p);
     else if (op->stage == STAGE_READY) arm_timeout(p, op);

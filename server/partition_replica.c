@@ -181,7 +181,7 @@ struct before { bool led, established; int32_t epoch; int64_t high_watermark; st
 
 static struct before note(const struct partition *p) {
     const struct replica *r = &p->replica;
-    return (struct before){partition_is_led(p), r->established, r->epoch, r->high_watermark, r->config.id};
+    return (struct before){partition_is_led(p), r->established, partition_shown_epoch(p), r->high_watermark, r->config.id};
 }
 
 /* The core's time stands still while this thread does not run (reactor.awake_ns). Thousands of partitions must not wake it thousands of
@@ -239,7 +239,7 @@ static void tell_lost(struct partition *p) {
 static void tell_leaders(struct partition *p, const struct before *was, bool look) {
     const struct replica *r = &p->replica;
     struct reactor *reactor = p->map->reactor;
-    bool led = partition_is_led(p), changed = led != was->led || r->established != was->established || r->epoch != was->epoch ||
+    bool led = partition_is_led(p), changed = led != was->led || r->established != was->established || partition_shown_epoch(p) != was->epoch ||
                                               replica_config_compare(r->config.id, was->config) != 0;
     bool follows = !led && r->has_leader && r->epoch != p->followed_epoch;
     if (changed || follows) controller_quorum_changed(reactor, p->plid);
@@ -258,7 +258,7 @@ static void tell_leaders(struct partition *p, const struct before *was, bool loo
     uint16_t now = changed || (look && r->peer_count > 0) ? in_sync(p) : p->in_sync;
     if (!changed && now == p->in_sync) return;
     p->in_sync = now;
-    report(p, r->epoch);
+    report(p, partition_shown_epoch(p));
     partition_settle_soon(p);
 }
 

@@ -404,6 +404,35 @@ START_TEST(what_is_durable_survives_the_death_of_all) {
 }
 END_TEST
 
+static int32_t told_epoch(void) { return partition_leader(reactor(0), part(0), GROUP).epoch; }
+
+/* Clients believe only newer epochs: one that a crash took back they would hold against the broker until somebody writes again. */
+START_TEST(an_epoch_of_one_alone_is_told_when_it_is_durable) {
+    start(1);
+    ck_assert_int_eq(write_to(await_leader(300), -1, 1), KERR_NONE);
+    kill_node(0, SIM_LOSE_ALL);
+    open_node(0);
+    int32_t before = told_epoch();
+    struct write lost, kept;
+    write_start(&lost, await_leader(300), -1, 1, 100);
+    ck_assert_int_gt(part(0)->replica.epoch, before);
+    ck_assert_int_eq(told_epoch(), before);
+    ck_assert_int_eq(partition_check_epoch(part(0), before), KERR_NONE);
+    kill_node(0, SIM_LOSE_ALL);
+    free(lost.batch);
+    open_node(0);
+    await_leader(300);
+    ck_assert_int_eq(told_epoch(), before);
+    write_start(&kept, 0, -1, 1, 100);
+    ck_assert_int_eq(told_epoch(), before);
+    ck_assert_int_eq(write_end(&kept, 60000), KERR_NONE);
+    ck_assert_int_gt(told_epoch(), before);
+    ck_assert_int_eq(leaders_get(reactor(0), GROUP)->epoch, part(0)->replica.epoch);
+    ck_assert_int_eq(partition_check_epoch(part(0), before), KERR_FENCED_LEADER_EPOCH);
+    stop();
+}
+END_TEST
+
 START_TEST(min_insync_replicas_before_and_after) {
     topic.config.min_insync_replicas = 0;
     start(3);
@@ -827,6 +856,7 @@ int main(void) {
     tcase_add_test(t, a_leader_that_dies_is_replaced_and_loses_nothing);
     tcase_add_test(t, a_divergent_tail_is_cut_to_the_byte);
     tcase_add_test(t, what_is_durable_survives_the_death_of_all);
+    tcase_add_test(t, an_epoch_of_one_alone_is_told_when_it_is_durable);
     tcase_add_test(t, min_insync_replicas_before_and_after);
     tcase_add_test(t, a_duplicate_waits_for_the_original);
     tcase_add_test(t, deleted_records_stay_deleted);
