@@ -33,7 +33,8 @@ struct sight {                           /* one replica, as it was seen last */
     struct replica_config config;
     struct log_vote vote;                /* as the log has it since its change `vote_seq`; 0: since before this life */
     uint64_t vote_seq;
-    uint32_t vote_life;
+    uint32_t vote_life;                  /* of the node, and */
+    uint64_t vote_plid;                  /* of the replica: one that left and came back counts its changes anew */
 };
 struct check {
     struct cluster *c;
@@ -224,12 +225,14 @@ static bool same_vote(const struct log_vote *a, const struct log_vote *b) {
     return a->epoch == b->epoch && a->has_voted == b->has_voted && (!a->has_voted || (a->node == b->node && uuid_eq(&a->incarnation, &b->incarnation)));
 }
 
+static bool is_of_vote(const struct sight *s, const struct node *n, const struct log *l) { return s->vote_life == n->life && s->vote_plid == l->plid; }
+
 bool check_vote_is_durable(struct node *n, const struct partition *p, const struct log_vote *vote) {
     struct check *k = n->c->check;
     const struct sight *s = &k->sights[n->id][group_index(k, group_of(p))];
     const struct log_vote *have = &p->log->vote;
     if (have->epoch < vote->epoch || (have->epoch == vote->epoch && vote->has_voted && !same_vote(have, vote))) return false;
-    if (s->vote_life != n->life) return p->log->durable_seq >= p->log->seq; /* not looked at yet in this life */
+    if (!is_of_vote(s, n, p->log)) return p->log->durable_seq >= p->log->seq; /* not looked at yet in this life */
     return same_vote(have, &s->vote) && s->vote_seq <= p->log->durable_seq;
 }
 
@@ -243,10 +246,11 @@ void __wrap_log_set_seq(struct log *l, uint64_t seq) {
         for (uint32_t q = 0; c->nodes[i].up && q < c->reactors; q++) {
             if (c->nodes[i].broker.reactors[q].shard != l->shard) continue;
             struct sight *s = &c->check->sights[i][group_index(c->check, log_plid_group(l->plid))];
-            if (s->vote_life == c->nodes[i].life && same_vote(&s->vote, &l->vote)) continue;
+            if (is_of_vote(s, &c->nodes[i], l) && same_vote(&s->vote, &l->vote)) continue;
             s->vote = l->vote;
             s->vote_seq = seq;
             s->vote_life = c->nodes[i].life;
+            s->vote_plid = l->plid;
         }
 }
 
@@ -263,6 +267,7 @@ static void check_partition(struct check *k, struct node *n, struct partition *p
         fresh.vote = s->vote;
         fresh.vote_seq = s->vote_seq;
         fresh.vote_life = s->vote_life;
+        fresh.vote_plid = s->vote_plid;
         *s = fresh;
     }
     bool moved = r->high_watermark != s->high_watermark;
@@ -286,10 +291,11 @@ static void check_partition(struct check *k, struct node *n, struct partition *p
     s->epoch = r->epoch;
     s->durable = r->durable;
     s->durable_known = r->durable.offset >= 0;
-    if (s->vote_life != n->life) {
+    if (!is_of_vote(s, n, p->log)) {
         s->vote = p->log->vote;
         s->vote_seq = 0;
         s->vote_life = n->life;
+        s->vote_plid = p->log->plid;
     }
     bool leading = r->role == REPLICA_LEADER && !r->begins_on_write;
     if (leading) check_leader(k, n, g, p);

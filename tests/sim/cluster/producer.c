@@ -39,6 +39,9 @@ static const uint8_t padding[PADDING_MAX]; /* keys of records: in some runs jour
 static int32_t padding_bytes;
 static struct writer *all[PRODUCERS_MAX];
 static uint32_t all_count;
+enum { IDS_MAX = 4096 };
+static int64_t ids[IDS_MAX];             /* that were given out */
+static uint32_t id_count;
 
 static uint64_t draw(struct writer *p, uint64_t n) { return prng_below(&p->c->work_prng, n); }
 static void again(struct writer *p, int64_t most_ns) {
@@ -171,6 +174,21 @@ static struct batch *new_batch(struct writer *p) {
     return b;
 }
 
+/* No two producers have one id, whoever gave them out. */
+static void check_id(struct cluster *c, int64_t id) {
+    for (uint32_t i = 0; i < id_count; i++)
+        if (ids[i] == id) cluster_violated(c, "20 the producer id %lld is given out twice", (long long)id);
+    if (id_count < IDS_MAX) ids[id_count++] = id;
+}
+
+/* Asks for ids that nobody will use: whoever is the controller next must not give them out again. */
+static void spare_given(struct call *call, struct wire_reader *r) {
+    struct writer *p = call->owner;
+    struct k_init_producer_id_response a;
+    p->asking_id = false;
+    if (r && k_init_producer_id_response_decode(&a, r, call->version) == OK && a.error_code == KERR_NONE) check_id(p->c, a.producer_id);
+}
+
 static void id_given(struct call *call, struct wire_reader *r) {
     struct writer *p = call->owner;
     struct k_init_producer_id_response a;
@@ -179,26 +197,27 @@ static void id_given(struct call *call, struct wire_reader *r) {
         if (r) cluster_trace(p->c, "producer %u gets no id: error %d", p->index, a.error_code);
         return;
     }
+    check_id(p->c, a.producer_id);
     p->acked = false;
     p->id = a.producer_id;
     p->epoch = a.producer_epoch;
 }
 
-static void ask_id(struct writer *p) {
+static void ask_id(struct writer *p, call_done_fn *done) {
     if (p->asking_id) return;
     struct k_init_producer_id_request q;
     k_init_producer_id_request_init(&q);
     q.transactional_id = STR_NULL;
     k_init_producer_id_request_encode(&q, call_begin(&p->client, API_INIT_PRODUCER_ID, 4), 4);
     p->asking_id = true;
-    call_send(&p->client, 0, id_given, p, 0, 2 * SECOND);
+    call_send(&p->client, 0, done, p, 0, 2 * SECOND);
 }
 
 static void work(struct timer *timer) {
     struct writer *p = CONTAINER_OF(timer, struct writer, timer);
     again(p, p->pace_ns);
     if (p->idempotent && p->id < 0) {
-        if (!p->c->finishing) ask_id(p);
+        if (!p->c->finishing) ask_id(p, id_given);
         return;
     }
     if (p->rewinding) { /* order: nobody overtakes what is sent again */
@@ -217,6 +236,7 @@ static void work(struct timer *timer) {
         client_refresh(&p->client);
         return;
     }
+    if (!p->idempotent && !p->c->finishing && draw(p, 20) == 0) ask_id(p, spare_given);
     for (uint32_t i = 0; i < p->count; i++)
         if (!p->batches[i].on_its_way) send_batch(p, &p->batches[i], leader);
     if (!p->c->finishing && p->count < p->in_flight_max) send_batch(p, new_batch(p), leader);
@@ -226,6 +246,7 @@ void producers_start(struct cluster *c) {
     static const int64_t paces[] = {4 * MS, 20 * MS, 100 * MS};
     static const int32_t paddings[] = {0, 0, 600, PADDING_MAX};
     padding_bytes = paddings[prng_below(&c->work_prng, ARRAY_LEN(paddings))];
+    id_count = 0;
     all_count = 4 + (uint32_t)prng_below(&c->work_prng, 5);
     for (uint32_t i = 0; i < all_count; i++) {
         struct writer *p = all[i] = calloc(1, sizeof *p);

@@ -196,8 +196,14 @@ void readers_start(struct cluster *c) {
 }
 
 const char *readers_waiting(struct cluster *c) {
-    for (uint32_t i = 0; i < all_count; i++)
-        if (!all[i]->begun_again || all[i]->end < 0 || all[i]->offset < all[i]->end) return "a reader has not come to the end";
+    static char what[120];
+    for (uint32_t i = 0; i < all_count; i++) {
+        const struct reader *p = all[i];
+        if (p->begun_again && p->end >= 0 && p->offset >= p->end) continue;
+        snprintf(what, sizeof what, "a reader of %s-%u is at %lld%s of %lld", topic_name(p->topic), p->partition, (long long)p->offset, p->begun_again ? "" : " (before the end)",
+                 (long long)p->end);
+        return what;
+    }
     for (uint32_t i = 0; i < all_count; i++) history_complete(c->history, all[i]->topic, all[i]->partition, all[i]->end);
     return NULL;
 }
