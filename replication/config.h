@@ -29,7 +29,10 @@ static inline bool replica_life(const struct uuid *node, const struct uuid *memb
     return memcmp(node->b, member->b, 12) == 0 && *life < REPLICA_LIVES_MAX;
 }
 
-enum { REPLICA_MEMBERS_MAX = 9 };
+enum {
+    REPLICA_MEMBERS_MAX = 9,
+    REPLICA_OBSERVERS_MAX = 64           /* who is sent the log without being a member: REPLICA_OBSERVE */
+};
 struct replica_config_id { int32_t epoch, version; };
 struct replica_config {
     struct replica_config_id id;

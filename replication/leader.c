@@ -23,31 +23,69 @@ struct replica_peer *leader_peer(struct replica *r, const struct replica_member 
  * another process, may have led that one as well. */
 static uint64_t new_session(struct replica *r) { return (uint64_t)(uint32_t)r->epoch << 32 | (uint32_t)++r->next_session; }
 
+static struct replica_peer peer_of(struct step *s, const struct replica_member *m, bool voter) {
+    struct replica *r = s->r;
+    const struct replica_peer *known = leader_peer(r, m);
+    struct replica_peer p = known ? *known : (struct replica_peer){
+        .member = *m, .session = new_session(r), .next = walk_last(&r->walk), .match = POSITION_UNKNOWN, .probing = true,
+        .acked_ns = s->now_ns, .sent_ns = s->now_ns, .caught_ns = INT64_MIN, .mark = INT64_MAX,
+        .acked_round = r->read_confirmed, .held = POSITION_UNKNOWN, .went_back = went_back_known(r, m),
+    };
+    p.voter = voter;
+    return p;
+}
+
+static bool has_node(const struct replica_config *c, int32_t node) {
+    for (int i = 0; i < c->count; i++)
+        if (c->members[i].node == node) return true;
+    return false;
+}
+
 enum err leader_peers(struct step *s) {
     struct replica *r = s->r;
     struct replica_peer *peers = NULL;
-    uint32_t n = 0;
-    if (r->config.count > 1 || !replica_config_is_voter(&r->config, &r->self)) {
+    uint32_t n = 0, most = r->config.count + r->observer_count;
+    if (most > 1 || !replica_config_is_voter(&r->config, &r->self)) {
         if (step_not_alone(s) != OK) return ERR_NOMEM;
-        peers = calloc(r->config.count, sizeof *peers);
+        peers = calloc(most, sizeof *peers);
         if (!peers) return ERR_NOMEM;
     }
-    for (int i = 0; i < r->config.count; i++) {
-        const struct replica_member *m = &r->config.members[i];
-        if (replica_member_eq(m, &r->self)) continue;
-        struct replica_peer *known = leader_peer(r, m);
-        if (known) peers[n] = *known;
-        else peers[n] = (struct replica_peer){
-            .member = *m, .session = new_session(r), .next = walk_last(&r->walk), .match = POSITION_UNKNOWN, .probing = true,
-            .acked_ns = s->now_ns, .sent_ns = s->now_ns, .caught_ns = INT64_MIN, .mark = INT64_MAX,
-            .acked_round = r->read_confirmed, .held = POSITION_UNKNOWN, .went_back = went_back_known(r, m),
-        };
-        peers[n++].voter = i < r->config.voters;
-    }
+    for (int i = 0; i < r->config.count; i++)
+        if (!replica_member_eq(&r->config.members[i], &r->self)) peers[n++] = peer_of(s, &r->config.members[i], i < r->config.voters);
+    for (uint32_t i = 0; i < r->observer_count; i++)
+        if (r->observers[i].node != r->self.node && !has_node(&r->config, r->observers[i].node)) peers[n++] = peer_of(s, &r->observers[i], false);
     free(r->peers);
     r->peers = peers;
     r->peer_count = n;
     return OK;
+}
+
+void leader_forget_observers(struct replica *r) {
+    free(r->observers);
+    r->observers = NULL;
+    r->observer_count = 0;
+}
+
+/* A voter that is alone begins an epoch without waiting until that is durable, because nobody can hear of it before: so nobody may.
+ * Otherwise the epoch could begin again after a crash, and an observer have other records of it. */
+enum err leader_observe(struct step *s, const struct replica_member *list, uint32_t count) {
+    struct replica *r = s->r;
+    struct replica_member *before = r->observers, *copy = NULL;
+    uint32_t before_count = r->observer_count;
+    ASSERT(r->role == REPLICA_LEADER && count <= REPLICA_OBSERVERS_MAX);
+    if (!membership_is_settled(r) && !MUTANT(r, OBSERVED_EARLY)) return ERR_AGAIN;
+    if (count > 0 && !(copy = malloc(count * sizeof *copy))) return ERR_NOMEM;
+    if (count > 0) memcpy(copy, list, count * sizeof *copy);
+    r->observers = copy;
+    r->observer_count = count;
+    enum err err = leader_peers(s);
+    if (err) {
+        r->observers = before;
+        r->observer_count = before_count;
+    }
+    free(err ? copy : before);
+    if (!err) r->heartbeat_ns = s->now_ns; /* they hear of it, and time runs for a group that was alone */
+    return err;
 }
 
 /* ---- sending ------------------------------------------------------------------------------------ */

@@ -18,6 +18,8 @@ static bool committed_is_held(const struct replica *r) {
            replica_copies(r, (struct replica_position){r->epoch, r->high_watermark}) >= replica_config_majority(&r->config);
 }
 
+bool membership_is_settled(const struct replica *r) { return replica_config_is_held(r) && committed_is_held(r); }
+
 /* One that votes already has what is committed; one that comes keeps up, for under load it lacks the last message at any moment. */
 static bool is_ready(const struct step *s, const struct replica_member *m) {
     if (replica_config_is_voter(&s->r->config, m)) return replica_in_sync(s->r, m, s->now_ns);

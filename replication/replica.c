@@ -116,6 +116,7 @@ void step_become_follower(struct step *s) {
     free(r->peers);
     r->peers = NULL;
     r->peer_count = 0;
+    leader_forget_observers(r);
     election_reset(s);
     step_act(s, REPLICA_ROLE);
 }
@@ -296,6 +297,7 @@ void replica_init(struct replica *r) {
 void replica_free(struct replica *r) {
     walk_free(&r->walk);
     free(r->peers);
+    leader_forget_observers(r);
     free(r->marks);
     free(r->distrusted);
     r->peers = NULL;
@@ -339,6 +341,10 @@ enum err replica_step(struct replica *r, const struct replica_event *e, struct r
     case REPLICA_RECONFIGURE:
         err = r->role != REPLICA_LEADER ? ERR_CLOSED : begin_if_due(&s);
         if (!err) err = membership_change(&s, e->u.config);
+        break;
+    case REPLICA_OBSERVE:
+        err = r->role != REPLICA_LEADER ? ERR_CLOSED : begin_if_due(&s);
+        if (!err) err = leader_observe(&s, e->u.observers.list, e->u.observers.count);
         break;
     case REPLICA_TRANSFER:
         err = membership_transfer(&s, &e->u.member);

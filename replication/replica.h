@@ -29,6 +29,9 @@ enum replica_event_kind {
     REPLICA_APPENDED,    /* `position`: end of the log after the leader appended records */
     REPLICA_MOVE_START,  /* leader: the log starts at position.offset <= high watermark. ERR_RANGE, ERR_CLOSED */
     REPLICA_RECONFIGURE, /* leader: to `config` (ids are set here). ERR_AGAIN: later; ERR_INVALID; ERR_CLOSED */
+    REPLICA_OBSERVE,     /* leader: `observers`, at most REPLICA_OBSERVERS_MAX, are sent the log, too. They are in no configuration and
+                            count for nothing; those that are members are passed over. Until it leads no more, or others are
+                            named. ERR_AGAIN: later; ERR_CLOSED, ERR_NOMEM */
     REPLICA_TRANSFER,    /* leader: hand over to voter `member`. ERR_AGAIN, ERR_INVALID, ERR_CLOSED */
     REPLICA_READ,        /* leader: somebody wants to know what is committed, nothing less; replica.read_round is what to wait for:
                             REPLICA_READABLE. ERR_AGAIN: not established yet; ERR_CLOSED */
@@ -70,6 +73,7 @@ struct replica_event {
         struct replica_position position;
         const struct replica_config *config;
         struct replica_member member;
+        struct { const struct replica_member *list; uint32_t count; } observers; /* copied */
         struct { struct replica_member member; int64_t at_ns; } vouched;
         bool damaged;
     } u;
@@ -103,8 +107,8 @@ struct replica_action {
     struct replica_message message;      /* REPLICA_SEND only */
 };
 /* Large: one for each reactor, reused. The bound follows from one append (a marker and records for each of its markers, a
- * truncation, vote, configuration, start) and one message to each peer. */
-enum { REPLICA_ACTIONS_MAX = 2 * REPLICA_MESSAGE_MARKERS_MAX + 2 * REPLICA_MEMBERS_MAX + 13 };
+ * truncation, vote, configuration, start) and two messages to each peer. */
+enum { REPLICA_ACTIONS_MAX = 2 * REPLICA_MESSAGE_MARKERS_MAX + 2 * (REPLICA_MEMBERS_MAX + REPLICA_OBSERVERS_MAX) + 13 };
 struct replica_actions { uint32_t count; struct replica_action list[REPLICA_ACTIONS_MAX]; };
 
 enum replica_role { REPLICA_FOLLOWER, REPLICA_PRE_CANDIDATE, REPLICA_CANDIDATE, REPLICA_LEADER };
@@ -200,10 +204,12 @@ struct replica {
     bool quiet;                          /* all peers have agreed */
     bool leader_quiet;                   /* follower: the leader has nothing to say, */
     int64_t quiet_until_ns;              /* but not beyond */
-    struct replica_peer *peers;          /* of the configuration, without self; owned, only while it leads others */
+    struct replica_peer *peers;          /* of the configuration, without self, and observers; owned, only while it leads others */
     uint32_t peer_count;
     struct replica_member *distrusted;   /* owned; those that went back while this process led, as long as they are members */
     uint32_t distrusted_count;
+    uint32_t observer_count;
+    struct replica_member *observers;    /* as they were named; owned, only while it leads */
 #ifdef VARVE_MUTANTS
     int mutant;                          /* tests: the rule that is left out */
 #endif

@@ -72,8 +72,10 @@ void leader_commit(struct step *s);
 MUST_CHECK enum err leader_read(struct step *s);
 void leader_peer_lost(struct step *s, const struct replica_member *m);
 struct replica_peer *leader_peer(struct replica *r, const struct replica_member *m);
-/* Peers as the configuration says; those that stay keep their progress. */
+/* Peers as the configuration and the observers say; those that stay keep their progress. */
 MUST_CHECK enum err leader_peers(struct step *s);
+MUST_CHECK enum err leader_observe(struct step *s, const struct replica_member *list, uint32_t count);
+void leader_forget_observers(struct replica *r);
 
 /* ---- went_back.c: members whose disk forgot what they acknowledged ---- */
 void went_back_round(struct replica *r, struct replica_peer *p); /* leader: a round begins */
@@ -81,6 +83,7 @@ void went_back_look(struct step *s, struct replica_peer *p, const struct replica
 bool went_back_known(const struct replica *r, const struct replica_member *m);
 
 /* ---- membership.c ---- */
+bool membership_is_settled(const struct replica *r);             /* configuration, and what is committed, are on a majority in this epoch */
 MUST_CHECK enum err membership_change(struct step *s, const struct replica_config *to);
 MUST_CHECK enum err membership_transfer(struct step *s, const struct replica_member *to);
 void membership_progress(struct step *s, struct replica_peer *p); /* a transfer waits for it */

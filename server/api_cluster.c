@@ -27,32 +27,35 @@ static void quorum_reply(struct request *rq, const struct k_describe_quorum_resp
 }
 
 /* The leader itself is always caught up. Of the others it knows what they have acknowledged, and when they did so last. */
-static replica_state member_state(const struct quorum_state *s, uint8_t i) {
-    const struct partition_fact *f = &s->fact;
+static replica_state state_of(const struct quorum_state *s, const struct partition_observer *o) {
     struct request *rq = s->rq;
     replica_state r;
     k_describe_quorum_response_replica_state_init(&r);
-    r.replica_id = f->leader.members[i];
+    r.replica_id = o->node;
     bool self = r.replica_id == request_broker(rq)->config.node_id;
     const struct image_node *n = image_node(request_image(rq), r.replica_id);
     if (request_version(rq) >= 2 && self) r.replica_directory_id = *log_store_incarnation(request_broker(rq)->store);
     else if (request_version(rq) >= 2 && n) r.replica_directory_id = n->incarnation;
-    r.log_end_offset = self ? f->end : s->progress.end[i];
-    int64_t silent_ms = self ? 0 : s->progress.silent_ms[i];
+    r.log_end_offset = self ? s->fact.end : o->end;
+    int64_t silent_ms = self ? 0 : o->silent_ms;
     r.last_fetch_timestamp = silent_ms < 0 ? -1 : rq->reactor->now_ms - silent_ms;
-    r.last_caught_up_timestamp = f->leader.in_sync >> i & 1 ? r.last_fetch_timestamp : -1;
+    r.last_caught_up_timestamp = o->in_sync ? r.last_fetch_timestamp : -1;
     return r;
 }
 
+/* Kafka calls everybody an observer who does not vote: learners, and those that the configuration has no room for. */
 static bool quorum_members(struct quorum_state *s) {
     const struct leader_info *l = &s->fact.leader;
-    replica_state *all = request_alloc(s->rq, l->count, sizeof *all);
+    const struct partition_progress *progress = &s->progress;
+    replica_state *all = request_alloc(s->rq, l->count + progress->observer_count, sizeof *all);
     if (!all) return false;
-    for (uint8_t i = 0; i < l->count; i++) all[i] = member_state(s, i);
+    for (uint8_t i = 0; i < l->count; i++)
+        all[i] = state_of(s, &(struct partition_observer){l->members[i], progress->end[i], progress->silent_ms[i], l->in_sync >> i & 1});
+    for (uint32_t i = 0; i < progress->observer_count; i++) all[l->count + i] = state_of(s, &progress->observers[i]);
     s->partition.current_voters = all;
     s->partition.current_voters_n = l->voters;
     s->partition.observers = all + l->voters;
-    s->partition.observers_n = l->count - l->voters;
+    s->partition.observers_n = l->count - l->voters + (int32_t)progress->observer_count;
     return true;
 }
 

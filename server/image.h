@@ -41,7 +41,11 @@ struct image_replica {
     uint64_t metadata_offset;                      /* of the record that assigned it */
     bool adding, removing;                         /* a reassignment is running */
 };
-enum { IMAGE_REPLICAS_MAX = 9 };                   /* members of a replica group: replication/config.h */
+enum {
+    IMAGE_REPLICAS_MAX = 9,                        /* members of a replica group: replication/config.h */
+    IMAGE_NODES_MAX = 64,                          /* registered brokers: each knows PEER_NODES_MAX others, and the metadata log has
+                                                      room for so many observers beside its members */
+};
 
 struct image_partition {
     uint64_t plid;                                 /* the replica group */

@@ -91,6 +91,8 @@ void partition_leader_resigned(struct reactor *r, uint64_t group, int32_t node, 
 
 /* For server/partition_reconcile.c. The replica here, leader or not; NULL: none. */
 const struct replica *partition_replica(struct reactor *r, uint64_t group);
+/* As REPLICA_OBSERVE says; those that are named already: OK, and nothing happens. */
+MUST_CHECK enum err partition_observe(struct reactor *r, uint64_t group, const struct replica_member *list, uint32_t count);
 /* As REPLICA_RECONFIGURE (ids in `to` are ignored) and REPLICA_TRANSFER say: ERR_AGAIN, ERR_INVALID, ERR_CLOSED. Not from inside a step. */
 MUST_CHECK enum err partition_reconfigure(struct reactor *r, uint64_t group, const struct replica_config *to);
 MUST_CHECK enum err partition_transfer(struct reactor *r, uint64_t group, const struct replica_member *to);
@@ -203,8 +205,13 @@ struct partition_fact {
     int64_t lag;                         /* how much of what is committed, by the leader's last message, is not here yet */
     uint64_t size_bytes;                 /* of all batches */
 };
+struct partition_observer { int32_t node; int64_t end, silent_ms; bool in_sync; };
 /* Only where it is led: how far each of leader.members is known to have got and how long ago it answered. Else -1. */
-struct partition_progress { int64_t end[REPLICA_MEMBERS_MAX], silent_ms[REPLICA_MEMBERS_MAX]; };
+struct partition_progress {
+    int64_t end[REPLICA_MEMBERS_MAX], silent_ms[REPLICA_MEMBERS_MAX];
+    uint32_t observer_count;
+    struct partition_observer observers[REPLICA_OBSERVERS_MAX]; /* who is no member and is sent the log */
+};
 struct partition_facts {
     struct partition_op op;              /* plid unused */
     uint32_t count;

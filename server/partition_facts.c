@@ -16,10 +16,31 @@ struct leader_info partition_leader(struct reactor *r, const struct partition *p
     return known ? *known : (struct leader_info){.epoch = -1, .leader = -1};
 }
 
+static bool is_member(const struct leader_info *leader, int32_t node) {
+    for (uint8_t i = 0; i < leader->count; i++)
+        if (leader->members[i] == node) return true;
+    return false;
+}
+
+static void fill_observers(const struct reactor *r, const struct partition *p, const struct leader_info *leader, struct partition_progress *out) {
+    for (uint32_t k = 0; k < p->replica.peer_count && out->observer_count < REPLICA_OBSERVERS_MAX; k++) {
+        const struct replica_peer *peer = &p->replica.peers[k];
+        if (is_member(leader, peer->member.node)) continue;
+        bool known = peer->match.offset >= 0;
+        out->observers[out->observer_count++] = (struct partition_observer){
+            .node = peer->member.node, .end = known ? peer->match.offset : -1,
+            .silent_ms = known ? MAX(r->awake_ns - peer->acked_ns, 0) / 1000000 : -1,
+            .in_sync = replica_keeps_up(&p->replica, &peer->member, r->awake_ns),
+        };
+    }
+}
+
 /* Of those that the leader here has acknowledgements from. */
 static void fill_progress(const struct reactor *r, const struct partition *p, const struct leader_info *leader, struct partition_progress *out) {
     for (int i = 0; i < REPLICA_MEMBERS_MAX; i++) out->end[i] = out->silent_ms[i] = -1;
+    out->observer_count = 0;
     if (!p || p->replica.role != REPLICA_LEADER) return;
+    fill_observers(r, p, leader, out);
     for (uint8_t i = 0; i < leader->count; i++) {
         if (leader->members[i] == p->replica.self.node) {
             out->end[i] = p->log->end;

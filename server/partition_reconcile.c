@@ -221,6 +221,19 @@ static void want_quorum(struct reconcile_input *in, const struct image *im, cons
     }
 }
 
+/* Brokers for which the configuration has no room are sent the metadata log all the same. False: to be asked again. */
+static bool observe(struct reconciler *c, uint64_t group, const struct image *im, const struct replica *core) {
+    struct replica_member list[REPLICA_OBSERVERS_MAX];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < im->node_count && count < REPLICA_OBSERVERS_MAX; i++) {
+        bool is_member = im->nodes[i].node == core->self.node;
+        for (int k = 0; k < core->config.count; k++) is_member = is_member || core->config.members[k].node == im->nodes[i].node;
+        if (!is_member) list[count++] = (struct replica_member){im->nodes[i].node, im->nodes[i].incarnation};
+    }
+    enum err err = partition_observe(c->reactor, group, list, count);
+    return !err || err == ERR_CLOSED;
+}
+
 static void see(struct reconcile_input *in, struct reconciler *c, const struct replica *core) {
     const struct reactor *r = c->reactor;
     in->now = &core->config;
@@ -312,7 +325,10 @@ bool partition_reconcile(struct reactor *r, uint64_t group) {
     if (!core || !r->reconciler || core->role != REPLICA_LEADER || !core->established) return true;
     if (!im) return false;
     if (group == controller_metadata_plid(r->broker->controller, &owner)) {
-        if (im->quorum_voter_count > 0) return reconcile(r->reconciler, group, core, NULL, -1);
+        if (im->quorum_voter_count > 0) {
+            bool observed = observe(r->reconciler, group, im, core);
+            return reconcile(r->reconciler, group, core, NULL, -1) && observed;
+        }
         if (im->node_count > 0) write_quorum(r->reconciler, core);
         return im->node_count == 0; /* a broker alone has nobody to want */
     }

@@ -579,6 +579,17 @@ enum err partition_reconfigure(struct reactor *r, uint64_t group, const struct r
     return partition_step(p, &event, NULL);
 }
 
+enum err partition_observe(struct reactor *r, uint64_t group, const struct replica_member *list, uint32_t count) {
+    struct partition *p = partition_find(r, group);
+    if (!p || !p->started) return ERR_CLOSED;
+    if (p->epoch_due != 0) return ERR_AGAIN;
+    bool same = p->replica.observer_count == count;
+    for (uint32_t i = 0; same && i < count; i++) same = replica_member_eq(&p->replica.observers[i], &list[i]);
+    if (same) return OK;
+    struct replica_event event = {.kind = REPLICA_OBSERVE, .now_ns = r->awake_ns, .u.observers = {list, count}};
+    return partition_step(p, &event, NULL);
+}
+
 enum err partition_transfer(struct reactor *r, uint64_t group, const struct replica_member *to) {
     struct partition *p = partition_find(r, group);
     if (!p || !p->started) return ERR_CLOSED;

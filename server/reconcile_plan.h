@@ -16,7 +16,7 @@ struct reconcile_input {                       /* as its leader, `self`, sees it
     /* what is wanted; nodes are distinct, over both lists */
     uint32_t voters, learners;
     struct replica_member voter[REPLICA_MEMBERS_MAX];  /* the first one is preferred as leader, if `prefers` */
-    struct replica_member learner[RECONCILE_LEARNERS_MAX]; /* as many as there is room for */
+    struct replica_member learner[RECONCILE_LEARNERS_MAX]; /* as many as there is room for; the others observe */
     uint32_t recent;                           /* bits of `voter`: came back a moment ago, clients may not have noticed */
     bool prefers;
     uint32_t draining;                         /* bits of `voter`: to lead only where nobody else can */

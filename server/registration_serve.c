@@ -105,7 +105,7 @@ static const char *refusal(const struct broker *b, const struct image *im, const
     const struct image_node *known = image_node(im, facts->node);
     if (is_taken(b, known, facts))
         return "another broker with the same node.id is running: every broker needs a node.id of its own. (If this one replaces it, stop that one first)";
-    if (!known && im->node_count >= IMAGE_REPLICAS_MAX) return "the cluster has as many brokers as it can have: 9";
+    if (!known && im->node_count >= IMAGE_NODES_MAX) return "the cluster has as many brokers as it can have: 64";
     return NULL;
 }
 

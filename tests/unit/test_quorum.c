@@ -94,6 +94,7 @@ END_TEST
 static const struct { uint32_t nodes, voters, features; } groups[] = {
     {1, 1, QUORUM_PREFIX}, {2, 2, 0}, {3, 3, 0}, {3, 3, QUORUM_PREFIX}, {5, 5, 0},
     {4, 1, QUORUM_PREFIX | QUORUM_MEMBERS}, {5, 3, QUORUM_MEMBERS | QUORUM_WIPE}, {5, 3, QUORUM_PREFIX | QUORUM_MEMBERS | QUORUM_WIPE},
+    {5, 1, QUORUM_PREFIX | QUORUM_MEMBERS | QUORUM_OBSERVERS}, {5, 2, QUORUM_PREFIX | QUORUM_MEMBERS | QUORUM_WIPE | QUORUM_OBSERVERS},
     {3, 3, QUORUM_QUIET}, {5, 3, QUORUM_QUIET | QUORUM_PREFIX | QUORUM_MEMBERS | QUORUM_WIPE},
 };
 enum { GROUPS = sizeof groups / sizeof groups[0] };
@@ -121,6 +122,7 @@ START_TEST(random_runs_keep_the_invariants) {
     ck_assert_uint_gt(c.pre_votes_refused, 0);
     if (o.features & QUORUM_PREFIX) ck_assert_uint_gt(c.installs, 0);
     if (o.features & QUORUM_MEMBERS) ck_assert_uint_gt(c.transfers, 0);
+    if (o.features & QUORUM_OBSERVERS) ck_assert_uint_gt(c.observed, seeds);
     if (o.features & QUORUM_WIPE) ck_assert_uint_gt(c.wipes, 0);
     if (o.features & QUORUM_QUIET) ck_assert_uint_gt(c.vouched, seeds / 20);
 }
@@ -164,6 +166,7 @@ static const struct mutant_case mutants[] = {
     {REPLICA_MUTANT_MARKER_BEFORE_DATA, 3, 3, 0, 1, 500},
     {REPLICA_MUTANT_MARKER_OFFSET_ONLY, 3, 3, 0, 1, 20},
     {REPLICA_MUTANT_NO_GOSSIP, 5, 3, QUORUM_MEMBERS, 1, 1000},
+    {REPLICA_MUTANT_OBSERVED_EARLY, 5, 1, QUORUM_PREFIX | QUORUM_MEMBERS | QUORUM_OBSERVERS, 1, 500},
     {REPLICA_MUTANT_PREFIX_DROP_AT_LSO, 3, 3, QUORUM_PREFIX, 7200, 200},
     {REPLICA_MUTANT_START_FORGOTTEN, 3, 3, QUORUM_PREFIX, 1, 500},
     {REPLICA_MUTANT_TRUNC_BY_OFFSET, 3, 3, 0, 1, 500},

@@ -382,9 +382,28 @@ static bool next_config(struct world *w, const struct node *leader, struct repli
     return true;
 }
 
+/* Whoever it may be: members, the leader, who is down, what a node was before it lost its disk. */
+static void name_observers(struct world *w, struct node *leader) {
+    struct replica_member list[NODES_MAX];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < w->options.nodes; i++) {
+        if (!chance(w, 2)) continue;
+        list[count] = w->nodes[i].self;
+        list[count++].incarnation.b[15] ^= chance(w, 10); /* somebody else, who never answers */
+    }
+    struct replica_event e = {.kind = REPLICA_OBSERVE, .u.observers = {list, count}};
+    world_step(w, leader, &e, NULL);
+    for (uint32_t i = 0; i < leader->replica.peer_count; i++)
+        w->coverage->observed += replica_config_find(&leader->replica.config, &leader->replica.peers[i].member) < 0;
+}
+
 static void change_members(struct world *w) {
     struct node *n = some_leader(w);
     if (!n) return;
+    if ((w->options.features & QUORUM_OBSERVERS) && chance(w, 3)) {
+        name_observers(w, n);
+        return;
+    }
     if (chance(w, 5)) {
         struct replica_event e = {.kind = REPLICA_TRANSFER, .u.member = some_node(w)->self};
         world_step(w, n, &e, NULL);

@@ -149,6 +149,14 @@ static bool command(struct world *w, char *words[4]) {
         struct replica_event e = {.kind = REPLICA_RECONFIGURE, .u.config = &c};
         return parse_members(w, words[2], &c) && ask(w, n, &e);
     }
+    if (strcmp(verb, "observe") == 0) { /* nobody named: none */
+        struct replica_config c = {0};
+        struct replica_event e = {.kind = REPLICA_OBSERVE};
+        if (words[2] && !parse_members(w, words[2], &c)) return false;
+        e.u.observers.list = c.members;
+        e.u.observers.count = c.count;
+        return ask(w, n, &e);
+    }
     if (strcmp(verb, "start-at") == 0 && words[2]) {
         struct replica_event e = {.kind = REPLICA_MOVE_START, .u.position = {0, atoi(words[2])}};
         return ask(w, n, &e);
