@@ -23,7 +23,7 @@ static const struct api table[] = {
     {19, 2, 7, 2, api_create_topics, true},
     {20, 1, 6, 1, api_delete_topics, true},
     {21, 0, 2, 0, api_delete_records, false},
-    {22, 0, 5, 0, api_init_producer_id, true},
+    {22, 0, 5, 0, api_init_producer_id, false},
     {23, 2, 4, 2, api_offset_for_leader_epoch, false},
     {29, 1, 3, 1, api_describe_acls, false},
     {30, 1, 3, 1, api_create_acls, false},

@@ -156,6 +156,7 @@ enum err broker_open(struct broker *b, struct log_recovery *rec, char *why, size
     forward_open(b);
     reassign_open(b);
     partition_mend_serve(b);
+    producer_ids_open(b);
     b->reassigner = reassigner_new(b);
     if (!b->reassigner) return ERR_NOMEM;
     b->controller = controller_new(b);

@@ -104,15 +104,21 @@ struct controller_change {
 };
 void controller_submit(struct controller *c, struct controller_change *ch);
 
-/* ---- producer ids: blocks of 1000, each durable before the first id of it is given out ---- */
+/* ---- producer ids: blocks of 1000, each committed before the first id of it is given out ----
+ *
+ * From any broker; without a controller as long as its block lasts. An error: no controller was found for some seconds, or it has no
+ * room. */
 struct producer_id_request {
     struct reactor *caller;
     void (*done)(struct producer_id_request *rq); /* the caller's thread, from its loop */
     void *owner;
     enum err err;
     int64_t producer_id;
-    struct mail mail;           /* private */
+    /* private */
+    struct mail mail;
     struct list link;
+    int64_t since_ns;
 };
 void producer_id_get(struct controller *c, struct producer_id_request *rq);
+void producer_ids_open(struct broker *b); /* before broker_start(): answers other brokers */
 #endif

@@ -4,6 +4,7 @@
 #include "server/controller.h"
 #include "server/image.h"
 #include "server/partition.h"
+#include "server/peer.h"
 
 enum {
     CHANGE_BYTES_MAX = 8 << 20,       /* of the records of one change */
@@ -43,14 +44,17 @@ struct snapshot_writer {
 };
 
 /* Producer ids of one reactor; that reactor's thread only. */
+struct producer_id_block { int64_t next, end; }; /* what is left of it */
 struct producer_ids {
     struct controller *controller;
     struct reactor *reactor;
-    int64_t next, end;                /* ids that are left of the block */
-    int64_t granted;                  /* set on reactor 0 while a change is on its way */
+    struct producer_id_block block, spare; /* in use, and the next one */
     struct list waiting;
+    bool asking;                      /* `change` or `call` is away */
     struct controller_change change;
-    bool asking;
+    int64_t granted;                  /* set on reactor 0 while it is */
+    struct peer_call call;
+    struct timer timer;               /* asking failed: not again before */
 };
 
 /* What the replica of the metadata log was when its reactor was asked last. */

@@ -15,7 +15,7 @@
  * None of these requests adds to what is there: each says what shall be (so many partitions, these replicas, this value; an element of a
  * list is there once), so that the second time changes nothing. What it may do is answer as if somebody else had been faster:
  * TOPIC_ALREADY_EXISTS, UNKNOWN_TOPIC_OR_PARTITION, INVALID_PARTITIONS, DUPLICATE_VOTER, VOTER_NOT_FOUND, BROKER_ID_NOT_REGISTERED,
- * ELECTION_NOT_NEEDED; who retries such a request itself meets the same. InitProducerId gives away an id that nobody gets.
+ * ELECTION_NOT_NEEDED; who retries such a request itself meets the same.
  * NOT_CONTROLLER or a timeout instead would be no better: clients send the request again then, and know no more than we whether it was done.
  * A request whose second time would add something must not be made `for_controller` without a number that tells the two apart.
  *

@@ -104,6 +104,7 @@ enum peer_call_kind {
     PEER_CALL_REASSIGNED,                /* a leader: these partitions are where metadata wants them (proto/reassign.proto) */
     PEER_CALL_HAND_OVER,                 /* to a leader: hand these partitions over */
     PEER_CALL_RANGE,                     /* records that a replica cannot read any more (proto/range.proto) */
+    PEER_CALL_PRODUCER_IDS,              /* the controller: a block of producer ids (proto/cluster.proto) */
     PEER_CALL_KINDS
 };
 #define PEER_CALL_BYTES_MAX 16777216     /* of a request, of an answer */

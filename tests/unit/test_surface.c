@@ -136,23 +136,70 @@ START_TEST(topics_are_made_on_first_use_through_any_broker) {
 }
 END_TEST
 
+/* -1: no answer, or an error. */
+static int64_t producer_id_at(int32_t id) {
+    struct k_init_producer_id_request q;
+    struct k_init_producer_id_response a;
+    k_init_producer_id_request_init(&q);
+    q.transaction_timeout_ms = INT32_MAX;
+    q.producer_id = -1;
+    q.producer_epoch = -1;
+    q.transactional_id = STR_NULL;
+    if (!TRY(id, API_INIT_PRODUCER_ID, 4, init_producer_id, q, a)) return -1;
+    ck_assert(a.error_code == 0 || a.error_code == KERR_COORDINATOR_LOAD_IN_PROGRESS);
+    return a.error_code ? -1 : a.producer_id;
+}
+
+enum { IDS_MAX = 40000 };
+static bool id_seen[IDS_MAX];
+static bool take_id(int32_t id) {
+    int64_t given = producer_id_at(id);
+    if (given < 0) return false;
+    ck_assert_int_lt(given, IDS_MAX);
+    ck_assert_msg(!id_seen[given], "id %lld was given twice", (long long)given);
+    return id_seen[given] = true;
+}
+static void await_id(int32_t id) {
+    for (int i = 0; i < 100 && !take_id(id); i++) world_run(100 * MS);
+    ck_assert(take_id(id));
+}
+static int64_t next_block(int32_t id) { return places[id].b->image->next_producer_id; }
+
+/* From blocks: a change of metadata for a thousand, and the next block before the last one is used up. */
 START_TEST(producer_ids_are_given_out_once) {
-    int64_t seen[BROKERS * 20];
-    int n = 0;
+    memset(id_seen, 0, sizeof id_seen);
+    int32_t controller = controller_id(), other = other_than(controller);
     for (int round = 0; round < 20; round++)
-        for (int32_t id = 1; id <= BROKERS; id++) {
-            struct k_init_producer_id_request q;
-            struct k_init_producer_id_response a;
-            k_init_producer_id_request_init(&q);
-            q.transaction_timeout_ms = INT32_MAX;
-            q.producer_id = -1;
-            q.producer_epoch = -1;
-            q.transactional_id = STR_NULL;
-            ck_assert(TRY(id, API_INIT_PRODUCER_ID, 4, init_producer_id, q, a));
-            ck_assert_int_eq(a.error_code, 0);
-            for (int i = 0; i < n; i++) ck_assert_int_ne(seen[i], a.producer_id);
-            seen[n++] = a.producer_id;
-        }
+        for (int32_t id = 1; id <= BROKERS; id++) ck_assert(take_id(id));
+    ck_assert_int_le(next_block(controller), BROKERS * REACTORS * 1000);
+    int64_t before = next_block(controller);
+    int n = 0;
+    for (; next_block(controller) == before; n++) ck_assert(n < 1000 && take_id(other));
+    ck_assert_int_ge(n, 850); /* a tenth was left */
+    for (n = 0; n < 2500; n++) ck_assert(take_id(other));
+    ck_assert_int_le(next_block(controller), before + 4000);
+}
+END_TEST
+
+START_TEST(producer_ids_without_a_controller) {
+    memset(id_seen, 0, sizeof id_seen);
+    int32_t id = other_than(controller_id());
+    ck_assert(take_id(id));
+    for (int32_t k = 1; k <= BROKERS; k++)
+        if (k != id) place_kill(k);
+    int n = 0;
+    for (; n < 600; n++) ck_assert(take_id(id));
+    while (n < 5000 && take_id(id)) n++;
+    ck_assert_int_lt(n, 2000); /* it had no more, and said so */
+    for (int32_t k = 1; k <= BROKERS; k++)
+        if (k != id) place_start(k);
+    for (int32_t k = 1; k <= BROKERS; k++) await_id(k);
+    place_kill(id); /* with most of a block */
+    place_start(id);
+    for (int32_t k = 1; k <= BROKERS; k++) {
+        await_id(k);
+        for (int i = 0; i < 20; i++) ck_assert(take_id(k));
+    }
 }
 END_TEST
 
@@ -558,6 +605,7 @@ int main(void) {
     tcase_add_test(t, topics_are_made_through_any_broker);
     tcase_add_test(t, topics_are_made_on_first_use_through_any_broker);
     tcase_add_test(t, producer_ids_are_given_out_once);
+    tcase_add_test(t, producer_ids_without_a_controller);
     tcase_add_test(t, without_a_controller_a_request_waits_and_is_told_so);
     tcase_add_test(t, a_controller_that_dies_with_the_request);
     tcase_add_test(t, a_brokers_configs_are_set_through_any);
