@@ -311,7 +311,8 @@ struct controller *controller_new(struct broker *b) {
     batch_builder_init(&c->edit.batch, CODEC_NONE, CHANGE_BYTES_MAX);
     c->producer_ids = calloc(b->reactor_count, sizeof *c->producer_ids);
     c->behind = calloc(b->reactor_count, sizeof *c->behind);
-    if (!c->producer_ids || !c->behind) {
+    c->parts = calloc(b->reactor_count, sizeof *c->parts);
+    if (!c->producer_ids || !c->behind || !c->parts) {
         controller_free(c);
         return NULL;
     }
@@ -321,7 +322,10 @@ struct controller *controller_new(struct broker *b) {
         return NULL;
     }
     atomic_store_explicit(&b->image, empty, memory_order_relaxed);
-    for (uint32_t i = 0; i < b->reactor_count; i++) producer_ids_init(c, &c->producer_ids[i], &b->reactors[i]);
+    for (uint32_t i = 0; i < b->reactor_count; i++) {
+        producer_ids_init(c, &c->producer_ids[i], &b->reactors[i]);
+        list_init(&c->parts[i]);
+    }
     find_metadata_log(c);
     return c;
 }
@@ -336,5 +340,6 @@ void controller_free(struct controller *c) {
     free(c->bytes);
     free(c->producer_ids);
     free(c->behind);
+    free(c->parts);
     free(c);
 }

@@ -119,6 +119,7 @@ struct controller {
     struct timer repair;
     struct snapshot_writer snapshot;
     struct producer_ids *producer_ids; /* one for each reactor */
+    struct list *parts;               /* one for each reactor, its thread's: images that it has not moved to yet (controller_publish.c) */
     bool *behind;                     /* one for each reactor, its thread's: some log could not be made */
     /* start */
     uint64_t metadata_assigned;

@@ -1,4 +1,7 @@
-/* controller_publish.c - the way of a new image to the reactors, and what each does for it: logs are made and deleted. */
+/* controller_publish.c - the way of a new image to the reactors, and what each does for it: logs are made and deleted.
+ *
+ * Some at a time: a change may be of thousands of partitions, and a turn is short. A reactor takes the images in their order, the next
+ * one when it is through with the one before: what a later one removes has been made by then. */
 #include <stdlib.h>
 #include "base/assert.h"
 #include "base/trace.h"
@@ -7,7 +10,7 @@
 #include "server/group_coordinator.h"
 
 enum { REPAIR_SECONDS = 5 };
-
+enum { COST_OF_LOG = 4, COST_OF_LOOK = 1, COST_A_TURN = 128 }; /* a log that is made or deleted takes 10 us or so */
 
 struct publish;
 struct publish_part {                 /* one reactor's share */
@@ -17,6 +20,11 @@ struct publish_part {                 /* one reactor's share */
     uint32_t pending;                 /* logs being made or deleted, and this part itself */
     uint32_t unmade;                  /* logs that could not even be begun */
     enum err err;
+    struct list link;                 /* among those of this reactor that are not through, oldest first */
+    bool begun;
+    uint32_t at;                      /* how far it is: changes, or topics; */
+    int32_t partition;                /* and partitions of that */
+    uint32_t cost;                    /* of this turn */
 };
 struct publish {
     struct list link;
@@ -84,10 +92,12 @@ static void part_step_done(void *ctx, enum err err) {
 
 static void create_log(struct publish_part *part, const struct image_topic *t, int32_t partition) {
     part->pending++;
+    part->cost += COST_OF_LOG;
     if (!partition_create(part->reactor, t, partition, part_step_done, part)) part->unmade++;
 }
 static void delete_log(struct publish_part *part, uint64_t plid) {
     part->pending++;
+    part->cost += COST_OF_LOG;
     partition_delete(part->reactor, plid, part_step_done, part);
 }
 
@@ -96,23 +106,34 @@ static const struct image_replica *replica_here(const struct publish_part *part,
     return image_replica_of(&t->partitions[partition], part->reactor->broker->config.node_id);
 }
 
-static void follow_change(struct publish_part *part, const struct image_change *change) {
+static void follow_one(struct publish_part *part, const struct image_change *change, int32_t partition) {
     const struct image_topic *t = change->topic;
-    int32_t first = change->partition >= 0 ? change->partition : 0;
-    int32_t end = change->partition >= 0 ? change->partition + 1 : t->partition_count;
-    for (int32_t i = first; i < end; i++) {
-        if (t->partitions[i].owner != part->reactor->index) continue;
-        switch (change->kind) {
-        case IMAGE_PARTITION_ADDED: create_log(part, t, i); break;
-        case IMAGE_PARTITION_REMOVED:
-            if (change->partition >= 0 || replica_here(part, t, i)) delete_log(part, t->partitions[i].plid);
-            break;
-        case IMAGE_PARTITION_CHANGED: partition_unsettle(part->reactor, t->partitions[i].plid); break;
-        case IMAGE_TOPIC_CONFIGURED:
-            if (replica_here(part, t, i)) partition_configure(part->reactor, t, i);
-            break;
+    if (t->partitions[partition].owner != part->reactor->index) return;
+    part->cost += COST_OF_LOOK;
+    switch (change->kind) {
+    case IMAGE_PARTITION_ADDED: create_log(part, t, partition); break;
+    case IMAGE_PARTITION_REMOVED:
+        if (change->partition >= 0 || replica_here(part, t, partition)) delete_log(part, t->partitions[partition].plid);
+        break;
+    case IMAGE_PARTITION_CHANGED: partition_unsettle(part->reactor, t->partitions[partition].plid); break;
+    case IMAGE_TOPIC_CONFIGURED:
+        if (replica_here(part, t, partition)) partition_configure(part->reactor, t, partition);
+        break;
+    }
+}
+
+/* False: the turn is over; the part goes on from `at` and `partition`. */
+static bool follow_changes(struct publish_part *part) {
+    const struct image *im = part->publish->newer;
+    for (; part->at < im->change_count; part->at++, part->partition = 0) {
+        const struct image_change *change = &im->changes[part->at];
+        int32_t end = change->partition >= 0 ? change->partition + 1 : change->topic->partition_count;
+        for (part->partition = MAX(part->partition, change->partition); part->partition < end; part->partition++) {
+            if (part->cost >= COST_A_TURN) return false;
+            follow_one(part, change, part->partition);
         }
     }
+    return true;
 }
 
 /* The log of a life that is over gives way to that of the one that metadata shows: it left and came back while this broker was down. Both
@@ -130,6 +151,7 @@ static void adopt(struct publish_part *part, const struct image_topic *t, int32_
     const struct controller *c = part->publish->controller;
     int64_t end;
     if (!own) return;
+    part->cost += COST_OF_LOOK;
     const struct log *l = partition_log(part->reactor, p->plid, &end);
     if (l && log_plid_life(l->plid) != own->life) {
         renew_log(part, t, partition);
@@ -142,6 +164,19 @@ static void adopt(struct publish_part *part, const struct image_topic *t, int32_
     } else {
         create_log(part, t, partition);
     }
+}
+
+/* As follow_changes(). */
+static bool adopt_all(struct publish_part *part) {
+    const struct image *im = part->publish->newer;
+    for (; part->at < im->topic_count; part->at++, part->partition = 0) {
+        const struct image_topic *t = im->by_name[part->at];
+        for (; part->partition < t->partition_count; part->partition++) {
+            if (part->cost >= COST_A_TURN) return false;
+            if (t->partitions[part->partition].owner == part->reactor->index) adopt(part, t, part->partition);
+        }
+    }
+    return true;
 }
 
 static int compare_plids(const void *a, const void *b) {
@@ -177,19 +212,10 @@ static bool members_moved(const struct image *older, const struct image *newer) 
            memcmp(older->quorum_voters, newer->quorum_voters, sizeof older->quorum_voters) != 0;
 }
 
-static void part_arrive(struct mail *m) {
-    struct publish_part *part = CONTAINER_OF(m, struct publish_part, mail);
+/* All logs of the image are made, or on their way. */
+static void part_through(struct publish_part *part) {
     const struct image *im = part->publish->newer;
-    part->reactor->image = part->publish->newer;
-    part->pending = 1;
-    if (part->publish->compare) {
-        for (uint32_t i = 0; i < im->topic_count; i++)
-            for (int32_t k = 0; k < im->by_name[i]->partition_count; k++)
-                if (im->by_name[i]->partitions[k].owner == part->reactor->index) adopt(part, im->by_name[i], k);
-        if (part->publish->initial) clear_unknown(part);
-    } else {
-        for (uint32_t i = 0; i < im->change_count; i++) follow_change(part, &im->changes[i]);
-    }
+    if (part->publish->initial) clear_unknown(part);
     if (part->publish->older && members_moved(part->publish->older, im)) partition_unsettle_all(part->reactor);
     leaders_image(part->reactor, im);
     group_set_image(part->reactor->groups);
@@ -197,7 +223,35 @@ static void part_arrive(struct mail *m) {
     bool *behind = &part->publish->controller->behind[part->reactor->index];
     if (part->unmade > 0 || part->publish->compare) *behind = part->unmade > 0;
     if (!*behind) log_shard_assigned(part->reactor->shard, im->metadata_end);
-    part_step_done(part, OK);
+}
+
+static void part_go_on(struct mail *m) {
+    struct publish_part *part = CONTAINER_OF(m, struct publish_part, mail);
+    struct list *parts = &part->publish->controller->parts[part->reactor->index];
+    struct reactor *r = part->reactor;
+    part->cost = 0;
+    if (!part->begun) {
+        part->begun = true;
+        part->pending = 1;
+        r->image = part->publish->newer;
+    }
+    if (!(part->publish->compare ? adopt_all(part) : follow_changes(part))) {
+        mailbox_post(&r->mailbox, m);
+        return;
+    }
+    part_through(part);
+    list_remove(&part->link);
+    part_step_done(part, OK); /* it may be gone now */
+    if (!list_empty(parts)) mailbox_post(&r->mailbox, &LIST_ENTRY(parts->next, struct publish_part, link)->mail);
+}
+
+static void part_arrive(struct mail *m) {
+    struct publish_part *part = CONTAINER_OF(m, struct publish_part, mail);
+    struct list *parts = &part->publish->controller->parts[part->reactor->index];
+    bool first = list_empty(parts);
+    part->mail.deliver = part_go_on;
+    list_push_back(parts, &part->link);
+    if (first) part_go_on(m);
 }
 
 /* To every reactor. `older` is freed when all have moved on; NULL: nothing is replaced. */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "proto/kafka_errors.h"
+#include "server/partition.h"
 #include "server/request.h"
 #include "tests/unit/broker_fixture.h"
 
@@ -729,6 +730,50 @@ static int16_t delete_topic(const char *name) {
     return a.responses[0].error_code;
 }
 
+static uint32_t logs_here(void) {
+    uint32_t n = 0;
+    for (int i = 0; i < FIXTURE_REACTORS; i++) n += partition_map_count(f.b.reactors[i].partitions);
+    return n;
+}
+
+/* Its logs are made some at a time, each of them before it is deleted. */
+START_TEST(a_large_topic_is_deleted_while_it_is_made) {
+    struct client other;
+    struct k_delete_topics_request q;
+    struct k_delete_topics_response a;
+    struct k_create_topics_request create;
+    struct k_create_topics_response created;
+    struct k_create_topics_request_topics t;
+    struct wire_reader r;
+    struct str names[1] = {STR_LIT("large")};
+    uint32_t before = logs_here();
+    client_open(&other, &f);
+    k_create_topics_request_init(&create);
+    k_create_topics_request_topics_init(&t);
+    t.name = names[0];
+    t.num_partitions = 900;
+    t.replication_factor = 1;
+    create.topics = &t;
+    create.topics_n = 1;
+    create.timeout_ms = 30000;
+    k_create_topics_request_encode(&create, client_begin(&c, KEY_CREATE_TOPICS, 7), 7);
+    client_send(&c);
+    k_delete_topics_request_init(&q);
+    q.topic_names = names;
+    q.topic_names_n = 1;
+    do {
+        CALL(&other, KEY_DELETE_TOPICS, 5, delete_topics, q, a);
+    } while (a.responses[0].error_code == KERR_UNKNOWN_TOPIC_OR_PARTITION);
+    ck_assert_int_eq(a.responses[0].error_code, 0);
+    ck_assert(client_receive(&c, &r));
+    ck_assert_int_eq(k_create_topics_response_decode(&created, &r, 7), OK);
+    ck_assert_int_eq(created.topics[0].error_code, 0);
+    for (int i = 0; i < 3000 && logs_here() > before; i++) fixture_turn(&f);
+    ck_assert_uint_eq(logs_here(), before);
+    client_close(&other);
+}
+END_TEST
+
 /* But changes of metadata that may free something go on, after a restart, too. */
 START_TEST(a_full_disk_refuses_changes_but_serves_reads) {
     struct bytes b = make_batch(CODEC_NONE, 3, 10, now_ms());
@@ -783,6 +828,7 @@ int main(void) {
     tcase_add_test(t, wrong_init_producer_id);
     tcase_add_test(t, a_restart_keeps_topics_configs_and_records);
     tcase_add_test(t, the_cluster_id_stays);
+    tcase_add_test(t, a_large_topic_is_deleted_while_it_is_made);
     tcase_add_test(t, a_full_disk_refuses_changes_but_serves_reads);
     suite_add_tcase(s, t);
     TCase *kept = tcase_create("deletion disabled");
