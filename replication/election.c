@@ -4,7 +4,8 @@
  * timeout. Votes of many groups that lost one leader wait for the same disk, and a thread may not run for a tenth of a second, so no
  * wait of milliseconds keeps two apart for certain. Therefore:
  *   - those that lost their leader by a broken connection ask one after the other, in the configuration's order (leader_peer_lost())
- *   - who says yes to a pre-vote waits for what comes of it, and asks no more itself
+ *   - who says yes to a pre-vote, or votes, waits for what comes of it: it asks no more itself, and says no to others that have no more than
+ *     it has and come later
  *   - who asks, or campaigns, says no to those that have no more than it has and come later in that order (goes_first())
  *   - who was refused, or cannot win any more, asks again soon, each time a little later. */
 #include "base/assert.h"
@@ -90,6 +91,12 @@ static void retry_soon(struct step *s) {
     at_latest(s, random_between(r, RETRY_NS, 5 * RETRY_NS) << doublings);
 }
 
+static void favour(struct step *s, const struct replica_member *m) {
+    s->r->favours = true;
+    s->r->favourite = *m;
+    s->r->favoured_ns = s->now_ns;
+}
+
 /* Somebody else is about to campaign, or does: for its two syncs and ours. */
 static void let_go_first(struct step *s) {
     struct replica *r = s->r;
@@ -98,7 +105,7 @@ static void let_go_first(struct step *s) {
 }
 
 void election_leader_heard(struct step *s) {
-    s->r->orphaned = false;
+    s->r->orphaned = s->r->favours = false;
     s->r->tries = 0;
     election_reset(s);
 }
@@ -230,12 +237,22 @@ static bool is_trying(const struct step *s, const struct replica_member *other) 
     return r->role == REPLICA_PRE_CANDIDATE && s->now_ns - r->asked_ns < while_ns && (r->refused & bit_of(r, other)) == 0;
 }
 
-/* Two that lost their leader at the same time ask each other. If both said yes both would campaign, and each have its own vote. Of equals the
- * one that campaigns, or else the one that the configuration names first, goes ahead; whoever has more does anyway. */
+/* A vote stands; a yes to a pre-vote stands against those that come later, for the earlier one is what all agree on. */
+static bool favours_another(const struct step *s, const struct replica_member *m) {
+    const struct replica *r = s->r;
+    if (!r->favours || s->now_ns - r->favoured_ns >= r->timeout_ns / 2 || replica_member_eq(&r->favourite, m)) return false;
+    if (r->has_voted && replica_member_eq(&r->voted, &r->favourite)) return true;
+    return replica_config_find(&r->config, &r->favourite) < replica_config_find(&r->config, m);
+}
+
+/* Two that lost their leader at the same time ask each other, and others. If all said yes both would campaign, and split the votes. Of equals
+ * the one that campaigns, or else the one that the configuration names first, or that was there first, goes ahead; whoever has more does
+ * anyway. */
 static bool goes_first(const struct step *s, const struct replica_message *m) {
     const struct replica *r = s->r;
-    if (m->asked_epoch != r->epoch + 1 || !is_trying(s, &m->from)) return false;
+    if (m->asked_epoch != r->epoch + 1) return false;
     if (replica_position_compare(m->last, last_for_votes(r)) != 0 || replica_config_compare(m->config.id, r->config.id) != 0) return false;
+    if (!is_trying(s, &m->from)) return favours_another(s, &m->from);
     return r->role == REPLICA_CANDIDATE || replica_config_find(&r->config, &r->self) < replica_config_find(&r->config, &m->from);
 }
 
@@ -244,6 +261,7 @@ static void pre_vote_given(struct step *s, const struct replica_message *m) {
     struct replica *r = s->r;
     if (r->role == REPLICA_CANDIDATE && !is_hopeless(r)) return;
     if (r->role == REPLICA_CANDIDATE || is_trying(s, &m->from)) step_become_follower(s); /* else it has refused us, and both would wait */
+    favour(s, &m->from);
     let_go_first(s);
 }
 
@@ -269,6 +287,7 @@ static void vote(struct step *s, const struct replica_message *m) {
     r->role = REPLICA_FOLLOWER;
     r->has_voted = true;
     r->voted = r->vote_for = m->from;
+    favour(s, &m->from);
     election_reset(s);
     if (MUTANT(r, VOTE_NO_PERSIST)) {
         grant(s);

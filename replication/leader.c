@@ -250,7 +250,7 @@ enum err leader_begin(struct step *s) {
     err = leader_peers(s); /* they get `next` from before the marker */
     if (err) return err;
     r->role = REPLICA_LEADER;
-    r->transferring = r->orphaned = false;
+    r->transferring = r->orphaned = r->favours = false;
     r->tries = 0;
     r->read_round = r->read_confirmed = r->round;
     if (!election_alone(r)) r->established = false; /* alone: what was committed is, whatever epoch comes */

@@ -186,6 +186,9 @@ struct replica {
     uint32_t granted, refused;           /* those that ask for votes: bits of config.members */
     bool orphaned;                       /* the connection to `leader` broke, and no leader was heard since */
     uint32_t tries;                      /* how often it has asked since it lost a leader */
+    bool favours;                        /* it has said yes to `favourite`, at favoured_ns, and has heard no leader since */
+    struct replica_member favourite;
+    int64_t favoured_ns;
     int64_t young_until_ns;
     int64_t voters_start;                /* the highest log start among those who voted for us */
     uint64_t vote_seq;                   /* a grant, or our own campaign, waits for this to be durable; 0: none */

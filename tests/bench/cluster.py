@@ -7,10 +7,17 @@
                                    again when one broker is killed
   cluster.py snapshots [N]         N partitions without data: what snapshots of the metadata log cost those who change metadata
 
-  --bin DIR    default build/bin (a release build)"""
+  --bin DIR    default build/bin (a release build)
+  --beside N   failover, graceful: N more replicated partitions, which change their leaders at the same time
+  --kills K    partitions: one broker after the other, K in all (3)
+  --busy N     N loops beside it that want a processor each
+
+Compare two builds only by turns, in the same minutes."""
 import argparse
+import contextlib
 import os
 import re
+import subprocess
 import sys
 import time
 
@@ -27,9 +34,22 @@ def say(*words):
     print(*words, flush=True)
 
 
-def rounds(ctx, count, graceful):
+@contextlib.contextmanager
+def busy(count):
+    loops = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+def rounds(ctx, count, graceful, beside):
     """One partition, two idempotent librdkafka producers with default retries and one by hand, 200 records a second each."""
     c = Cluster(ctx)
+    if beside:
+        c.create("many", partitions=beside, min_insync_replicas=2)
     c.create("t", partitions=1, min_insync_replicas=2)
     gaps = []
     with Load(c, "t", threads=2, raw=1) as load:
@@ -45,7 +65,7 @@ def rounds(ctx, count, graceful):
             gaps.append(load.gap(at))
             victim.start()
             c.wait_formed()
-            c.wait_in_sync("t")
+            c.wait_in_sync(seconds=120)
             load.wait_acks(10)
             if i % 10 == 9:
                 say(f"{i + 1}: {summary(gaps)}")
@@ -65,7 +85,7 @@ def leaderless(c, topic, but):
     return -1 if not m else sum(1 for p in m.topics[topic].values() if p.leader in {b.id for b in but} or p.leader < 0)
 
 
-def partitions(ctx, count):
+def partitions(ctx, count, kills):
     c = Cluster(ctx)
     say("three brokers, nothing in them:")
     idle(c, 10)
@@ -74,7 +94,8 @@ def partitions(ctx, count):
     say(f"{count} partitions with three replicas each, created and in sync after {time.monotonic() - begun:.1f} s; idle:")
     time.sleep(3)
     idle(c, 20)
-    for victim in list(c.nodes.values()):
+    for i in range(kills):
+        victim = c.nodes[i % len(c.nodes) + 1]
         led = sum(1 for p in c.any_metadata(["many"]).topics["many"].values() if p.leader == victim.id)
         at = killed_at(victim)
         half = None
@@ -140,15 +161,19 @@ def main():
     p.add_argument("what", choices=("failover", "graceful", "partitions", "snapshots"))
     p.add_argument("count", type=int, nargs="?")
     p.add_argument("--bin", default=os.path.join(here, "../../build/bin"))
+    p.add_argument("--beside", type=int, default=0)
+    p.add_argument("--kills", type=int, default=3)
+    p.add_argument("--busy", type=int, default=0)
     args = p.parse_args()
     ctx = harness.Context(args.bin, "", False)
     try:
-        if args.what == "partitions":
-            partitions(ctx, args.count or 1000)
-        elif args.what == "snapshots":
-            snapshots(ctx, args.count or 10000)
-        else:
-            rounds(ctx, args.count or 50, args.what == "graceful")
+        with busy(args.busy):
+            if args.what == "partitions":
+                partitions(ctx, args.count or 1000, args.kills)
+            elif args.what == "snapshots":
+                snapshots(ctx, args.count or 10000)
+            else:
+                rounds(ctx, args.count or 50, args.what == "graceful", args.beside)
     except BaseException:
         for node in ctx.brokers:
             say(f"--- trace of node {node.id} (end)\n{node.trace()[-3000:]}")
