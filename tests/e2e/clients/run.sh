@@ -81,7 +81,7 @@ java_and_tools() {
 <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-nop</artifactId><version>1.7.36</version></dependency></dependencies></project>
 X
   if (cd "$work" && mvn -q -B dependency:copy-dependencies -DoutputDirectory="$work/jars") >"$work/mvn.log" 2>&1; then
-    if javac -cp "$work/jars/*" -d "$work/classes" "$here/JavaClient.java" "$here/JavaGroups.java" "$here/JavaMembers.java" >"$work/javac.log" 2>&1; then
+    if javac -cp "$work/jars/*" -d "$work/classes" "$here"/Java*.java >"$work/javac.log" 2>&1; then
       beside java-members "${groups[@]}" java -cp "$work/classes:$work/jars/*" JavaMembers
       check java-client java -cp "$work/classes:$work/jars/*" JavaClient
       check java-groups "${groups[@]}" java -cp "$work/classes:$work/jars/*" JavaGroups
@@ -108,3 +108,14 @@ X
 python_and_node &
 java_and_tools
 wait
+
+# Kills under those that can be had, all of them at once.
+riders=()
+[ ! -d "$work"/venv/lib/python3*/site-packages/confluent_kafka ] || riders+=(--client "librdkafka=$work/venv/bin/python $here/confluent_ride.py")
+[ ! -d "$work/js/node_modules/kafkajs" ] || riders+=(--client "kafkajs=node $work/js/kafkajs_ride.mjs")
+[ ! -e "$work/classes/JavaRide.class" ] || riders+=(--client "java=java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp $work/classes:$work/jars/* JavaRide")
+if [ ${#riders[@]} -gt 0 ]; then
+  alone ride /usr/bin/python3 "$here/ride.py" "$bin" --kills 5 --away 1 "${riders[@]}"
+else
+  note "skip clients/ride: none of its clients can be had"
+fi
