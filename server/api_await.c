@@ -33,8 +33,8 @@ bool api_await_init(struct api_await *w, struct request *rq, void (*done)(struct
     return partition_questions_init(&w->questions, rq);
 }
 
-bool api_await_topic(struct api_await *w, const struct image_topic *t) {
-    for (int32_t i = 0; i < t->partition_count && w->count < AWAIT_PARTITIONS_MAX; i++, w->count++)
+bool api_await_topic(struct api_await *w, const struct image_topic *t, int32_t first) {
+    for (int32_t i = first; i < t->partition_count && w->count < AWAIT_PARTITIONS_MAX; i++, w->count++)
         if (!partition_questions_add(&w->questions, t->partitions[i].owner, t->partitions[i].plid, w)) return false;
     return true;
 }

@@ -208,7 +208,7 @@ static void await_leaders(struct create_state *s) {
     for (int32_t i = 0; i < s->out.topics_n; i++) {
         const topic_result *r = &s->out.topics[i];
         const struct image_topic *t = r->error_code ? NULL : image_topic_by_id(request_image(s->rq), &r->topic_id);
-        if (t && !api_await_topic(&s->await, t)) return;
+        if (t && !api_await_topic(&s->await, t, 0)) return;
     }
     api_await_begin(&s->await);
 }

@@ -57,9 +57,10 @@ static void take_leader(void *target, const struct partition_fact *fact) {
     struct elect_one *one = target;
     const struct leader_info *info = &fact->leader;
     bool preferred = one->all->in.election_type == ELECTION_PREFERRED;
-    if (info->epoch >= 0 && info->leader >= 0 && (!preferred || info->leader == one->preferred)) {
+    bool led = info->epoch >= 0 && info->leader >= 0 && peer_is_up(one->all->rq->reactor, info->leader); /* one that died is remembered */
+    if (led && (!preferred || info->leader == one->preferred)) {
         set_error(one->out, KERR_ELECTION_NOT_NEEDED);
-    } else if (preferred && info->epoch >= 0 && info->leader >= 0 && leader_in_sync(info, one->preferred)) {
+    } else if (preferred && led && leader_in_sync(info, one->preferred)) {
         one->leader = info->leader;
     } else {
         set_error(one->out, preferred ? KERR_PREFERRED_LEADER_NOT_AVAILABLE : KERR_ELIGIBLE_LEADERS_NOT_AVAILABLE);

@@ -2,6 +2,7 @@
 #include "proto/kafka_messages.h"
 #include "server/api.h"
 #include "server/api_assignment.h"
+#include "server/api_await.h"
 #include "server/controller.h"
 #include "server/quotas.h"
 
@@ -124,10 +125,12 @@ struct grow_state {
     struct k_create_partitions_request in;
     struct k_create_partitions_response out;
     const grow_spec **specs;         /* beside out.results */
+    int32_t *had;                    /* partitions before; beside them */
     int64_t partitions;              /* accepted so far */
     struct placement placement;      /* of all that are made in this change */
     int32_t throttle_ms;
     struct controller_change change;
+    struct api_await await;
 };
 
 static int16_t grow_refuse(grow_result *r, int16_t error, struct str why) {
@@ -212,8 +215,26 @@ static void grow_make(struct controller_change *ch, struct controller_edit *e) {
             continue;
         }
         s->partitions += more;
+        s->had[i] = t->partition_count;
         if (!s->in.validate_only) grow_add(s, e, s->specs[i], t);
     }
+}
+
+static void grow_reply(struct api_await *await) {
+    struct grow_state *s = CONTAINER_OF(await, struct grow_state, await);
+    struct wire_writer *w = request_reply_begin(s->rq);
+    k_create_partitions_response_encode(&s->out, w, request_version(s->rq));
+    request_reply(s->rq);
+}
+
+static void grow_await(struct grow_state *s) {
+    if (!api_await_init(&s->await, s->rq, grow_reply)) return;
+    for (int32_t i = 0; i < s->out.results_n; i++) {
+        const grow_result *r = &s->out.results[i];
+        const struct image_topic *t = r->error_code ? NULL : image_topic_by_name(request_image(s->rq), r->name);
+        if (t && !api_await_topic(&s->await, t, s->had[i])) return;
+    }
+    api_await_begin(&s->await);
 }
 
 static void grow_done(struct controller_change *ch) {
@@ -222,9 +243,8 @@ static void grow_done(struct controller_change *ch) {
         if (api_change_failed(ch, s->out.results[i].error_code))
             grow_refuse(&s->out.results[i], api_change_error(ch->err), str_from(err_str(ch->err)));
     quota_pause(s->rq, s->throttle_ms);
-    struct wire_writer *w = request_reply_begin(s->rq);
-    k_create_partitions_response_encode(&s->out, w, request_version(s->rq));
-    request_reply(s->rq);
+    if (ch->err || s->in.validate_only) grow_reply(&s->await);
+    else grow_await(s);
 }
 
 static bool grow_prepare(struct grow_state *s) {
@@ -234,7 +254,8 @@ static bool grow_prepare(struct grow_state *s) {
     struct str *names = request_alloc(rq, n, sizeof *names);
     if (!names || !name_set_init(&seen, rq, names, n)) return false;
     s->specs = request_alloc(rq, n, sizeof *s->specs);
-    if (!s->specs) return false;
+    s->had = request_alloc(rq, n, sizeof *s->had);
+    if (!s->specs || !s->had) return false;
     s->out.results = request_alloc(rq, n, sizeof *s->out.results);
     if (!s->out.results) return false;
     for (size_t k = 0; k < n; k++) {

@@ -330,9 +330,58 @@ START_TEST(the_next_leader_is_waited_for) {
 }
 END_TEST
 
+static int16_t grow_at(int32_t id, const char *name, int32_t count) {
+    struct k_create_partitions_request q;
+    struct k_create_partitions_response a;
+    struct k_create_partitions_request_topics t;
+    k_create_partitions_request_init(&q);
+    k_create_partitions_request_topics_init(&t);
+    t.name = str_from(name);
+    t.count = count;
+    t.assignments_n = -1;
+    q.topics = &t;
+    q.topics_n = 1;
+    q.timeout_ms = 30000;
+    if (!TRY(id, API_CREATE_PARTITIONS, 3, create_partitions, q, a)) return -1000;
+    ck_assert_int_eq(a.results_n, 1);
+    return a.results[0].error_code;
+}
+
+START_TEST(partitions_that_were_added_are_led) {
+    int32_t controller = controller_id();
+    ck_assert_int_eq(create_at(controller, "t", 2, 3), 0);
+    ck_assert_int_eq(grow_at(controller, "t", 8), 0);
+    struct k_metadata_response a = metadata_of(controller, "t", false); /* at once */
+    ck_assert_int_eq(a.topics[0].partitions_n, 8);
+    for (int32_t i = 0; i < 8; i++) ck_assert_int_gt(a.topics[0].partitions[i].leader_id, 0);
+    ck_assert_int_eq(grow_at(controller, "t", 4), KERR_INVALID_PARTITIONS);
+}
+END_TEST
+
+/* What an election of `type` says of each partition; partitions with one replica on `dead` have no leader. */
+static void elections_without(int32_t at, const char *topic, int8_t type, int32_t dead, int16_t error) {
+    struct k_elect_leaders_request q;
+    struct k_elect_leaders_response a;
+    struct k_elect_leaders_request_topic_partitions t = {str_from(topic), (int32_t[]){0, 1, 2}, 3};
+    struct k_metadata_response m = metadata_of(at, topic, false);
+    int32_t without = 0, replica[3];
+    for (int32_t i = 0; i < 3; i++) replica[i] = m.topics[0].partitions[i].replica_nodes[0];
+    k_elect_leaders_request_init(&q);
+    q.election_type = type;
+    q.topic_partitions = &t;
+    q.topic_partitions_n = 1;
+    ck_assert(TRY(at, API_ELECT_LEADERS, 2, elect_leaders, q, a));
+    for (int32_t i = 0; i < 3; i++) {
+        ck_assert_int_eq(a.replica_election_results[0].partition_result[i].error_code, replica[i] == dead ? error : KERR_ELECTION_NOT_NEEDED);
+        without += replica[i] == dead;
+    }
+    ck_assert_int_eq(without, 1);
+}
+
 START_TEST(a_dead_leader_is_not_shown) {
     int32_t controller = controller_id(), at = other_than(controller);
     ck_assert_int_eq(create_at(at, "t", 3, 3), 0);
+    ck_assert_int_eq(create_at(at, "alone", 3, 1), 0);
     int32_t victim = other_than(at) == controller ? at : other_than(at); /* not the controller */
     at = victim == at ? controller : at;
     place_kill(victim);
@@ -348,6 +397,8 @@ START_TEST(a_dead_leader_is_not_shown) {
         ck_assert_int_eq(p->offline_replicas_n, 1);
         ck_assert_int_eq(p->offline_replicas[0], victim);
     }
+    elections_without(at, "alone", 1, victim, KERR_ELIGIBLE_LEADERS_NOT_AVAILABLE);
+    elections_without(at, "alone", 0, victim, KERR_PREFERRED_LEADER_NOT_AVAILABLE);
     world_run(8 * SECOND);
     a = metadata_of(at, "t", false);
     ck_assert_int_eq(a.brokers_n, 2);
@@ -611,6 +662,7 @@ int main(void) {
     tcase_add_test(t, a_brokers_configs_are_set_through_any);
     tcase_add_test(t, the_quorum_is_described_by_any);
     tcase_add_test(t, the_next_leader_is_waited_for);
+    tcase_add_test(t, partitions_that_were_added_are_led);
     tcase_add_test(t, a_dead_leader_is_not_shown);
     tcase_add_test(t, a_follower_names_the_leader);
     tcase_add_test(t, only_the_coordinator_answers_for_a_group);
