@@ -60,6 +60,9 @@ static enum err create(struct client *c, const struct options *o, const char *na
     topic.setting_count = o->change_count;
     enum err err = admin_create_topic(c, &topic, o->timeout_ms);
     free(settings);
+    if (err == OK && o->replication_factor == 2) /* with Kafka one of two may go */
+        fprintf(stderr, "varve %s: note: a majority of two replicas is both: with one of them down there is no leader; one of three may be down\n",
+                o->command->words);
     return err;
 }
 
