@@ -32,8 +32,8 @@ class KafkaNode(Node):
                             "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", self.properties()], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         super().spawn()
 
-    def wait_ready(self, seconds=120):
-        wait_for(f"Kafka's node {self.id}", lambda: self.cluster.metadata(self), seconds)
+    def wait_ready(self, seconds=0):
+        wait_for(f"Kafka's node {self.id}", lambda: self.cluster.metadata(self), max(seconds, 120))
 
 
 class Kafka(Cluster):
