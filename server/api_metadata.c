@@ -19,10 +19,11 @@ enum { AUTO_CREATE_MAX = 100 };  /* names that one request may have created */
 #define HOLD_PAUSE_NS INT64_C(10000000)
 enum { HOLD_PARTITIONS_MAX = 1000 };
 
-/* A broker that was lost is still shown for as long as Kafka shows one (broker.session.timeout.ms), though others lead what it led:
- * current librdkafka gives up a broker that is shown no more, and when it learns of the new leaders in the same answer, partitions get lost
- * on their way from the old one to the new: it sends nothing to them until it looks for strays, up to a second later. */
-#define SHOWN_NS INT64_C(9000000000)
+/* A broker that was lost is still shown for a moment, though others lead what it led (Kafka shows it for broker.session.timeout.ms): current
+ * librdkafka gives up a broker that is shown no more, and when it learns of the new leaders in the same answer, partitions get lost on
+ * their way from the old one to the new: it sends nothing to them until it looks for strays, up to a second later. Not for long: one that
+ * is shown keeps the pause before the next attempt to connect, up to ten seconds, one that is shown anew begins without. */
+#define SHOWN_NS INT64_C(2000000000)
 
 struct metadata_state;
 struct partition_target { struct metadata_state *state; struct k_metadata_response_topics_partitions *out; };
