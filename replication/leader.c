@@ -305,9 +305,9 @@ static void accepted(struct step *s, struct replica_peer *p, const struct replic
     if (replica_position_compare(match, walk_last(&r->walk)) > 0 && !MUTANT(r, ACK_OWN_LEO) && !MUTANT(r, ACK_NO_EPOCH)) return;
     p->acked_config = m->config.id;
     if (m->start > p->start) p->start = m->start;
-    if (p->below) p->next = match; /* it began at our base */
-    p->probing = p->below = false;
     if (!position_known(p->match) || replica_position_compare(match, p->match) > 0) p->match = match;
+    if (p->below) p->next = p->match; /* it began at our base */
+    p->probing = p->below = false;
     if (replica_position_compare(match, p->next) > 0 && walk_contains(&r->walk, match)) p->next = match;
     if (replica_position_compare(p->match, p->next) >= 0) p->in_flight = 0;
     else if (p->in_flight > 0) p->in_flight--;
@@ -324,11 +324,13 @@ static void rejected(struct step *s, struct replica_peer *p, const struct replic
     if (replica_position_compare(m->prev, p->next) > 0) return;
     p->in_flight = 0;
     p->probing = true;
+    bool known = position_known(p->match) && p->match.offset >= r->walk.start; /* what is asked for is never less: went_back.c */
     if (!walk_floor(&r->walk, m->match, &at)) {
-        p->below = true;
-        return;
+        p->below = !known;
+        if (p->below) return;
+        at = p->match;
     }
-    if (position_known(p->match)) at = replica_position_max(at, p->match);
+    if (known) at = replica_position_max(at, p->match);
     if (replica_position_compare(at, m->prev) >= 0) return;
     p->next = at;
 }

@@ -102,6 +102,15 @@ void check_all(struct world *w) {
     }
 }
 
+/* 10: what a leader asks for is never less than what it knows the other to hold: else the answer would be less, and that means something. */
+static void check_asked(struct world *w, const struct node *n, const struct replica_message *m) {
+    for (uint32_t i = 0; i < n->replica.peer_count; i++) {
+        const struct replica_peer *p = &n->replica.peers[i];
+        if (replica_member_eq(&p->member, &m->to) && p->session == m->session && p->match.offset >= 0 && replica_position_compare(m->prev, p->match) < 0)
+            world_violated(w, "10 a leader asks for less than was acknowledged");
+    }
+}
+
 /* 8, 11: a vote or an acknowledgement was durably true when it left. */
 void check_sent(struct world *w, struct node *n, const struct replica_message *m) {
     if (m->kind == REPLICA_VOTE_REPLY && m->ok) {
@@ -117,6 +126,7 @@ void check_sent(struct world *w, struct node *n, const struct replica_message *m
         if (!sim_log_contains(&n->disk.log, m->match) || m->match.offset > n->disk.log.end)
             world_violated(w, "11 an acknowledgement left before what it acknowledges was durable");
     }
+    if ((m->kind == REPLICA_APPEND || m->kind == REPLICA_INSTALL_START) && w->options.mutant == REPLICA_MUTANT_NONE) check_asked(w, n, m);
     if (m->kind == REPLICA_VOTE && n->disk.epoch < m->epoch) world_violated(w, "11 a campaign began before its epoch was durable");
 }
 
