@@ -172,6 +172,8 @@ int64_t history_known(struct history *h, uint32_t topic, uint32_t partition, int
 /* Somebody asks for everything below `to` to be deleted. */
 void history_deleting(struct history *h, uint32_t topic, uint32_t partition, int64_t to);
 bool history_may_be_deleted(const struct history *h, uint32_t topic, uint32_t partition, int64_t offset);
+/* As far as anybody has asked; 0: nobody has. */
+int64_t history_deleting_to(const struct history *h, uint32_t topic, uint32_t partition);
 void history_check_end(struct history *h);
 
 /* ---- wire.c: requests and answers over the simulated network ---- */

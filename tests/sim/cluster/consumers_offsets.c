@@ -157,7 +157,10 @@ static void fetched(struct call *call, struct wire_reader *r) {
         return;
     }
     const struct k_fetch_response_responses_partitions *x = &a.responses[0].partitions[0];
-    if (x->error_code == KERR_OFFSET_OUT_OF_RANGE)
+    uint32_t topic = (uint32_t)place_at(k)->known, partition = (uint32_t)partition_of(k);
+    if (x->error_code == KERR_OFFSET_OUT_OF_RANGE && history_may_be_deleted(p->c->history, topic, partition, p->position[k]))
+        p->position[k] = history_deleting_to(p->c->history, topic, partition);
+    else if (x->error_code == KERR_OFFSET_OUT_OF_RANGE)
         cluster_violated(p->c, "12 consumer %u cannot read %s-%d from offset %lld, to which the group has come (log %lld to %lld)", p->index, name_of(k), partition_of(k),
                          (long long)p->position[k], (long long)x->log_start_offset, (long long)x->high_watermark);
     if (x->error_code != KERR_NONE) {

@@ -62,8 +62,10 @@ void history_deleting(struct history *h, uint32_t topic, uint32_t partition, int
     p->deleting_to = MAX(p->deleting_to, to);
 }
 
+int64_t history_deleting_to(const struct history *h, uint32_t topic, uint32_t partition) { return h->places[topic][partition].deleting_to; }
+
 bool history_may_be_deleted(const struct history *h, uint32_t topic, uint32_t partition, int64_t offset) {
-    return offset < h->places[topic][partition].deleting_to;
+    return offset < history_deleting_to(h, topic, partition);
 }
 
 void history_acked(struct history *h, uint32_t producer, uint32_t number, int64_t offset, bool sure) {
