@@ -71,7 +71,7 @@ static void ask(call_done_fn *done, uint32_t i) {
     admin.asking = true;
     admin.sent_ns = sim_now_ns(admin.c->world);
     for (uint32_t k = 1; k <= admin.c->node_count; k++) admin.lives[k] = admin.c->nodes[k].life;
-    call_send(&admin.client, admin.client.controller, done, &admin, i, 3 * SECOND);
+    call_send(&admin.client, draw(2) ? admin.client.controller : 0, done, &admin, i, 3 * SECOND); /* whoever is asked has it done */
 }
 
 /* Whoever says that it is done shows it, wherever it was done (server/forward.h; it waits for a second at most). */
