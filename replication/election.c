@@ -11,10 +11,12 @@
 #include "base/assert.h"
 #include "replication/replica_impl.h"
 
-/* After a lost leader. A young process waits longer: clients may not have found it again. */
+/* After a lost leader. A young process waits longer, for clients may not have found it again: 6 ms for each second of youth that is left,
+ * so that of two the older one goes first. */
 #define SLOT_NS INT64_C(20000000)
 #define JITTER_NS INT64_C(10000000)
-#define YOUNG_NS INT64_C(60000000)
+#define YOUNG_MAX_NS INT64_C(90000000)
+enum { YOUTH_PARTS = 1000 / 6 };
 /* After a refusal: 1 to 5 of them, then twice that, and so on. */
 #define RETRY_NS INT64_C(10000000)
 enum { RETRY_DOUBLINGS = 6, QUICK_TRIES = 2 };
@@ -118,12 +120,17 @@ static int64_t place(const struct replica *r, const struct replica_member *lost)
     return n;
 }
 
+static int64_t youth_ns(const struct step *s) {
+    int64_t left_ns = s->r->young_until_ns - s->now_ns;
+    return left_ns <= 0 ? 0 : left_ns / YOUTH_PARTS < YOUNG_MAX_NS ? left_ns / YOUTH_PARTS : YOUNG_MAX_NS;
+}
+
 static void orphan(struct step *s) {
     struct replica *r = s->r;
     int64_t wait_ns = place(r, &r->leader) * SLOT_NS + random_between(r, 0, JITTER_NS);
     r->orphaned = true;
     r->tries = 0;
-    at_latest(s, wait_ns + (s->now_ns < r->young_until_ns ? YOUNG_NS : 0));
+    at_latest(s, wait_ns + youth_ns(s));
 }
 
 /* ---- campaigns ---------------------------------------------------------------------------------------- */

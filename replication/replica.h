@@ -55,7 +55,7 @@ struct replica_start {                   /* what is durable when a process begin
     /* The first choice of a fresh group, which never had a leader: campaigns after 0 to 30 ms, and asks again soon while the
      * others are not there yet. Means nothing once an epoch was seen, or to who does not vote. */
     bool campaign_soon;
-    /* Until then it leaves it to others to succeed a leader that was lost, if they are there. */
+    /* Until then it leaves it to others to succeed a leader that was lost, if they are there: the more, the longer that still is. */
     int64_t young_until_ns;
     /* A leader in whose group nothing has changed for a while, as all have confirmed, sends heartbeats only so often, while each of them
      * was vouched for within the last 4/5 of the timeout. 0: never. */
