@@ -322,7 +322,7 @@ START_TEST(the_next_leader_is_waited_for) {
     world_run(MS);
     begun = sim_now_ns(world);
     (void)metadata_of(at, "t", false);
-    ck_assert_int_le(sim_now_ns(world) - begun, 350 * MS);
+    ck_assert_int_le(sim_now_ns(world) - begun, 400 * MS);
     world_run(3 * SECOND);
     begun = sim_now_ns(world);
     ck_assert_int_eq(leader_at(at, "t"), -1);
