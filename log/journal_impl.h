@@ -210,9 +210,9 @@ int journal_piece_open(struct journal *j, uint32_t piece, bool create);  /* fd o
 MUST_CHECK enum err journal_piece_make_now(struct journal *j, uint32_t *piece); /* blocks: start only */
 uint32_t journal_piece_take(struct journal *j);         /* a free one becomes used */
 void journal_piece_use(struct journal *j, uint32_t piece);
-/* The `piece_bytes` bytes at `image`, which is aligned to blocks, in a new file that takes the name of `piece`, synced. If there is no
- * space, free pieces are given up for it. Negative errno; the old file is whole then. Blocks: start only. `begin` removes what
- * one that was cut short has left. */
+/* The `piece_bytes` bytes at `image`, which is aligned to blocks, in a new, synced file that takes the name of `piece`; the folder is to
+ * be synced before anything counts on it. If there is no space, free pieces are given up for it. Negative errno; the old file is whole then.
+ * Blocks: start only. `begin` removes what one that was cut short has left. */
 int journal_piece_renew_begin(struct journal *j);
 int journal_piece_renew_now(struct journal *j, uint32_t piece, const uint8_t *image);
 /* Zeros from there to where the file should end, synced. Negative errno. Blocks: start only. */

@@ -133,7 +133,6 @@ int journal_piece_renew_now(struct journal *j, uint32_t piece, const uint8_t *im
     int rc = write_renewed(j, fd, image), closed = io_close(j->io, fd);
     if (rc == 0) rc = closed;
     if (rc == 0) rc = io_rename(j->io, path, name);
-    if (rc == 0) rc = io_sync_dir(j->io, j->folder);
     fd = rc < 0 ? rc : journal_piece_open(j, piece, false);
     if (fd < 0) return fd; /* what is left of the copy goes at the next start */
     io_close(j->io, j->pieces[piece].fd);

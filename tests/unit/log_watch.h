@@ -119,6 +119,8 @@ static inline void watch_piece(struct log_watch *w, const struct sim_request *r,
     }
     struct journal_group g;
     if (journal_group_parse(r->bytes, r->len, &g) != OK) return;
+    for (uint32_t i = g.bytes; i < MIN(r->len, journal_group_blocks_bytes(g.bytes)); i++)
+        if (r->bytes[i] != 0) WATCH_FAIL(w, "the last block of group %llu is not filled up with zeros", (unsigned long long)g.seq);
     if ((g.flags & JOURNAL_START) && g.seq <= durable)
         WATCH_FAIL(w, "J2: START takes the place of group %llu, which was durable", (unsigned long long)g.seq);
     watch_forget_from(w, g.seq);

@@ -176,6 +176,35 @@ START_TEST(test_failed_syncs_prove_nothing) {
 }
 END_TEST
 
+struct flip_later { struct sim_world *w; char path[128]; uint64_t offset; bool done; };
+static void flip_before_copies(void *ctx, const struct sim_request *r) {
+    struct flip_later *f = ctx;
+    if (r->call != SIM_UNLINK || strstr(r->path, "renewed.tmp") == NULL) return;
+    f->done = sim_file_flip(f->w, 0, f->path, f->offset, 1) == 0;
+}
+
+/* A group that was replayed from memory of the kernel, and is not there any more when its piece is copied: not taken for what it was. */
+START_TEST(test_copies_hold_what_was_replayed) {
+    struct model *m = model_fixed(7, 1, 16384, 6, 2);
+    ck_assert_int_eq(model_open(m), OK);
+    model_attach(m);
+    while (m->j->piece_count < 2 || m->j->head.offset == 0) {
+        append(&m->shard[0], 0, ENTRY_RECORDS, 10);
+        ck_assert(quiet(m));
+    }
+    ck_assert_uint_lt(m->j->claimed_seq, m->j->next_seq - 1);
+    struct flip_later f = {.w = m->w, .offset = m->j->head.offset - 4096 + 60};
+    journal_piece_path(f.path, sizeof f.path, DIR, 0, m->j->head.piece);
+    sim_crash(m->w, 0, SIM_KILLED);
+    model_detach(m);
+    sim_watch(m->w, 0, flip_before_copies, &f);
+    ck_assert_int_eq(model_open(m), ERR_IO);
+    ck_assert_msg(f.done && strstr(m->why, "does not read as it did") != NULL, "%s", m->why);
+    give_up(m, SIM_LOSE_ALL);
+    model_free(m);
+}
+END_TEST
+
 static uint64_t disk_free(struct model *m) {
     struct io *io = sim_io_create(m->w, 0);
     struct io_space space;
@@ -817,6 +846,7 @@ static Suite *suite(void) {
     case_add(s, "every", test_every_crash_point);
     case_add(s, "syncs", test_failed_syncs_prove_nothing);
     case_add(s, "copies", test_copies_need_no_space);
+    case_add(s, "again", test_copies_hold_what_was_replayed);
     case_add(s, "flip", test_flipped_bytes_are_reported);
     case_add(s, "footers", test_footers_end_at_blocks);
     case_add(s, "old", test_footers_without_padding_are_read);
