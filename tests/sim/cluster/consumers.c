@@ -24,7 +24,7 @@ bool consumer_holds(const struct consumer *p, uint32_t place) {
 
 static void drop_all(struct consumer *p) {
     static const struct place_set none;
-    p->epoch = 0;
+    p->epoch = p->past_epoch = 0;
     p->told = p->held = p->reported = p->fetched = none;
     p->give_up_ns = INT64_MAX;
     p->lease_ns = 0;
@@ -185,6 +185,8 @@ static void beat(struct consumer *p) {
     int32_t partitions[PLACES];
     int16_t version = p->index > 0 ? 1 : 0;
     if (consumer_now(p) >= p->give_up_ns) {
+        for (uint32_t i = 0; place_at(i); i++)
+            if (set_has(&p->held, i) && !set_has(&p->told, i)) p->past_place = i, p->past_epoch = p->epoch;
         for (uint32_t i = 0; i < PLACES / 64; i++) p->held.w[i] &= p->told.w[i];
         p->give_up_ns = INT64_MAX;
     }

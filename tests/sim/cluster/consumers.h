@@ -49,6 +49,9 @@ struct consumer {
     struct place_set fetched;            /* its committed offset is known */
     int64_t position[PLACES];
     bool committing;
+    uint32_t past_place;                 /* what it gave up last, */
+    int32_t past_epoch;                  /* and the epoch in which it had it; 0: nothing */
+    bool belated;                        /* the commit on its way is for that */
     struct timer timer;
 };
 extern struct consumer consumers[CONSUMERS];

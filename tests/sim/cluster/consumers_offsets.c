@@ -39,12 +39,20 @@ static void committed(struct call *call, struct wire_reader *r) {
     struct k_offset_commit_response a;
     int64_t value = (int64_t)call->tag, now = consumer_now(p);
     p->asking = p->committing = false;
+    bool belated = p->belated;
+    p->belated = false;
     bool known = r && k_offset_commit_response_decode(&a, r, call->version) == OK && a.topics_n == 1 && a.topics[0].partitions_n == 1;
     int16_t error = known ? a.topics[0].partitions[0].error_code : KERR_NETWORK_EXCEPTION;
     uint32_t k = p->place;
     bool superseded = claims_superseded(k, p->epoch, p->who);
     if (known) consumer_judged(p, error);
     else consumer_lost(p);
+    if (belated) {
+        covered(p->c)->crew_refused += error == KERR_STALE_MEMBER_EPOCH;
+        if (error == KERR_NONE)
+            cluster_violated(p->c, "12 a commit of consumer %u for %s-%d in an earlier epoch is taken when it has given that up", p->index, name_of(k), partition_of(k));
+        return;
+    }
     if (is_refusal(error)) {
         covered(p->c)->crew_refused++;
         p->fetched.w[k / 64] &= ~(UINT64_C(1) << (k % 64));
@@ -66,7 +74,7 @@ static void committed(struct call *call, struct wire_reader *r) {
     if (value > commits[k].acked && !superseded) commits[k].acked = value;
 }
 
-static void commit(struct consumer *p, uint32_t k) {
+static void commit(struct consumer *p, uint32_t k, int32_t epoch) {
     struct k_offset_commit_request q;
     struct k_offset_commit_request_topics t;
     struct k_offset_commit_request_topics_partitions x;
@@ -74,19 +82,22 @@ static void commit(struct consumer *p, uint32_t k) {
     k_offset_commit_request_topics_init(&t);
     k_offset_commit_request_topics_partitions_init(&x);
     q.group_id = consumers_group;
-    q.generation_id_or_member_epoch = p->epoch;
+    q.generation_id_or_member_epoch = epoch;
     q.member_id = str_from(p->id);
     q.group_instance_id = p->instance[0] ? str_from(p->instance) : STR_NULL;
     x.partition_index = partition_of(k);
     x.committed_offset = p->position[k];
-    if (x.committed_offset > commits[k].tried) commits[k].tried = x.committed_offset;
+    p->belated = epoch != p->epoch;
+    if (!p->belated && x.committed_offset > commits[k].tried) commits[k].tried = x.committed_offset;
     t.name = str_from(name_of(k));
     t.partitions = &x;
     t.partitions_n = 1;
     q.topics = &t;
     q.topics_n = 1;
     k_offset_commit_request_encode(&q, call_begin(&p->client, API_OFFSET_COMMIT, 9), 9);
-    p->asking = p->committing = true;
+    p->asking = true;
+    p->committing = !p->belated;
+    p->place = k;
     p->superseded = claims_superseded(k, p->epoch, p->who);
     call_send(&p->client, p->coordinator, committed, p, (uint64_t)x.committed_offset, 3 * SECOND);
 }
@@ -204,14 +215,25 @@ static void fetch(struct consumer *p, uint32_t k) {
 
 /* ---- what to do next ------------------------------------------------------------------------------------- */
 
+/* What was still to be committed when it was given up comes late, as with clients that do not wait for it: the coordinator, which has heard
+ * that it is given up, refuses it. */
+static bool commits_belatedly(struct consumer *p) {
+    int32_t epoch = p->past_epoch;
+    if (epoch == 0 || p->epoch <= epoch || place_at(p->past_place)->known < 0 || consumer_holds(p, p->past_place) || set_has(&p->told, p->past_place)) return false;
+    p->past_epoch = 0;
+    commit(p, p->past_place, epoch);
+    return true;
+}
+
 void offsets_work(struct consumer *p) {
     uint32_t seen = 0;
+    if (commits_belatedly(p)) return;
     for (uint32_t i = 0; place_at(i); i++) /* one that it holds, each as likely */
         if (place_at(i)->known >= 0 && consumer_holds(p, i) && consumer_draw(p, ++seen) == 0) p->place = i;
     if (seen == 0) return;
     if (!set_has(&p->fetched, p->place)) look(p, p->place, true);
     else if (consumer_draw(p, 2) == 0) fetch(p, p->place);
-    else commit(p, p->place);
+    else commit(p, p->place, p->epoch);
 }
 
 static uint32_t next_final(void) {
