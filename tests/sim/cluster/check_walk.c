@@ -24,6 +24,8 @@ void check_walk_note(const struct replica *r, struct walk_before *was) {
     was->high_watermark = r->high_watermark;
     was->config = r->config.id;
     was->granted = r->granted;
+    was->established = r->established;
+    was->voters_start = r->voters_start;
     was->count = MIN(w->count, (uint32_t)KEPT);
     for (uint32_t i = 0; i < was->count; i++) was->markers[i] = w->markers[w->count - was->count + i];
 }
@@ -97,8 +99,17 @@ static void check_votes(struct node *n, uint64_t group, const struct replica *r,
     }
 }
 
+/* 15: what a majority has deleted stays deleted: one of those who voted for the leader knows. */
+static void check_inherited(struct node *n, uint64_t group, const struct replica *r, const struct walk_before *was) {
+    if (was->established || !r->established || was->role != REPLICA_LEADER || r->role != REPLICA_LEADER) return;
+    if (r->walk.start < MIN(was->voters_start, r->high_watermark))
+        cluster_violated(n->c, "15 group %llu: node %d is established in epoch %d with a log that starts at %lld; one of its voters had deleted up to %lld", (unsigned long long)group,
+                         n->id, r->epoch, (long long)r->walk.start, (long long)was->voters_start);
+}
+
 void check_walk_step(struct node *n, const struct partition *p, const struct walk_before *was, const struct replica_message *m, const struct replica_actions *a) {
     check_markers(n, p->plid, &p->replica, was, a);
     check_starts(n, p->plid, &p->replica, was);
     check_votes(n, p->plid, &p->replica, was, m, a);
+    check_inherited(n, p->plid, &p->replica, was);
 }

@@ -130,6 +130,8 @@ struct walk_before {                     /* a replica, before the step */
     int64_t high_watermark;
     struct replica_config_id config;
     uint32_t granted;
+    bool established;
+    int64_t voters_start;                /* the highest log start of those who voted for it */
     struct replica_marker markers[WALK_STEP_MARKERS]; /* its newest ones */
     uint32_t count;
 };

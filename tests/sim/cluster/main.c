@@ -81,7 +81,8 @@ static void add_coverage(struct cluster_coverage *to, const struct cluster_cover
 static bool is_seldom(const char *name) {
     static const char *const names[] = {"half_snapshots", "images_reloaded", "voters_wiped", "votes_refused_config", "votes_refused_epoch", "votes_refused_blank",
                                         "transfers_timed_out", "cuts_of_markers", "appends_below_start", "acks_of_older_epochs", "acks_of_older_sessions",
-                                        "acks_of_strangers", "starts_inherited", "changes_refused_committed", "logs_damaged", "logs_mended"};
+                                        "acks_of_strangers", "votes_refused_voted", "campaigns_lost", "crew_refused", "starts_inherited",
+                                        "changes_refused_committed", "logs_damaged", "logs_mended"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strcmp(names[i], name) == 0) return true;
     return false;
