@@ -5,6 +5,7 @@
 #include "proto/kafka_messages.h"
 #include "server/api_nodes.h"
 #include "server/api_partitions.h"
+#include "server/conn_impl.h"
 #include "server/controller.h"
 #include "server/forward.h"
 #include "server/peer.h"
@@ -19,10 +20,11 @@ enum { AUTO_CREATE_MAX = 100 };  /* names that one request may have created */
 #define HOLD_PAUSE_NS INT64_C(10000000)
 enum { HOLD_PARTITIONS_MAX = 1000 };
 
-/* A broker that was lost is still shown for a moment, though others lead what it led (Kafka shows it for broker.session.timeout.ms): current
- * librdkafka gives up a broker that is shown no more, and when it learns of the new leaders in the same answer, partitions get lost on
- * their way from the old one to the new: it sends nothing to them until it looks for strays, up to a second later. Not for long: one that
- * is shown keeps the pause before the next attempt to connect, up to ten seconds, one that is shown anew begins without. */
+/* A broker that was lost is shown once more on each connection, though others lead what it led. Current librdkafka gives up a broker that is
+ * shown no more; when it learns of the new leaders in the same answer, partitions get lost on their way from the old one to the new, and it
+ * sends nothing to them until it looks for strays, up to a second later. Only once: one that stays in its list keeps the pause before the
+ * next attempt to connect, which grows to ten seconds when brokers die again and again; one that comes anew begins without. (It asks twice
+ * when a connection breaks, so it hears both.) */
 #define SHOWN_NS INT64_C(2000000000)
 
 struct metadata_state;
@@ -134,18 +136,22 @@ static bool fill_topics(struct metadata_state *s) {
     return true;
 }
 
-static bool is_shown(const struct metadata_state *s, const struct api_node *n) {
-    return api_node_is_shown(n) || (n->host.p && peer_silence_ns(s->rq->reactor, n->id) < SHOWN_NS);
+static bool is_shown_again(const struct metadata_state *s, const struct api_node *n) {
+    int64_t silent_ns = peer_silence_ns(s->rq->reactor, n->id);
+    return n->host.p && s->rq->conn && silent_ns < SHOWN_NS && s->rq->reactor->now_ns - silent_ns > s->rq->conn->lost_shown_ns;
 }
 
 static bool fill_brokers(struct metadata_state *s) {
+    bool again = false;
     struct broker *b = request_broker(s->rq);
     if (!api_nodes_get(s->rq, &s->nodes)) return false;
     s->out.brokers = request_alloc(s->rq, (size_t)s->nodes.count, sizeof *s->out.brokers);
     if (!s->out.brokers) return false;
     for (int32_t i = 0; i < s->nodes.count; i++) {
         const struct api_node *n = &s->nodes.list[i];
-        if (!is_shown(s, n)) continue;
+        bool lost = !api_node_is_shown(n);
+        if (lost && !is_shown_again(s, n)) continue;
+        again = again || lost;
         struct k_metadata_response_brokers *out = &s->out.brokers[s->out.brokers_n++];
         k_metadata_response_brokers_init(out);
         out->node_id = n->id;
@@ -153,6 +159,7 @@ static bool fill_brokers(struct metadata_state *s) {
         out->port = n->port;
         out->rack = n->rack;
     }
+    if (again) s->rq->conn->lost_shown_ns = s->rq->reactor->now_ns;
     const struct api_node *controller = api_nodes_find(&s->nodes, controller_leader_node(b));
     s->out.controller_id = controller && api_node_is_shown(controller) ? controller->id : -1;
     s->out.cluster_id = request_uuid_text(s->rq, &b->cluster_id);

@@ -48,6 +48,7 @@ struct conn {
     uint8_t *backlog;
     uint32_t backlog_off, backlog_len;
     int64_t active_ns;
+    int64_t lost_shown_ns;              /* when Metadata last showed a lost broker here (api_metadata.c) */
     /* quotas */
     struct client_quotas quotas;
     bool muted;                         /* nothing is read until `unmute` fires (KIP-219) */
