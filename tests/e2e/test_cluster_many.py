@@ -86,3 +86,6 @@ def test_twelve_brokers(ctx):
     c.start(120)
     wait_same(c, "wide", "last", gone=["meanwhile"])
     c.wait_in_sync(seconds=120)
+
+
+test_twelve_brokers.any_io = test_twelve_brokers.slow = True
