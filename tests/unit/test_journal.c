@@ -399,6 +399,40 @@ START_TEST(test_flipped_bytes_are_reported) {
 }
 END_TEST
 
+/* Groups that became durable while a checkpoint ran: its footer says so, and nothing else does when all of them are gone. */
+START_TEST(test_footers_vouch) {
+    struct model *m = small_journal(6, 16384, false);
+    m->hold_flush = true;
+    journal_checkpoint(m->j, false, waiter_done, m);
+    while (!m->shard[0].flush_due) turn(m, 1000000);
+    append(&m->shard[0], 0, ENTRY_RECORDS, 20);
+    slice_submit(&m->shard[0]);
+    while (m->shard[0].small_in_flight > 0) turn(m, 1000000);
+    m->hold_flush = false;
+    flush_finish(&m->shard[0]);
+    while (m->waiters_done < 3) turn(m, 1000000);
+    uint64_t seq = m->j->checkpoint_seq;
+    ck_assert_uint_gt(m->j->durable_seq, seq);
+    sim_crash(m->w, 0, SIM_LOSE_ALL);
+    model_detach(m);
+    struct image img = image_take(m);
+    struct found f;
+    ck_assert_int_eq(image_open(m, &img, &f), OK);
+    unsigned gone = 0;
+    for (unsigned k = 0; k < img.count; k++)
+        for (size_t at = 0; strstr(img.f[k].path, ".vj") != NULL && at + 4096 <= img.f[k].len; at += 4096) {
+            struct journal_group g;
+            if (journal_group_parse(img.f[k].data + at, img.f[k].len - at, &g) != OK || g.seq <= seq) continue;
+            memset(img.f[k].data + at, 0, 4096);
+            gone++;
+        }
+    ck_assert_uint_gt(gone, 0);
+    ck_assert_int_eq(image_open(m, &img, &f), ERR_CORRUPT);
+    image_free(&img);
+    model_free(m);
+}
+END_TEST
+
 /* Whatever is appended to the catalogue, the last footer lies in blocks that are not written again. */
 START_TEST(test_footers_end_at_blocks) {
     struct model *m = model_fixed(11, 1, 16384, 4, 2);
@@ -848,6 +882,7 @@ static Suite *suite(void) {
     case_add(s, "copies", test_copies_need_no_space);
     case_add(s, "again", test_copies_hold_what_was_replayed);
     case_add(s, "flip", test_flipped_bytes_are_reported);
+    case_add(s, "vouch", test_footers_vouch);
     case_add(s, "footers", test_footers_end_at_blocks);
     case_add(s, "old", test_footers_without_padding_are_read);
     case_add(s, "missing", test_missing_files_are_reported);
