@@ -224,6 +224,17 @@ void client_find_coordinator(struct client *cl, struct str group, call_done_fn *
 int32_t client_coordinator(const struct call *call, struct wire_reader *r);
 bool client_busy(const struct client *cl);
 
+/* ---- requests.c: requests about one partition, begun and encoded; who asks sends them with call_send() ---- */
+/* `x` says of what, from where and how much; of all together at most `bytes`. */
+void request_fetch(struct client *cl, const char *topic, struct k_fetch_request_topics_partitions *x, int32_t wait_ms, int32_t bytes);
+void request_offset(struct client *cl, const char *topic, uint32_t partition, int32_t leader_epoch, int64_t timestamp);
+/* `q`: group and member; its topics mean nothing afterwards. */
+void request_commit(struct client *cl, struct k_offset_commit_request *q, int16_t version, const char *topic, int32_t partition, int64_t offset);
+/* How far the group `g` has come, whose topics mean nothing afterwards, and what the answer says: false: there is none. */
+void request_committed(struct client *cl, struct k_offset_fetch_request_groups *g, int16_t version, const char *topic, int32_t partition);
+#define OFFSET_UNTOLD INT64_MIN
+bool committed_told(const struct call *call, struct wire_reader *r, int16_t *error, int64_t *offset);
+
 /* ---- producer.c, reader.c, latest.c, group.c, members.c, consumers.c, admin.c, voters.c, deleter.c: programs ---- */
 void producers_start(struct cluster *c);
 void readers_start(struct cluster *c);

@@ -76,79 +76,53 @@ static void committed(struct call *call, struct wire_reader *r) {
 
 static void commit(struct consumer *p, uint32_t k, int32_t epoch) {
     struct k_offset_commit_request q;
-    struct k_offset_commit_request_topics t;
-    struct k_offset_commit_request_topics_partitions x;
+    int64_t offset = p->position[k];
     k_offset_commit_request_init(&q);
-    k_offset_commit_request_topics_init(&t);
-    k_offset_commit_request_topics_partitions_init(&x);
     q.group_id = consumers_group;
     q.generation_id_or_member_epoch = epoch;
     q.member_id = str_from(p->id);
     q.group_instance_id = p->instance[0] ? str_from(p->instance) : STR_NULL;
-    x.partition_index = partition_of(k);
-    x.committed_offset = p->position[k];
     p->belated = epoch != p->epoch;
-    if (!p->belated && x.committed_offset > commits[k].tried) commits[k].tried = x.committed_offset;
-    t.name = str_from(name_of(k));
-    t.partitions = &x;
-    t.partitions_n = 1;
-    q.topics = &t;
-    q.topics_n = 1;
-    k_offset_commit_request_encode(&q, call_begin(&p->client, API_OFFSET_COMMIT, 9), 9);
+    if (!p->belated && offset > commits[k].tried) commits[k].tried = offset;
+    request_commit(&p->client, &q, 9, name_of(k), partition_of(k), offset);
     p->asking = true;
     p->committing = !p->belated;
     p->place = k;
     p->superseded = claims_superseded(k, p->epoch, p->who);
-    call_send(&p->client, p->coordinator, committed, p, (uint64_t)x.committed_offset, 3 * SECOND);
+    call_send(&p->client, p->coordinator, committed, p, (uint64_t)offset, 3 * SECOND);
 }
 
 /* ---- how far the group has come ---------------------------------------------------------------------- */
 
 static void looked(struct call *call, struct wire_reader *r) {
     struct consumer *p = call->owner;
-    struct k_offset_fetch_response a;
+    int16_t error;
+    int64_t offset;
     p->asking = false;
-    if (!r || k_offset_fetch_response_decode(&a, r, call->version) != OK || a.groups_n != 1) {
+    if (!committed_told(call, r, &error, &offset)) {
         consumer_lost(p);
         return;
     }
-    int16_t error = a.groups[0].error_code;
     uint32_t k = p->place;
-    if (error == KERR_NONE && a.groups[0].topics_n == 1 && a.groups[0].topics[0].partitions_n == 1) {
-        const struct k_offset_fetch_response_groups_topics_partitions *x = &a.groups[0].topics[0].partitions[0];
-        error = x->error_code;
-        if (error == KERR_NONE && (x->committed_offset < p->at_least || x->committed_offset > commits[k].tried))
+    if (offset != OFFSET_UNTOLD) {
+        if (offset < p->at_least || offset > commits[k].tried)
             cluster_violated(p->c, "12 group crew has committed %lld for %s-%d (%lld tried) and consumer %u finds %lld", (long long)p->at_least, name_of(k), partition_of(k),
-                             (long long)commits[k].tried, p->index, (long long)x->committed_offset);
-        if (error == KERR_NONE) {
-            p->position[k] = MAX(x->committed_offset, 0);
-            set_add(&p->fetched, k);
-            commits[k].asked |= call->tag;
-            covered(p->c)->commit_checks++;
-        }
+                             (long long)commits[k].tried, p->index, (long long)offset);
+        p->position[k] = MAX(offset, 0);
+        set_add(&p->fetched, k);
+        commits[k].asked |= call->tag;
+        covered(p->c)->commit_checks++;
     }
     consumer_judged(p, error);
 }
 
 static void look(struct consumer *p, uint32_t k, bool as_member) {
-    struct k_offset_fetch_request q;
     struct k_offset_fetch_request_groups g;
-    struct k_offset_fetch_request_groups_topics t;
-    int32_t partition = partition_of(k);
-    k_offset_fetch_request_init(&q);
     k_offset_fetch_request_groups_init(&g);
-    k_offset_fetch_request_groups_topics_init(&t);
-    t.name = str_from(name_of(k));
-    t.partition_indexes = &partition;
-    t.partition_indexes_n = 1;
     g.group_id = consumers_group;
     g.member_id = as_member ? str_from(p->id) : STR_NULL;
     g.member_epoch = as_member ? p->epoch : -1;
-    g.topics = &t;
-    g.topics_n = 1;
-    q.groups = &g;
-    q.groups_n = 1;
-    k_offset_fetch_request_encode(&q, call_begin(&p->client, API_OFFSET_FETCH, 9), 9);
+    request_committed(&p->client, &g, 9, name_of(k), partition_of(k));
     p->asking = true;
     p->place = k;
     bool late = consumer_now(p) < commits[k].late_until_ns;
@@ -185,30 +159,19 @@ static void fetched(struct call *call, struct wire_reader *r) {
 }
 
 static void fetch(struct consumer *p, uint32_t k) {
-    struct k_fetch_request q;
-    struct k_fetch_request_topics t;
     struct k_fetch_request_topics_partitions x;
     const struct topic_place *at = &p->client.places[place_at(k)->known][partition_of(k)];
     if (at->leader == 0) {
         client_refresh(&p->client);
         return;
     }
-    k_fetch_request_init(&q);
-    k_fetch_request_topics_init(&t);
     k_fetch_request_topics_partitions_init(&x);
-    q.max_wait_ms = (int32_t)consumer_draw(p, 50);
-    q.min_bytes = 1;
-    q.max_bytes = 16384;
+    int32_t wait_ms = (int32_t)consumer_draw(p, 50);
     x.partition = partition_of(k);
     x.current_leader_epoch = at->leader_epoch;
     x.fetch_offset = p->position[k];
     x.partition_max_bytes = 1024 + (int32_t)consumer_draw(p, 16384);
-    t.topic = str_from(name_of(k));
-    t.partitions = &x;
-    t.partitions_n = 1;
-    q.topics = &t;
-    q.topics_n = 1;
-    k_fetch_request_encode(&q, call_begin(&p->client, API_FETCH, 12), 12);
+    request_fetch(&p->client, name_of(k), &x, wait_ms, 16384);
     p->asking = true;
     call_send(&p->client, at->leader, fetched, p, 0, SECOND);
 }

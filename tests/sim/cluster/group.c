@@ -62,64 +62,38 @@ static void committed(struct call *call, struct wire_reader *r) {
 
 static void commit(struct committer *p) {
     struct k_offset_commit_request q;
-    struct k_offset_commit_request_topics t;
-    struct k_offset_commit_request_topics_partitions x;
     k_offset_commit_request_init(&q);
-    k_offset_commit_request_topics_init(&t);
-    k_offset_commit_request_topics_partitions_init(&x);
     q.group_id = str_from(p->name);
     q.generation_id_or_member_epoch = -1;
-    x.committed_offset = ++p->tried;
-    t.name = str_from(topic_name(0));
-    t.partitions = &x;
-    t.partitions_n = 1;
-    q.topics = &t;
-    q.topics_n = 1;
-    k_offset_commit_request_encode(&q, call_begin(&p->client, API_OFFSET_COMMIT, 8), 8);
+    request_commit(&p->client, &q, 8, topic_name(0), 0, ++p->tried);
     p->asking = true;
     call_send(&p->client, p->coordinator, committed, p, (uint64_t)p->tried, 3 * SECOND);
 }
 
 static void looked(struct call *call, struct wire_reader *r) {
     struct committer *p = call->owner;
-    struct k_offset_fetch_response a;
+    int16_t error;
+    int64_t offset;
     p->asking = false;
-    if (!r || k_offset_fetch_response_decode(&a, r, call->version) != OK || a.groups_n != 1) {
+    if (!committed_told(call, r, &error, &offset)) {
         p->coordinator = 0;
         return;
     }
-    int16_t error = a.groups[0].error_code;
-    if (error == KERR_NONE && a.groups[0].topics_n == 1 && a.groups[0].topics[0].partitions_n == 1) {
-        const struct k_offset_fetch_response_groups_topics_partitions *x = &a.groups[0].topics[0].partitions[0];
-        error = x->error_code;
-        if (error == KERR_NONE && (x->committed_offset < p->asked_at_least || x->committed_offset > p->tried))
+    if (offset != OFFSET_UNTOLD) {
+        if (offset < p->asked_at_least || offset > p->tried)
             cluster_violated(p->c, "12 group %s has committed %lld (%lld tried) and finds %lld", p->name, (long long)p->asked_at_least, (long long)p->tried,
-                             (long long)x->committed_offset);
-        if (error == KERR_NONE) {
-            covered(p->c)->commit_checks++;
-            p->checked |= p->c->finishing;
-        }
+                             (long long)offset);
+        covered(p->c)->commit_checks++;
+        p->checked |= p->c->finishing;
     }
     judged(p, error);
 }
 
 static void look(struct committer *p) {
-    struct k_offset_fetch_request q;
     struct k_offset_fetch_request_groups g;
-    struct k_offset_fetch_request_groups_topics t;
-    int32_t zero = 0;
-    k_offset_fetch_request_init(&q);
     k_offset_fetch_request_groups_init(&g);
-    k_offset_fetch_request_groups_topics_init(&t);
-    t.name = str_from(topic_name(0));
-    t.partition_indexes = &zero;
-    t.partition_indexes_n = 1;
     g.group_id = str_from(p->name);
-    g.topics = &t;
-    g.topics_n = 1;
-    q.groups = &g;
-    q.groups_n = 1;
-    k_offset_fetch_request_encode(&q, call_begin(&p->client, API_OFFSET_FETCH, 8), 8);
+    request_committed(&p->client, &g, 8, topic_name(0), 0);
     p->asking = true;
     p->asked_at_least = sim_now_ns(p->c->world) < p->late_until_ns ? MIN(p->committed, p->late) : p->committed;
     call_send(&p->client, p->coordinator, looked, p, 0, 3 * SECOND);

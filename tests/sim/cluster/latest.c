@@ -35,24 +35,9 @@ static void told(struct call *call, struct wire_reader *r) {
 
 static void work(struct timer *timer) {
     struct asker *p = CONTAINER_OF(timer, struct asker, timer);
-    struct k_list_offsets_request q;
-    struct k_list_offsets_request_topics t;
-    struct k_list_offsets_request_topics_partitions x;
     again(p, 60 * MS);
     if (p->asking || p->c->finishing) return;
-    k_list_offsets_request_init(&q);
-    k_list_offsets_request_topics_init(&t);
-    k_list_offsets_request_topics_partitions_init(&x);
-    q.replica_id = -1;
-    x.partition_index = (int32_t)p->partition;
-    x.current_leader_epoch = -1;
-    x.timestamp = -1;
-    t.name = str_from(topic_name(p->topic));
-    t.partitions = &x;
-    t.partitions_n = 1;
-    q.topics = &t;
-    q.topics_n = 1;
-    k_list_offsets_request_encode(&q, call_begin(&p->client, API_LIST_OFFSETS, 6), 6);
+    request_offset(&p->client, topic_name(p->topic), p->partition, -1, -1);
     p->asking = true;
     p->known = history_known(p->c->history, p->topic, p->partition, 0);
     call_send(&p->client, 0, told, p, 0, SECOND);

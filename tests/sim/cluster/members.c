@@ -277,72 +277,46 @@ static void committed(struct call *call, struct wire_reader *r) {
 
 static void commit(struct member *p, uint32_t k) {
     struct k_offset_commit_request q;
-    struct k_offset_commit_request_topics t;
-    struct k_offset_commit_request_topics_partitions x;
+    int64_t offset = p->position[k] + 1;
     k_offset_commit_request_init(&q);
-    k_offset_commit_request_topics_init(&t);
-    k_offset_commit_request_topics_partitions_init(&x);
     q.group_id = group_name;
     q.generation_id_or_member_epoch = p->generation;
     q.member_id = str_from(p->id);
-    x.partition_index = (int32_t)k;
-    x.committed_offset = p->position[k] + 1;
-    if (x.committed_offset > commits[k].tried) commits[k].tried = x.committed_offset;
-    t.name = str_from(topic_name(TOPIC));
-    t.partitions = &x;
-    t.partitions_n = 1;
-    q.topics = &t;
-    q.topics_n = 1;
-    k_offset_commit_request_encode(&q, call_begin(&p->client, API_OFFSET_COMMIT, 8), 8);
+    if (offset > commits[k].tried) commits[k].tried = offset;
+    request_commit(&p->client, &q, 8, topic_name(TOPIC), (int32_t)k, offset);
     p->asking = true;
     p->partition = k;
     p->newest = newest_generation;
-    call_send(&p->client, p->coordinator, committed, p, (uint64_t)x.committed_offset, 3 * SECOND);
+    call_send(&p->client, p->coordinator, committed, p, (uint64_t)offset, 3 * SECOND);
 }
 
 static void looked(struct call *call, struct wire_reader *r) {
     struct member *p = call->owner;
-    struct k_offset_fetch_response a;
+    int16_t error;
+    int64_t offset;
     p->asking = false;
-    if (!r || k_offset_fetch_response_decode(&a, r, call->version) != OK || a.groups_n != 1) {
+    if (!committed_told(call, r, &error, &offset)) {
         lost(p);
         return;
     }
-    int16_t error = a.groups[0].error_code;
     uint32_t k = p->partition;
-    if (error == KERR_NONE && a.groups[0].topics_n == 1 && a.groups[0].topics[0].partitions_n == 1) {
-        const struct k_offset_fetch_response_groups_topics_partitions *x = &a.groups[0].topics[0].partitions[0];
-        error = x->error_code;
-        if (error == KERR_NONE && (x->committed_offset < p->at_least || x->committed_offset > commits[k].tried))
+    if (offset != OFFSET_UNTOLD) {
+        if (offset < p->at_least || offset > commits[k].tried)
             cluster_violated(p->c, "12 group team has committed %lld for %s-%u (%lld tried) and member %u finds %lld", (long long)p->at_least, topic_name(TOPIC), k,
-                             (long long)commits[k].tried, p->index, (long long)x->committed_offset);
-        if (error == KERR_NONE) {
-            p->position[k] = x->committed_offset;
-            p->fetched |= 1u << k;
-            p->checked |= p->c->finishing ? 1u << k : 0;
-            covered(p->c)->commit_checks++;
-        }
+                             (long long)commits[k].tried, p->index, (long long)offset);
+        p->position[k] = offset;
+        p->fetched |= 1u << k;
+        p->checked |= p->c->finishing ? 1u << k : 0;
+        covered(p->c)->commit_checks++;
     }
     judged(p, error);
 }
 
 static void look(struct member *p, uint32_t k) {
-    struct k_offset_fetch_request q;
     struct k_offset_fetch_request_groups g;
-    struct k_offset_fetch_request_groups_topics t;
-    int32_t partition = (int32_t)k;
-    k_offset_fetch_request_init(&q);
     k_offset_fetch_request_groups_init(&g);
-    k_offset_fetch_request_groups_topics_init(&t);
-    t.name = str_from(topic_name(TOPIC));
-    t.partition_indexes = &partition;
-    t.partition_indexes_n = 1;
     g.group_id = group_name;
-    g.topics = &t;
-    g.topics_n = 1;
-    q.groups = &g;
-    q.groups_n = 1;
-    k_offset_fetch_request_encode(&q, call_begin(&p->client, API_OFFSET_FETCH, 8), 8);
+    request_committed(&p->client, &g, 8, topic_name(TOPIC), (int32_t)k);
     p->asking = true;
     p->partition = k;
     bool late = sim_now_ns(p->c->world) < commits[k].late_until_ns;

@@ -87,22 +87,7 @@ static void start_told(struct call *call, struct wire_reader *r) {
 }
 
 static void ask_start(struct reader *p) {
-    struct k_list_offsets_request q;
-    struct k_list_offsets_request_topics t;
-    struct k_list_offsets_request_topics_partitions x;
-    k_list_offsets_request_init(&q);
-    k_list_offsets_request_topics_init(&t);
-    k_list_offsets_request_topics_partitions_init(&x);
-    q.replica_id = -1;
-    x.partition_index = (int32_t)p->partition;
-    x.current_leader_epoch = p->asked_epoch;
-    x.timestamp = -2;
-    t.name = str_from(topic_name(p->topic));
-    t.partitions = &x;
-    t.partitions_n = 1;
-    q.topics = &t;
-    q.topics_n = 1;
-    k_list_offsets_request_encode(&q, call_begin(&p->client, API_LIST_OFFSETS, 6), 6);
+    request_offset(&p->client, topic_name(p->topic), p->partition, p->asked_epoch, -2);
     p->asking = true;
     call_send(&p->client, p->asked_leader, start_told, p, 0, SECOND);
 }
@@ -152,25 +137,14 @@ static void work(struct timer *timer) {
         client_refresh(&p->client);
         return;
     }
-    struct k_fetch_request q;
-    struct k_fetch_request_topics t;
     struct k_fetch_request_topics_partitions x;
-    k_fetch_request_init(&q);
-    k_fetch_request_topics_init(&t);
     k_fetch_request_topics_partitions_init(&x);
-    q.max_wait_ms = (int32_t)draw(p, 200);
-    q.min_bytes = 1;
-    q.max_bytes = 65536;
+    int32_t wait_ms = (int32_t)draw(p, 200);
     x.partition = (int32_t)p->partition;
     x.current_leader_epoch = place->leader_epoch;
     x.fetch_offset = p->offset;
     x.partition_max_bytes = 1024 + (int32_t)draw(p, 32768);
-    t.topic = str_from(topic_name(p->topic));
-    t.partitions = &x;
-    t.partitions_n = 1;
-    q.topics = &t;
-    q.topics_n = 1;
-    k_fetch_request_encode(&q, call_begin(&p->client, API_FETCH, 12), 12);
+    request_fetch(&p->client, topic_name(p->topic), &x, wait_ms, 65536);
     p->asking = true;
     p->asked_ns = sim_now_ns(p->c->world);
     p->asked_leader = place->leader;
