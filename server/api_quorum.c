@@ -82,8 +82,20 @@ static bool may_add(struct voter_state *s, const struct image *im, uint32_t coun
     return !s->error;
 }
 
-static bool may_remove(struct voter_state *s, uint32_t count, bool votes) {
+/* A voter is its node and its directory (KIP-853); no directory means whichever it has. One that lost its disk may be named by the directory
+ * that votes or by the one that it has now. */
+static bool has_directory(const struct voter_state *s, const struct controller *c, const struct image *im) {
+    static const struct uuid any;
+    const struct image_node *n = image_node(im, s->node);
+    if (uuid_eq(&s->directory, &any) || (n && uuid_eq(&s->directory, &n->incarnation))) return true;
+    for (uint32_t i = 0; i < c->role.config.voters; i++)
+        if (c->role.config.members[i].node == s->node && uuid_eq(&s->directory, &c->role.config.members[i].incarnation)) return true;
+    return false;
+}
+
+static bool may_remove(struct voter_state *s, const struct controller *c, const struct image *im, uint32_t count, bool votes) {
     if (!votes) voter_refuse(s, KERR_VOTER_NOT_FOUND, "is not a voter");
+    else if (!has_directory(s, c, im)) voter_refuse(s, KERR_VOTER_NOT_FOUND, "votes with another directory id");
     else if (count == 1) voter_refuse(s, KERR_INVALID_REQUEST, "is the only voter");
     return !s->error;
 }
@@ -92,11 +104,12 @@ static void voter_make(struct controller_change *ch, struct controller_edit *e) 
     struct voter_state *s = ch->owner;
     const struct image *im = controller_edit_image(e);
     int32_t nodes[IMAGE_REPLICAS_MAX + 1];
-    uint32_t count = voters_wanted(controller_edit_broker(e)->controller, im, nodes);
+    struct controller *c = controller_edit_broker(e)->controller;
+    uint32_t count = voters_wanted(c, im, nodes);
     uint32_t at = find_voter(nodes, count, s->node);
     bool votes = at < count;
     s->error = 0;
-    if (s->add ? !may_add(s, im, count, votes) : !may_remove(s, count, votes)) return;
+    if (s->add ? !may_add(s, im, count, votes) : !may_remove(s, c, im, count, votes)) return;
     if (s->add) {
         for (at = count++; at > 0 && nodes[at - 1] > s->node; at--) nodes[at] = nodes[at - 1];
         nodes[at] = s->node;

@@ -303,6 +303,27 @@ START_TEST(the_quorum_is_described_by_any) {
 }
 END_TEST
 
+static int16_t remove_voter(int32_t node, struct uuid directory) {
+    struct k_remove_raft_voter_request q;
+    struct k_remove_raft_voter_response a;
+    k_remove_raft_voter_request_init(&q);
+    q.voter_id = node;
+    q.cluster_id = STR_NULL;
+    q.voter_directory_id = directory;
+    ck_assert(TRY(controller_id(), API_REMOVE_RAFT_VOTER, 0, remove_raft_voter, q, a));
+    return a.error_code;
+}
+
+/* KIP-853: a voter is a node and its directory. */
+START_TEST(a_voter_is_removed_with_its_directory) {
+    int32_t node = other_than(controller_id());
+    ck_assert_int_eq(remove_voter(node, *log_store_incarnation(places[controller_id()].b->store)), KERR_VOTER_NOT_FOUND);
+    ck_assert_int_eq(remove_voter(node, *log_store_incarnation(places[node].b->store)), KERR_NONE);
+    ck_assert_int_eq(remove_voter(node, *log_store_incarnation(places[node].b->store)), KERR_VOTER_NOT_FOUND);
+    ck_assert_int_eq(remove_voter(6 - node - controller_id(), (struct uuid){0}), KERR_NONE);
+}
+END_TEST
+
 /* ---- who leads ------------------------------------------------------------------------------------------------- */
 
 /* Who asks right after a leader's death is told of its successor, not that there is none. */
@@ -660,6 +681,7 @@ int main(void) {
     tcase_add_test(t, a_controller_that_dies_with_the_request);
     tcase_add_test(t, a_brokers_configs_are_set_through_any);
     tcase_add_test(t, the_quorum_is_described_by_any);
+    tcase_add_test(t, a_voter_is_removed_with_its_directory);
     tcase_add_test(t, the_next_leader_is_waited_for);
     tcase_add_test(t, partitions_that_were_added_are_led);
     tcase_add_test(t, a_dead_leader_is_not_shown);
