@@ -274,7 +274,8 @@ static void pre_vote_given(struct step *s, const struct replica_message *m) {
 
 static void pre_vote(struct step *s, const struct replica_message *m) {
     struct replica *r = s->r;
-    bool ok = m->asked_epoch > r->epoch && !amnesiac(r) && !leader_is_heard(s) && candidate_is_complete(r, m) && !goes_first(s, m);
+    bool ok = m->asked_epoch > r->epoch && !amnesiac(r) && !went_back_known(r, &m->from) && !leader_is_heard(s) && candidate_is_complete(r, m) &&
+              !goes_first(s, m);
     struct replica_message *reply = step_send(s, REPLICA_PRE_VOTE_REPLY, &m->from);
     reply->asked_epoch = m->asked_epoch;
     reply->ok = ok;
@@ -284,7 +285,7 @@ static void pre_vote(struct step *s, const struct replica_message *m) {
 static void vote(struct step *s, const struct replica_message *m) {
     struct replica *r = s->r;
     bool same = r->has_voted && replica_member_eq(&r->voted, &m->from);
-    bool ok = m->epoch == r->epoch && r->role != REPLICA_LEADER && r->role != REPLICA_CANDIDATE && !amnesiac(r) &&
+    bool ok = m->epoch == r->epoch && r->role != REPLICA_LEADER && r->role != REPLICA_CANDIDATE && !amnesiac(r) && !went_back_known(r, &m->from) &&
               (!r->has_voted || same) && candidate_is_complete(r, m);
     if (!ok) {
         struct replica_message *reply = step_send(s, REPLICA_VOTE_REPLY, &m->from);
@@ -361,7 +362,8 @@ void leader_peer_lost(struct step *s, const struct replica_member *m) {
         return;
     }
     if (r->role == REPLICA_LEADER || !r->has_leader || !replica_member_eq(m, &r->leader)) return;
+    bool again = r->leader_lost; /* another connection of the same broker: what was begun goes on */
     r->leader_lost = true;
     r->leader_quiet = false;
-    orphan(s);
+    if (!again) orphan(s);
 }

@@ -158,6 +158,7 @@ static enum err start(struct step *s, const struct replica_start *from) {
     r->random = from->seed;
     r->quiet_ns = from->quiet_ns;
     r->young_until_ns = from->young_until_ns;
+    r->relaxed = from->relaxed;
     r->config = from->config;
     enum err err = walk_reserve(&r->walk, from->marker_count + 1);
     if (err) return err;

@@ -55,6 +55,8 @@ struct replica_start {                   /* what is durable when a process begin
     /* The first choice of a fresh group, which never had a leader: campaigns after 0 to 30 ms, and asks again soon while the
      * others are not there yet. Means nothing once an epoch was seen, or to who does not vote. */
     bool campaign_soon;
+    /* Acknowledgements are of what is not synced: a member that has less than it said lost power, and is served as before. */
+    bool relaxed;
     /* Until then it leaves it to others to succeed a leader that was lost, if they are there: the more, the longer that still is. */
     int64_t young_until_ns;
     /* A leader in whose group nothing has changed for a while, as all have confirmed, sends heartbeats only so often, while each of them
@@ -190,6 +192,7 @@ struct replica {
     struct replica_member favourite;
     int64_t favoured_ns;
     int64_t young_until_ns;
+    bool relaxed;
     int64_t voters_start;                /* the highest log start among those who voted for us */
     uint64_t vote_seq;                   /* a grant, or our own campaign, waits for this to be durable; 0: none */
     struct replica_member vote_for;

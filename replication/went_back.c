@@ -38,7 +38,7 @@ void went_back_round(struct replica *r, struct replica_peer *p) {
 
 void went_back_look(struct step *s, struct replica_peer *p, const struct replica_message *m) {
     struct replica *r = s->r;
-    if (p->went_back || !position_known(p->held) || replica_position_compare(m->match, p->held) >= 0) return;
+    if (r->relaxed || p->went_back || !position_known(p->held) || replica_position_compare(m->match, p->held) >= 0) return;
     if ((int32_t)(m->round - p->held_round) < 0 && !MUTANT(r, BACK_IN_ANY_ROUND)) return;
     struct replica_action *a = step_act(s, REPLICA_WENT_BACK);
     a->position = p->held;

@@ -400,6 +400,7 @@ enum err partition_start_replica(struct partition *p, bool campaign_soon) {
         .self = {b->config.node_id, replica_incarnation(log_store_incarnation(b->store), log_plid_life(l->plid))}, .epoch = l->vote.epoch, .has_voted = l->vote.has_voted,
         .voted = {l->vote.node, l->vote.incarnation}, .base = {l->base_epoch, l->start}, .end = l->end,
         .timeout_ns = REPLICA_TIMEOUT_NS, .campaign_soon = campaign_soon, .young_until_ns = p->map->reactor->born_ns + PROCESS_YOUNG_NS,
+        .relaxed = b->config.relaxed,
         .quiet_ns = p->plid == METADATA_GROUP ? 0 : QUIET_NS, /* how new the metadata log is heartbeats tell (note_metadata()) */
     };
     struct replica_marker *markers = NULL;
