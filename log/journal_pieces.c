@@ -133,8 +133,12 @@ int journal_piece_renew_now(struct journal *j, uint32_t piece, const uint8_t *im
     int rc = write_renewed(j, fd, image), closed = io_close(j->io, fd);
     if (rc == 0) rc = closed;
     if (rc == 0) rc = io_rename(j->io, path, name);
-    fd = rc < 0 ? rc : journal_piece_open(j, piece, false);
-    if (fd < 0) return fd; /* what is left of the copy goes at the next start */
+    if (rc < 0) {
+        (void)io_unlink(j->io, path); /* else the next start does */
+        return rc;
+    }
+    fd = journal_piece_open(j, piece, false);
+    if (fd < 0) return fd;
     io_close(j->io, j->pieces[piece].fd);
     j->pieces[piece].fd = fd;
     j->pieces[piece].bytes = j->piece_bytes;

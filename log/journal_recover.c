@@ -402,13 +402,11 @@ static bool holds_unvouched(const struct recovery *r, uint32_t piece) {
 
 static enum err renew_pieces(struct recovery *r) {
     struct journal *j = r->j;
-    int rc = journal_piece_renew_begin(j);
-    if (rc < 0) return refuse(r, ERR_IO, "what an earlier start has left cannot be removed: %s", strerror(-rc));
     for (uint32_t i = 0; i < j->piece_slots; i++) {
         if (!holds_unvouched(r, i) || j->cfg.fsync_never || MUTANT(READABLE_IS_DURABLE)) continue;
         enum err err = load_again(r, i);
         if (err != OK) return err;
-        rc = journal_piece_renew_now(j, i, r->image);
+        int rc = journal_piece_renew_now(j, i, r->image);
         if (rc < 0) return refuse(r, err_from_errno(rc), "piece %u cannot be copied: %s", i, strerror(-rc));
     }
     return OK;
@@ -417,11 +415,13 @@ static enum err renew_pieces(struct recovery *r) {
 /* What was readable becomes durable. */
 static enum err make_durable(struct recovery *r) {
     struct journal *j = r->j;
+    int rc = journal_piece_renew_begin(j); /* first of all: on a full disk it has the space that the rest wants */
+    if (rc < 0) return refuse(r, ERR_IO, "what an earlier start has left cannot be removed: %s", strerror(-rc));
     enum err err = r->rec->fresh ? OK : catalog_renew(&j->catalog, &r->footer);
     if (err != OK) return refuse(r, err, "the catalogue cannot be renewed: %s", err_str(err));
     err = renew_pieces(r);
     if (err != OK) return err;
-    int rc = io_sync_dir(j->io, j->folder);
+    rc = io_sync_dir(j->io, j->folder);
     if (rc == 0) rc = io_sync_dir(j->io, j->cfg.dir);
     return rc < 0 ? refuse(r, ERR_IO, "cannot be synced: %s", strerror(-rc)) : OK;
 }

@@ -38,7 +38,8 @@ void journal_note_blocked(struct journal *j, uint32_t len, enum space_class clas
 /* A checkpoint that is writing files may wait for these before it can end (log/writer.c): they must not wait, nor what lies before them in
  * their shard, for the space that its end gives back. */
 static bool checkpoint_may_wait(enum entry_type type) {
-    return type == ENTRY_IMAGE || type == ENTRY_TRUNCATE || type == ENTRY_RESET || type == ENTRY_LOGSTART || type == ENTRY_SWAP;
+    return type == ENTRY_IMAGE || type == ENTRY_TRUNCATE || type == ENTRY_RESET || type == ENTRY_LOGSTART || type == ENTRY_SWAP ||
+           type == ENTRY_DELETE; /* a log of the same name, made anew by another shard, waits for the folder */
 }
 
 enum space_class journal_slice_class(const struct journal_slice *s) {
