@@ -17,7 +17,8 @@ enum { AUTO_CREATE_MAX = 100 };  /* names that one request may have created */
  * the successor. Only while the leader was heard from not long ago: a partition that stays without a leader makes nobody wait. */
 #define ENDED_WITHIN_NS INT64_C(600000000)
 #define HOLD_NS INT64_C(300000000)
-#define HOLD_PAUSE_NS INT64_C(10000000)
+#define HOLD_PAUSE_NS INT64_C(10000000)      /* the first; each further one is twice as long, up to */
+#define HOLD_PAUSE_MAX_NS INT64_C(40000000)
 enum { HOLD_PARTITIONS_MAX = 1000 };
 
 /* A broker that was lost is shown once more on each connection, though others lead what it led. Current librdkafka gives up a broker that is
@@ -39,7 +40,7 @@ struct metadata_state {
     uint32_t create_count;
     /* partitions, and those of them that will have a leader in a moment */
     uint32_t partitions, expected;
-    int64_t hold_until_ns;
+    int64_t hold_until_ns, pause_ns;
     struct timer timer;
 };
 
@@ -141,12 +142,18 @@ static bool is_shown_again(const struct metadata_state *s, const struct api_node
     return n->host.p && s->rq->conn && silent_ns < SHOWN_NS && s->rq->reactor->now_ns - silent_ns > s->rq->conn->lost_shown_ns;
 }
 
-static bool fill_brokers(struct metadata_state *s) {
-    bool again = false;
-    struct broker *b = request_broker(s->rq);
+static bool fill_cluster(struct metadata_state *s) {
     if (!api_nodes_get(s->rq, &s->nodes)) return false;
     s->out.brokers = request_alloc(s->rq, (size_t)s->nodes.count, sizeof *s->out.brokers);
     if (!s->out.brokers) return false;
+    s->out.cluster_id = request_uuid_text(s->rq, &request_broker(s->rq)->cluster_id);
+    if (s->in.include_cluster_authorized_operations) s->out.cluster_authorized_operations = API_CLUSTER_OPERATIONS;
+    return true;
+}
+
+/* At the end: those that lead now must be among them. */
+static void show_brokers(struct metadata_state *s) {
+    bool again = false;
     for (int32_t i = 0; i < s->nodes.count; i++) {
         const struct api_node *n = &s->nodes.list[i];
         bool lost = !api_node_is_shown(n);
@@ -160,11 +167,8 @@ static bool fill_brokers(struct metadata_state *s) {
         out->rack = n->rack;
     }
     if (again) s->rq->conn->lost_shown_ns = s->rq->reactor->now_ns;
-    const struct api_node *controller = api_nodes_find(&s->nodes, controller_leader_node(b));
+    const struct api_node *controller = api_nodes_find(&s->nodes, controller_leader_node(request_broker(s->rq)));
     s->out.controller_id = controller && api_node_is_shown(controller) ? controller->id : -1;
-    s->out.cluster_id = request_uuid_text(s->rq, &b->cluster_id);
-    if (s->in.include_cluster_authorized_operations) s->out.cluster_authorized_operations = API_CLUSTER_OPERATIONS;
-    return true;
 }
 
 /* Only the controller makes topics. */
@@ -190,10 +194,12 @@ static bool hold(struct metadata_state *s) {
     if (s->expected == 0 || s->partitions > HOLD_PARTITIONS_MAX) return false;
     if (!s->hold_until_ns) {
         s->hold_until_ns = r->now_ns + HOLD_NS;
+        s->pause_ns = HOLD_PAUSE_NS;
         timer_init(&s->timer, ask_again);
     }
     if (r->now_ns >= s->hold_until_ns) return false;
-    timer_set(&r->timers, &s->timer, r->now_ns + HOLD_PAUSE_NS);
+    timer_set(&r->timers, &s->timer, r->now_ns + s->pause_ns);
+    s->pause_ns = MIN(2 * s->pause_ns, HOLD_PAUSE_MAX_NS);
     return true;
 }
 
@@ -201,6 +207,7 @@ static void finish(struct partition_questions *q) {
     struct metadata_state *s = CONTAINER_OF(q, struct metadata_state, questions);
     struct request *rq = s->rq;
     if (hold(s)) return;
+    show_brokers(s);
     struct wire_writer *w = request_reply_begin(rq);
     k_metadata_response_encode(&s->out, w, request_version(rq));
     if (s->create_count > 0) create_topics(s);
@@ -235,5 +242,5 @@ void api_metadata(struct request *rq) {
     k_metadata_response_init(&s->out);
     s->questions = (struct partition_questions){.answer = take_leader, .done = finish};
     if (!partition_questions_init(&s->questions, rq)) return;
-    if (fill_brokers(s) && fill_topics(s)) ask(s);
+    if (fill_cluster(s) && fill_topics(s)) ask(s);
 }

@@ -7,6 +7,7 @@
 #include "server/config_impl.h"
 
 #define OVERRIDES "max.connections.per.ip.overrides"
+enum { OVERRIDES_BYTES_MAX = 8192 };
 
 /* An address as address_host_text() has it; false: it is none, or a name. */
 static bool address_parse(const char *p, size_t len, char out[INET6_ADDRSTRLEN]) {
@@ -41,6 +42,10 @@ enum err config_connections_check(const struct config_key *key, struct str value
     char host[INET6_ADDRSTRLEN];
     uint32_t count;
     if (strcmp(key->name, OVERRIDES) != 0) return OK;
+    if (value.len > OVERRIDES_BYTES_MAX) { /* it is read again for each connection */
+        snprintf(why, why_len, "is longer than %d characters", OVERRIDES_BYTES_MAX);
+        return ERR_INVALID;
+    }
     char *text = strndup(value.p ? value.p : "", (size_t)value.len);
     const char *list = text;
     enum err err = text ? OK : ERR_NOMEM;
@@ -56,9 +61,10 @@ uint32_t config_connections_from(const struct config *c, const struct sockaddr_s
     char host[INET6_ADDRSTRLEN], text[INET6_ADDRSTRLEN];
     const char *list = c->max_connections_per_ip_overrides;
     uint32_t count;
-    if (!list || !*list) return (uint32_t)c->max_connections_per_ip;
+    uint32_t others = (uint32_t)c->max_connections_per_ip;
+    if (!list || !*list) return others > 0 ? others : INT32_MAX; /* they were taken back while it ran: nobody could connect */
     address_host_text(peer, text);
     for (struct str each; config_list_next(&list, &each);)
         if (override_parse(each, host, &count) && strcmp(host, text) == 0) return count;
-    return (uint32_t)c->max_connections_per_ip;
+    return others;
 }

@@ -26,6 +26,12 @@ bool config_dynamic(const struct config_key *key) {
     return false;
 }
 
+static bool is_zero(struct str number) {
+    for (int32_t i = 0; i < number.len; i++)
+        if (!memchr("+-0", number.p[i], 3)) return false;
+    return true;
+}
+
 enum err config_dynamic_check(const struct config_key *key, struct str value, char *why, size_t why_len) {
     char reason[160];
     if (!config_dynamic(key)) {
@@ -37,7 +43,7 @@ enum err config_dynamic_check(const struct config_key *key, struct str value, ch
         snprintf(why, why_len, "Invalid value %.*s for configuration %s: it %s", (int)MIN(value.len, 80), value.p, key->name, reason);
         return ERR_INVALID;
     }
-    if (strcmp(key->name, "max.connections.per.ip") == 0 && str_is(value, "0")) { /* who would take it back? */
+    if (strcmp(key->name, "max.connections.per.ip") == 0 && is_zero(value)) { /* who would take it back? */
         snprintf(why, why_len, "Invalid value 0 for configuration %s: it is taken at start only, with overrides", key->name);
         return ERR_INVALID;
     }

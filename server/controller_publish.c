@@ -10,7 +10,7 @@
 #include "server/group_coordinator.h"
 
 enum { REPAIR_SECONDS = 5 };
-enum { COST_OF_LOG = 4, COST_OF_LOOK = 1, COST_A_TURN = 128 }; /* a log that is made or deleted takes 10 us or so */
+enum { COST_OF_LOG = 4, COST_OF_LOOK = 1, COST_A_TURN = 128, PASSED_A_LOOK = 32 }; /* a log that is made or deleted takes 10 us or so */
 
 struct publish;
 struct publish_part {                 /* one reactor's share */
@@ -25,6 +25,7 @@ struct publish_part {                 /* one reactor's share */
     uint32_t at;                      /* how far it is: changes, or topics; */
     int32_t partition;                /* and partitions of that */
     uint32_t cost;                    /* of this turn */
+    uint32_t passed;                  /* partitions that are others' */
 };
 struct publish {
     struct list link;
@@ -174,6 +175,7 @@ static bool adopt_all(struct publish_part *part) {
         for (; part->partition < t->partition_count; part->partition++) {
             if (part->cost >= COST_A_TURN) return false;
             if (t->partitions[part->partition].owner == part->reactor->index) adopt(part, t, part->partition);
+            else if (++part->passed % PASSED_A_LOOK == 0) part->cost += COST_OF_LOOK;
         }
     }
     return true;
@@ -212,13 +214,14 @@ static bool members_moved(const struct image *older, const struct image *newer) 
            memcmp(older->quorum_voters, newer->quorum_voters, sizeof older->quorum_voters) != 0;
 }
 
-/* All logs of the image are made, or on their way. */
-static void part_through(struct publish_part *part) {
+/* All logs of the image are made, or on their way; or none is any more, because the broker stops. */
+static void part_through(struct publish_part *part, bool stopped) {
     const struct image *im = part->publish->newer;
-    if (part->publish->initial) clear_unknown(part);
+    if (part->publish->initial && !stopped) clear_unknown(part);
     if (part->publish->older && members_moved(part->publish->older, im)) partition_unsettle_all(part->reactor);
     leaders_image(part->reactor, im);
     group_set_image(part->reactor->groups);
+    if (stopped) return;
     /* What is said to be assigned and is not there after a restart would count as lost. */
     bool *behind = &part->publish->controller->behind[part->reactor->index];
     if (part->unmade > 0 || part->publish->compare) *behind = part->unmade > 0;
@@ -235,13 +238,14 @@ static void part_go_on(struct mail *m) {
         part->pending = 1;
         r->image = part->publish->newer;
     }
-    if (!(part->publish->compare ? adopt_all(part) : follow_changes(part))) {
+    bool stopped = partition_map_stopped(r->partitions); /* logs are closed: what is left the next start does */
+    if (!stopped && !(part->publish->compare ? adopt_all(part) : follow_changes(part))) {
         mailbox_post(&r->mailbox, m);
         return;
     }
-    part_through(part);
+    part_through(part, stopped);
     list_remove(&part->link);
-    part_step_done(part, OK); /* it may be gone now */
+    part_step_done(part, stopped ? ERR_CLOSED : OK); /* it may be gone now */
     if (!list_empty(parts)) mailbox_post(&r->mailbox, &LIST_ENTRY(parts->next, struct publish_part, link)->mail);
 }
 

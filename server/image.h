@@ -43,7 +43,7 @@ struct image_replica {
 };
 enum {
     IMAGE_REPLICAS_MAX = 9,                        /* members of a replica group: replication/config.h */
-    IMAGE_NODES_MAX = 64,                          /* registered brokers: each knows PEER_NODES_MAX others, and the metadata log has
+    IMAGE_NODES_MAX = 64,                          /* registered brokers: less than PEER_NODES_MAX, and the metadata log has
                                                       room for so many observers beside its members */
 };
 

@@ -189,6 +189,8 @@ void partition_map_free(struct partition_map *m) {
     free(m);
 }
 
+bool partition_map_stopped(const struct partition_map *m) { return m->stop_error != 0; }
+
 void partition_map_stop(struct partition_map *m, int16_t error) {
     m->stop_error = error;
     struct partition *p, *next;
@@ -291,7 +293,7 @@ bool partition_create_replica(struct reactor *r, const struct image_topic *t, in
     }
     if (!err) return true;
     if (p && !p->log) partition_free(p);
-    trace_error("partition", "creating %s-%d failed: %s", t->name, partition, err_str(err));
+    if (err != ERR_CLOSED) trace_error("partition", "creating %s-%d failed: %s", t->name, partition, err_str(err));
     tell_later(r, done, ctx, err);
     return false;
 }

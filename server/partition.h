@@ -35,6 +35,7 @@ struct partition_map;
 MUST_CHECK struct partition_map *partition_map_new(struct reactor *r);
 /* Answers everybody who waits with `error`; nothing new is accepted. The reactor's thread. */
 void partition_map_stop(struct partition_map *m, int16_t error);
+bool partition_map_stopped(const struct partition_map *m);
 /* The broker is about to stop, the reactor still serves: its replicas do not ask for leadership any more, and what they lead goes to
  * voters that have all of it. The reactor's thread, like the next. */
 void partition_map_leave(struct partition_map *m);

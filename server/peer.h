@@ -21,7 +21,7 @@
 
 
 enum {
-    PEER_NODES_MAX = 64,                 /* other brokers that one knows */
+    PEER_NODES_MAX = 128,                /* other brokers that one knows, or has known since it started */
     PEER_SLICES_MAX = 256,               /* of one message: with more, copy them together */
     PEER_RECORDS_MAX = 1048576,          /* beside one message; a single batch may be larger: */
     PEER_BATCH_MAX = 104857600,          /* then it travels alone, up to this */

@@ -193,6 +193,16 @@ static void accept_done(struct io_op *op) {
     }
 }
 
+static void say_where(struct peers *p) {
+    const char *host;
+    int32_t port;
+    if (!peer_advertised(p->broker, &host, &port) || strlen(host) >= sizeof p->own_host) return;
+    pthread_mutex_lock(&p->lock);
+    strcpy(p->own_host, host);
+    p->own_port = (uint16_t)port;
+    pthread_mutex_unlock(&p->lock);
+}
+
 enum err peer_listen(struct peers *p, char *why, size_t why_len) {
     const struct config_address *at = &p->broker->config.peer_listen;
     const char *host = at->host[0] ? at->host : "0.0.0.0";
@@ -210,6 +220,7 @@ enum err peer_listen(struct peers *p, char *why, size_t why_len) {
     }
     p->listen_fd = fd;
     address_host_text(&p->listen_addr, p->listen_host);
+    say_where(p);
     for (uint32_t i = 0; i < PEER_ACCEPTS; i++) {
         p->accepts[i].peers = p;
         timer_init(&p->accepts[i].retry, accept_retry);

@@ -185,6 +185,8 @@ struct peers {
     pthread_mutex_t lock;
     struct uuid cluster_id;              /* under lock; zero: none yet */
     struct peer_said said[PEER_SAID_MAX]; /* under lock */
+    char own_host[PEER_HOST_BYTES];      /* under lock: where this broker says that it listens; empty: nowhere */
+    uint16_t own_port;
     struct address_counts from;          /* under lock: incoming connections */
     struct list incoming;                /* under lock: calls that are not answered */
     struct list leftovers;               /* under lock: frames whose reactor has ended */

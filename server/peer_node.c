@@ -219,13 +219,9 @@ void peer_hello_fill(struct peers *p, struct peer_hello *h, int32_t wanted, uint
     h->reactor = reactor;
     h->reactors = p->broker->reactor_count;
     h->process = p->process;
-    const char *host;
-    int32_t port;
-    if (peer_advertised(p->broker, &host, &port) && strlen(host) < sizeof h->host) {
-        strcpy(h->host, host);
-        h->port = (uint16_t)port;
-    }
     pthread_mutex_lock(&p->lock);
+    memcpy(h->host, p->own_host, sizeof h->host);
+    h->port = p->own_port;
     h->cluster_id = p->cluster_id;
     pthread_mutex_unlock(&p->lock);
 }

@@ -239,6 +239,8 @@ enum err peer_hello_decode(struct arena *arena, const uint8_t *header, uint32_t 
     out->reactors = m->reactors;
     out->process = m->process;
     if (m->port > UINT16_MAX || strlen(m->host) >= sizeof out->host) return ERR_CORRUPT;
+    for (const char *c = m->host; *c; c++) /* it gets into lines for people */
+        if (*c <= ' ' || *c >= 127) return ERR_CORRUPT;
     out->port = (uint16_t)m->port;
     strcpy(out->host, m->host);
     if (m->node < 0 || !uuid_read(&m->incarnation, &out->incarnation)) return ERR_CORRUPT;

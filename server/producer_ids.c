@@ -15,6 +15,7 @@
 enum { PRODUCER_ID_BLOCK = 1000, BLOCK_LOW = PRODUCER_ID_BLOCK / 10, BLOCK_MAX = 1000000 };
 #define CALL_NS INT64_C(2000000000)
 #define RETRY_NS INT64_C(50000000)
+#define SPARE_RETRY_NS INT64_C(2000000000)   /* while nobody waits */
 #define WAIT_NS INT64_C(5000000000)
 
 /* ---- giving ------------------------------------------------------------------------------------- */
@@ -64,7 +65,7 @@ static void failed(struct producer_ids *ids, enum err err, bool passes) {
     ids->asking = false;
     if (atomic_load(&r->broker->stopping)) passes = false;
     refuse(ids, err, passes ? r->now_ns - WAIT_NS : INT64_MAX);
-    timer_set(&r->timers, &ids->timer, r->now_ns + RETRY_NS);
+    timer_set(&r->timers, &ids->timer, r->now_ns + (list_empty(&ids->waiting) ? SPARE_RETRY_NS : RETRY_NS));
 }
 
 static void taken(struct producer_ids *ids, int64_t first, int64_t count) {
@@ -174,6 +175,7 @@ static void get_arrive(struct mail *m) {
     rq->since_ns = rq->caller->now_ns;
     list_push_back(&ids->waiting, &rq->link);
     give(ids);
+    if (!list_empty(&ids->waiting) && timer_armed(&ids->timer)) timer_set(&rq->caller->timers, &ids->timer, rq->since_ns + RETRY_NS);
     ask(ids);
 }
 

@@ -142,7 +142,7 @@ static void say_waiting(struct cluster *cl) {
 /* Where brokers are is written in the metadata, and nobody has that who starts before there is a controller. The configuration names those
  * who founded the cluster, at best: voters that were added later would wait for each other for ever. But whoever connects says where it
  * listens, those who start ask all that they were told of to be registered, and are told of others by them. Members of the metadata
- * log's group are believed, as it has them: a stranger cannot make this broker connect anywhere. */
+ * log's group are believed, as it has them. Who can reach this listener, knows a member's incarnation and is first might say so for it, until the member itself comes. */
 static void members_that_told(struct cluster *cl) {
     const struct broker *b = cl->broker;
     const struct replica_config *config = &b->controller->role.config;

@@ -42,15 +42,22 @@ static Varve__Cluster__Address address_of(const struct broker *b, int32_t node, 
     return a;
 }
 
-/* Brokers of the metadata, and members of its group that it does not show yet. */
+static bool is_member(const struct replica_config *config, int32_t node) {
+    for (uint32_t i = 0; i < config->count; i++)
+        if (config->members[i].node == node) return true;
+    return false;
+}
+
+/* Members of the metadata log's group, all of them: without a majority of its voters nobody learns anything else. Then other brokers. */
 static size_t all_addresses(const struct broker *b, Varve__Cluster__Address *out, char hosts[ANSWER_ADDRESSES_MAX][PEER_HOST_BYTES]) {
     const struct image *im = controller_newest(b->controller);
     const struct replica_config *config = &b->controller->role.config;
     size_t n = 0;
-    for (uint32_t i = 0; i < im->node_count && n < ANSWER_ADDRESSES_MAX; i++, n++) out[n] = address_of(b, im->nodes[i].node, hosts[n]);
-    for (uint32_t i = 0; i < config->count && n < ANSWER_ADDRESSES_MAX; i++)
-        if (!image_node(im, config->members[i].node)) {
-            out[n] = address_of(b, config->members[i].node, hosts[n]);
+    static_assert((int)ANSWER_ADDRESSES_MAX >= (int)REPLICA_MEMBERS_MAX, "room for all members");
+    for (; n < config->count; n++) out[n] = address_of(b, config->members[n].node, hosts[n]);
+    for (uint32_t i = 0; i < im->node_count && n < ANSWER_ADDRESSES_MAX; i++)
+        if (!is_member(config, im->nodes[i].node)) {
+            out[n] = address_of(b, im->nodes[i].node, hosts[n]);
             n++;
         }
     return n;
@@ -129,7 +136,7 @@ static void make(struct controller_change *ch, struct controller_edit *e) {
 static void changed(struct controller_change *ch) {
     struct register_work *w = ch->owner;
     Varve__Cluster__RegisterAnswer__Status status = VARVE__CLUSTER__REGISTER_ANSWER__STATUS__OK;
-    if (ch->err == ERR_NOT_CONTROLLER) status = VARVE__CLUSTER__REGISTER_ANSWER__STATUS__NOT_CONTROLLER; /* whatever it found */
+    if (ch->err == ERR_NOT_CONTROLLER || ch->err == ERR_CLOSED) status = VARVE__CLUSTER__REGISTER_ANSWER__STATUS__NOT_CONTROLLER; /* whatever it found */
     else if (w->refused) status = VARVE__CLUSTER__REGISTER_ANSWER__STATUS__REFUSED;
     else if (ch->err) status = VARVE__CLUSTER__REGISTER_ANSWER__STATUS__LATER;
     answer(w->broker, status, w->refused, w->done, w->ctx);

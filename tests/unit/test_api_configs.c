@@ -147,7 +147,8 @@ START_TEST(connections_are_limited_from_now_on) {
     client_open(&more, &f);
     ck_assert(client_is_closed(&more));
     client_close(&more);
-    ck_assert_int_eq(alter(BROKER, SELF, "max.connections.per.ip", SET, "0"), KERR_INVALID_REQUEST); /* nobody could take it back */
+    for (const char *const *zero = (const char *const[]){"0", "00", "+0", "-0", NULL}; *zero; zero++)          /* nobody could take it back */
+        ck_assert_int_eq(alter(BROKER, SELF, "max.connections.per.ip", SET, *zero), KERR_INVALID_REQUEST);
     ck_assert_int_eq(alter(BROKER, SELF, "max.connections.per.ip.overrides", SET, "somebody:2"), KERR_INVALID_REQUEST);
     ck_assert_int_eq(alter(BROKER, SELF, "max.connections.per.ip.overrides", SET, "127.0.0.1:2"), 0);
     client_open(&more, &f);
