@@ -37,7 +37,10 @@ tools/deps.sh "${deps[@]}" || exit 1
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/varve-tests.XXXXXX")
 results=$scratch/results # one line a test: "pass NAME", "fail NAME", "skip NAME: why"
 : >"$results"
-cleanup() { rm -rf "$scratch"; }
+cleanup() {
+  end_ahead
+  rm -rf "$scratch"
+}
 trap cleanup EXIT
 jobs=$(nproc)
 
@@ -46,9 +49,24 @@ sources_hash() { # of every file outside the build folders
 }
 hash=$(sources_hash)
 
+# End-to-end tests mostly wait: what they leave of the processors builds what the stages after them need.
+ahead=
+build_ahead() { # build_ahead STAGE PRESET [TARGET]: if that stage is to come
+  [[ " ${stages[*]} " == *" $1 "* ]] || return 0
+  end_ahead
+  setsid nice -n 19 sh -c "cmake --preset $2 && cmake --build --preset $2 -j $jobs ${3:+--target $3}" >"$scratch/ahead.log" 2>&1 &
+  ahead=$!
+}
+end_ahead() { # the build that needs it goes on from there
+  [ -z "$ahead" ] || kill -TERM -- "-$ahead" 2>/dev/null
+  [ -z "$ahead" ] || wait "$ahead"
+  ahead=
+}
+
 build() { # build PRESET [TARGET...]
   local preset=$1 log=$scratch/build-$1.log
   shift
+  [ "$preset" = dev ] || end_ahead
   echo "== build: $preset"
   if ! { cmake --preset "$preset" && cmake --build --preset "$preset" -j "$jobs" ${1:+--target "$@"}; } >"$log" 2>&1; then
     tail -n 60 "$log"
@@ -193,14 +211,14 @@ fuzz() { # as many targets beside each other as there are processors
 run_stage() {
   case $1 in
     unit) unit_tests dev build-dev unit ;;
-    e2e) build dev && e2e e2e build-dev/bin ;;
+    e2e) build dev && build_ahead asan asan && e2e e2e build-dev/bin ;;
     e2e-blocking) build dev && e2e e2e-blocking build-dev/bin --io blocking --quick ;;
     guards) guards ;;
     seeds) seeds ;;
     sim) sim ;;
     mutants) mutants ;;
     asan) VARVE_SEEDS=40 unit_tests asan build-asan asan -E '^test_mutants$' ;; # these seeds, and mutants, ran without sanitizers
-    e2e-asan) build asan && e2e e2e-asan build-asan/bin --quick ;;
+    e2e-asan) build asan && build_ahead fuzz fuzz fuzzers && e2e e2e-asan build-asan/bin --quick ;;
     fuzz) fuzz ;;
     clients) build dev && TMPDIR=$scratch tests/e2e/clients/run.sh build-dev/bin "$results" ;;
     *) echo "run.sh: no stage '$1'" >&2; exit 2 ;;
