@@ -175,7 +175,8 @@ static void get_arrive(struct mail *m) {
     rq->since_ns = rq->caller->now_ns;
     list_push_back(&ids->waiting, &rq->link);
     give(ids);
-    if (!list_empty(&ids->waiting) && timer_armed(&ids->timer)) timer_set(&rq->caller->timers, &ids->timer, rq->since_ns + RETRY_NS);
+    int64_t soon_ns = rq->since_ns + RETRY_NS; /* a spare block could wait for longer */
+    if (!list_empty(&ids->waiting) && timer_armed(&ids->timer) && ids->timer.deadline_ns > soon_ns) timer_set(&rq->caller->timers, &ids->timer, soon_ns);
     ask(ids);
 }
 
