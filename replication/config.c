@@ -6,6 +6,12 @@ int replica_config_find(const struct replica_config *c, const struct replica_mem
     return -1;
 }
 
+bool replica_config_has_node(const struct replica_config *c, int32_t node) {
+    for (int i = 0; i < c->count; i++)
+        if (c->members[i].node == node) return true;
+    return false;
+}
+
 bool replica_config_is_voter(const struct replica_config *c, const struct replica_member *m) {
     int i = replica_config_find(c, m);
     return i >= 0 && i < c->voters;

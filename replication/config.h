@@ -47,6 +47,7 @@ static inline int replica_config_compare(struct replica_config_id a, struct repl
 static inline uint32_t replica_config_majority(const struct replica_config *c) { return c->voters / 2u + 1; }
 /* Index in `members`, or -1. */
 int replica_config_find(const struct replica_config *c, const struct replica_member *m);
+bool replica_config_has_node(const struct replica_config *c, int32_t node); /* as whichever incarnation */
 bool replica_config_is_voter(const struct replica_config *c, const struct replica_member *m);
 /* Whether at most one voter differs, so that any two majorities share a member. */
 bool replica_config_is_single_step(const struct replica_config *from, const struct replica_config *to);

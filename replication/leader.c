@@ -35,12 +35,6 @@ static struct replica_peer peer_of(struct step *s, const struct replica_member *
     return p;
 }
 
-static bool has_node(const struct replica_config *c, int32_t node) {
-    for (int i = 0; i < c->count; i++)
-        if (c->members[i].node == node) return true;
-    return false;
-}
-
 enum err leader_peers(struct step *s) {
     struct replica *r = s->r;
     struct replica_peer *peers = NULL;
@@ -53,7 +47,7 @@ enum err leader_peers(struct step *s) {
     for (int i = 0; i < r->config.count; i++)
         if (!replica_member_eq(&r->config.members[i], &r->self)) peers[n++] = peer_of(s, &r->config.members[i], i < r->config.voters);
     for (uint32_t i = 0; i < r->observer_count; i++)
-        if (r->observers[i].node != r->self.node && !has_node(&r->config, r->observers[i].node)) peers[n++] = peer_of(s, &r->observers[i], false);
+        if (r->observers[i].node != r->self.node && !replica_config_has_node(&r->config, r->observers[i].node)) peers[n++] = peer_of(s, &r->observers[i], false);
     free(r->peers);
     r->peers = peers;
     r->peer_count = n;

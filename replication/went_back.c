@@ -10,7 +10,8 @@
  * taken anew before it has grown, or answers that are always a round late would never be compared.
  *
  * From then on it is served, but counted for nothing: not for what is committed, not as somebody who would know of a later epoch (it may
- * have forgotten a vote), not as a voter when we campaign. That ends when its directory begins anew, as another incarnation. */
+ * have forgotten a vote), not as a voter when we campaign, and it gets no vote of ours. That ends when its directory begins anew, as another incarnation. Where acknowledgements are of what is not synced (replica_start.relaxed), a power cut looks the same and is no
+ * alarm. */
 #include <stdlib.h>
 #include "replication/replica_impl.h"
 

@@ -42,12 +42,6 @@ static Varve__Cluster__Address address_of(const struct broker *b, int32_t node, 
     return a;
 }
 
-static bool is_member(const struct replica_config *config, int32_t node) {
-    for (uint32_t i = 0; i < config->count; i++)
-        if (config->members[i].node == node) return true;
-    return false;
-}
-
 /* Members of the metadata log's group, all of them: without a majority of its voters nobody learns anything else. Then other brokers. */
 static size_t all_addresses(const struct broker *b, Varve__Cluster__Address *out, char hosts[ANSWER_ADDRESSES_MAX][PEER_HOST_BYTES]) {
     const struct image *im = controller_newest(b->controller);
@@ -56,7 +50,7 @@ static size_t all_addresses(const struct broker *b, Varve__Cluster__Address *out
     static_assert((int)ANSWER_ADDRESSES_MAX >= (int)REPLICA_MEMBERS_MAX, "room for all members");
     for (; n < config->count; n++) out[n] = address_of(b, config->members[n].node, hosts[n]);
     for (uint32_t i = 0; i < im->node_count && n < ANSWER_ADDRESSES_MAX; i++)
-        if (!is_member(config, im->nodes[i].node)) {
+        if (!replica_config_has_node(config, im->nodes[i].node)) {
             out[n] = address_of(b, im->nodes[i].node, hosts[n]);
             n++;
         }
