@@ -165,8 +165,7 @@ def main():
     p.add_argument("--kills", type=int, default=3)
     p.add_argument("--busy", type=int, default=0)
     args = p.parse_args()
-    ctx = harness.Context(args.bin, "", False)
-    try:
+    with harness.told(harness.Context(args.bin, "", False)) as ctx:
         with busy(args.busy):
             if args.what == "partitions":
                 partitions(ctx, args.count or 1000, args.kills)
@@ -174,12 +173,6 @@ def main():
                 snapshots(ctx, args.count or 10000)
             else:
                 rounds(ctx, args.count or 50, args.what == "graceful", args.beside)
-    except BaseException:
-        for node in ctx.brokers:
-            say(f"--- trace of node {node.id} (end)\n{node.trace()[-3000:]}")
-        raise
-    finally:
-        ctx.cleanup()
 
 
 main()

@@ -61,6 +61,19 @@ def kcat(*args, **kw):
     return run(["kcat", *map(str, args)], **kw)
 
 
+@contextlib.contextmanager
+def told(ctx):
+    """On a failure the ends of the brokers' traces are printed; then all is cleaned up."""
+    try:
+        yield ctx
+    except BaseException:
+        for b in ctx.brokers:
+            print(f"--- trace of the broker on port {b.port} (end)\n{b.trace()[-3000:]}", flush=True)
+        raise
+    finally:
+        ctx.cleanup()
+
+
 ports = iter(range(20000, 32000))
 
 

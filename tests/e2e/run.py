@@ -33,14 +33,8 @@ def run_test(args, module_name, name):
     started = time.monotonic()
     with contextlib.redirect_stdout(said):
         try:
-            try:
+            with harness.told(ctx):
                 function(ctx)
-            except BaseException:
-                for b in ctx.brokers:
-                    print(f"--- trace of the broker on port {b.port} (end)\n{b.trace()[-3000:]}")
-                raise
-            finally:
-                ctx.cleanup()
             line = f"pass {full}"
         except harness.Skip as e:
             line = f"skip {full}: {e}"

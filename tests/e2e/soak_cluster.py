@@ -141,9 +141,8 @@ def main():
         faults += ["cut", "cut_one_way"] * 2
     if args.only:
         faults = args.only.split(",")
-    ctx = harness.Context(args.bin, args.io, False)
     dice = random.Random(args.seed)
-    try:
+    with harness.told(harness.Context(args.bin, args.io, False)) as ctx:
         c = Cluster(ctx, args.nodes, namespaces=args.namespaces)
         c.create("soak", partitions=args.partitions, min_insync_replicas=2)
         load = Load(c, "soak", threads=2, raw=2, rate=args.rate)
@@ -165,12 +164,6 @@ def main():
         for what, gaps in sorted(soak.gaps.items()):
             print(f"{what}: {summary(gaps)}")
         print(f"seed {args.seed}: {args.cycles} cycles, {total} acknowledged, 0 lost, 0 duplicated, 0 reordered")
-    except BaseException:
-        for node in ctx.brokers:
-            print(f"--- trace of node {node.id} (end)\n{node.trace()[-3000:]}")
-        raise
-    finally:
-        ctx.cleanup()
 
 
 main()

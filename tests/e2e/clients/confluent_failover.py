@@ -11,18 +11,11 @@ from failover import GROUP_PARTITIONS, failover  # noqa: E402
 
 def main():
     harness.use_ports_apart()
-    ctx = harness.Context(sys.argv[1], "", False)
     kills = int(sys.argv[2]) if len(sys.argv) > 2 else 4
-    try:
+    with harness.told(harness.Context(sys.argv[1], "", False)) as ctx:
         c = Cluster(ctx, settings={"offsets.topic.num.partitions": GROUP_PARTITIONS, "group.initial.rebalance.delay.ms": 0})
         for protocol in sys.argv[3:] or ["classic", "consumer"]:
             failover(c, protocol, kills)
-    except BaseException:
-        for node in ctx.brokers:
-            print(f"--- trace of node {node.id} (end)\n{node.trace()[-3000:]}")
-        raise
-    finally:
-        ctx.cleanup()
 
 
 if __name__ == "__main__":

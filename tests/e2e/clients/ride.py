@@ -269,16 +269,9 @@ def main():
     p.add_argument("--client", action="append", required=True)
     args = p.parse_args()
     print(f"seed {args.seed}", flush=True)
-    harness.ports = iter(range(20000 + os.getpid() % 10000, 32000))
-    ctx = harness.Context(args.bin, "", False)
-    try:
+    harness.use_ports_apart()
+    with harness.told(harness.Context(args.bin, "", False)) as ctx:
         ride(ctx, args)
-    except BaseException:
-        for node in ctx.brokers:
-            print(f"--- trace of node {node.id} (end)\n{node.trace()[-3000:]}")
-        raise
-    finally:
-        ctx.cleanup()
 
 
 main()
