@@ -226,7 +226,6 @@ static void unlist(void *ctx, const char *name, bool is_dir) {
     path_in_folder(path, f->s->dir, f->l->folder, name);
     int rc = io_unlink(f->s->io, path);
     if (rc < 0 && rc != -ENOENT) refuse(f, rc, "remove a file that the log does not list");
-    f->l->folder_unsynced = true;
 }
 
 /* Opens, or -ENOENT. */
@@ -418,6 +417,7 @@ static enum err finish_swaps(struct fixing *f) {
 static enum err fix_files(struct fixing *f) {
     struct log_impl *l = f->l;
     char path[PATH_BYTES];
+    l->folder_unsynced = true; /* a process that was killed may have made files here and not come to sync their names */
     if (finish_swaps(f) != OK) return f->err;
     path_folder(path, f->s->dir, l->folder);
     int rc = io_list(f->s->io, path, unlist, f);
@@ -652,6 +652,7 @@ static enum err deleted_go(struct log_shard *sh) {
 }
 
 static enum err fix_shard(struct fixing *f, struct log_shard *sh) {
+    sh->dir_unsynced = true; /* folders of a process that was killed, and those that have been renamed just now */
     for (uint32_t i = 0; i < sh->log_count && f->err == OK; i++) {
         struct log_impl *l = f->l = sh->logs[i];
         l->pub.durable_end = l->pub.end;
