@@ -16,8 +16,7 @@ const char *batch_wrong(const struct log_impl *l, const struct segment *s, const
     if (batch_check(h) != OK) return "the batch header is impossible";
     if (batch_last_offset(h) >= s->end) return "the batch's offsets go beyond the segment";
     if (!batch_crc_ok(p, h)) return "the batch's CRC does not match";
-    int32_t epoch = epochs_at(&l->pub.epochs, h->base_offset);
-    if (epoch >= 0 && h->leader_epoch != epoch) return "the batch's leader epoch is not the one of this offset";
+    if (!epochs_fit(&l->pub.epochs, h->base_offset, batch_last_offset(h), h->leader_epoch)) return "the batch's leader epoch is not the one of this offset";
     return NULL;
 }
 
@@ -127,8 +126,7 @@ static bool fits(struct check *x, const struct segment *s, uint32_t position, ui
     if (err != OK && err != ERR_TRUNCATED) return false;
     if (batch_check(h) != OK || h->base_offset <= x->lost.start || batch_last_offset(h) >= s->end) return false;
     if (h->total_bytes > limit - position || h->total_bytes > BATCH_IN_FILE_MAX) return false;
-    int32_t epoch = epochs_at(&x->log->pub.epochs, h->base_offset);
-    if (epoch >= 0 && h->leader_epoch != epoch) return false;
+    if (!epochs_fit(&x->log->pub.epochs, h->base_offset, batch_last_offset(h), h->leader_epoch)) return false;
     if (++x->tries > TRIES_MAX) return false;
     if (err == ERR_TRUNCATED) {
         if (!at_file_end(x, position)) *need = h->total_bytes;

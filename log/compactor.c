@@ -591,7 +591,7 @@ static enum err take_memory(struct compactor *c, const struct compact_look *look
 enum err compactor_take_buffers(struct compactor *c) {
     const struct epochs *e = &c->log->pub.epochs;
     enum err err = OK;
-    epochs_reset(&c->epochs, e->base_epoch);
+    epochs_reset(&c->epochs, e->base_epoch, e->base_end);
     for (uint32_t i = 0; i < e->count && err == OK; i++) err = epochs_append(&c->epochs, e->entries[i].epoch, e->entries[i].start);
     c->in = malloc(READ_BYTES);
     c->in_cap = READ_BYTES;

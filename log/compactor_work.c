@@ -11,8 +11,7 @@ static const char *wrong_with(const struct compactor *c, const uint8_t *p, const
     if (s->has_gaps || below || (c->feeding && c->gaps_fed) ? h->base_offset < c->expected : h->base_offset != c->expected) return "no batch of this offset begins here";
     if (batch_last_offset(h) >= (c->feeding ? c->range.end : s->end)) return "the batch's offsets go beyond the segment";
     if (!batch_crc_ok(p, h)) return "the batch's CRC does not match";
-    int32_t epoch = epochs_at(&c->epochs, h->base_offset);
-    if (epoch >= 0 && h->leader_epoch != epoch) return "the batch's leader epoch is not the one of this offset";
+    if (!epochs_fit(&c->epochs, h->base_offset, batch_last_offset(h), h->leader_epoch)) return "the batch's leader epoch is not the one of this offset";
     return NULL;
 }
 

@@ -35,9 +35,10 @@ enum err epochs_append(struct epochs *e, int32_t epoch, int64_t start) {
     return OK;
 }
 
-void epochs_reset(struct epochs *e, int32_t base_epoch) {
+void epochs_reset(struct epochs *e, int32_t base_epoch, int64_t start) {
     e->count = 0;
     e->base_epoch = base_epoch;
+    e->base_end = start;
 }
 
 int32_t epochs_last(const struct epochs *e) { return e->count > 0 ? e->entries[e->count - 1].epoch : e->base_epoch; }
@@ -48,6 +49,7 @@ void epochs_truncate(struct epochs *e, int32_t epoch) {
 
 void epochs_trim(struct epochs *e, int64_t start) {
     uint32_t gone = 0;
+    e->base_end = start;
     while (gone < e->count && e->entries[gone].start < start) gone++;
     if (gone == 0) return;
     e->base_epoch = e->entries[gone - 1].epoch;
@@ -75,6 +77,12 @@ int32_t epochs_at(const struct epochs *e, int64_t offset) {
     uint32_t started = count_started(e, offset);
     if (started > 0) return e->entries[started - 1].epoch;
     return e->base_epoch > 0 ? e->base_epoch : -1;
+}
+
+bool epochs_fit(const struct epochs *e, int64_t base, int64_t last, int32_t epoch) {
+    if (last + 1 < e->base_end) return e->base_epoch == 0 || epoch <= e->base_epoch;
+    int32_t want = epochs_at(e, base);
+    return want < 0 || epoch == want;
 }
 
 void epochs_end_of(const struct epochs *e, int32_t epoch, int64_t log_start, int64_t log_end, int32_t *found_epoch, int64_t *end) {

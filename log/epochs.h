@@ -11,13 +11,18 @@
 #include "base/err.h"
 
 struct epoch_entry { int32_t epoch; int64_t start; };
-struct epochs { struct epoch_entry *entries; uint32_t count, cap; int32_t base_epoch; /* of the record before the log start; 0: none */ };
+struct epochs {
+    struct epoch_entry *entries;
+    uint32_t count, cap;
+    int32_t base_epoch; /* of the record before `base_end`, the log start; 0: none */
+    int64_t base_end;
+};
 
 void epochs_init(struct epochs *e);
 void epochs_free(struct epochs *e);
 MUST_CHECK enum err epochs_append(struct epochs *e, int32_t epoch, int64_t start); /* ERR_INVALID: order broken; ERR_NOMEM */
-/* Empty, behind a record of `base_epoch`. */
-void epochs_reset(struct epochs *e, int32_t base_epoch);
+/* Empty, behind a record of `base_epoch` before offset `start`. */
+void epochs_reset(struct epochs *e, int32_t base_epoch, int64_t start);
 int32_t epochs_last(const struct epochs *e); /* the base's when there is no entry */
 /* Drops entries with epoch > `epoch` (truncTo). Never selects by start. */
 void epochs_truncate(struct epochs *e, int32_t epoch);
@@ -27,6 +32,9 @@ void epochs_trim(struct epochs *e, int64_t start);
 bool epochs_begins_at(const struct epochs *e, int64_t offset);
 /* Epoch of the record at `offset` (< end of log); below the table that of the base, -1 if there is none. */
 int32_t epochs_at(const struct epochs *e, int64_t offset);
+/* Whether a batch of the offsets [base, last] may be of `epoch`. A segment may begin long before the log start: of what ends before the
+ * base is known only that its epoch is no higher. */
+bool epochs_fit(const struct epochs *e, int64_t base, int64_t last, int32_t epoch);
 /* OffsetForLeaderEpoch (KIP-320): the largest known epoch <= `epoch` and where it ends (`log_end` for the
  * last); the base's epoch is known and begins at `log_start`. Below all: (`epoch`, first known start). No epoch known, or
  * epoch < 0: (-1, -1). */

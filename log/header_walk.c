@@ -61,8 +61,8 @@ static enum err header_from_file(struct header_walk *k, uint32_t position, struc
 
 /* Whether the batch, whose header is possible, is sound. ERR_CORRUPT: it is not. */
 static enum err sound(struct header_walk *k, uint32_t position, const struct batch_header *h) {
-    int32_t epoch = epochs_at(&k->log->pub.epochs, h->base_offset);
-    if ((epoch >= 0 && h->leader_epoch != epoch) || h->total_bytes > BATCH_IN_FILE_MAX) return ERR_CORRUPT;
+    bool fits = epochs_fit(&k->log->pub.epochs, h->base_offset, batch_last_offset(h), h->leader_epoch);
+    if (!fits || h->total_bytes > BATCH_IN_FILE_MAX) return ERR_CORRUPT;
     uint8_t *batch = malloc(h->total_bytes);
     if (!batch) return ERR_NOMEM;
     enum err err = read_file(k, position, batch, h->total_bytes);

@@ -152,7 +152,7 @@ static void list_base(void *ctx, const char *name, bool is_dir) {
 static enum err inherit_epochs(struct log_impl *l, const struct epochs *old) {
     struct epochs merged;
     epochs_init(&merged);
-    epochs_reset(&merged, old->base_epoch);
+    epochs_reset(&merged, old->base_epoch, old->base_end);
     enum err err = OK;
     for (uint32_t i = 0; i < old->count && err == OK; i++)
         if (old->entries[i].start <= l->pub.end) err = epochs_append(&merged, old->entries[i].epoch, old->entries[i].start);

@@ -21,7 +21,7 @@ void impl_reset(struct log_impl *l, int32_t base_epoch, int64_t offset, struct p
     impl_effects_cut(l, offset);
     l->effect_slice = 0; /* what is appended from here on is counted behind this */
     faulty_forget(l, 0, INT64_MAX);
-    epochs_reset(&pub->epochs, base_epoch);
+    epochs_reset(&pub->epochs, base_epoch, offset);
     pub->start = pub->end = pub->durable_end = offset;
     impl_epochs_changed(l);
     pub->size_bytes = 0;

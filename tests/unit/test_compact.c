@@ -481,6 +481,28 @@ START_TEST(more_keys_than_the_map_holds_take_several_runs) {
 }
 END_TEST
 
+/* DeleteRecords behind a change of leaders, in one segment: what lies before the log start is of an epoch that is forgotten. */
+START_TEST(an_old_epoch_before_the_log_start_is_no_damage) {
+    struct model a;
+    setup(0, 1);
+    m.config.compact_map_bytes = 1 << 20;
+    start();
+    struct log *l = compacted_log(&a, 1 << 20);
+    for (int k = 0; k < 4; k++) put(l, k, 0, 60, T0 + l->end);
+    ck_assert_int_eq(log_begin_epoch(l, 3), OK);
+    fill(l, 4, 6, 60);
+    ck_assert_int_eq(log_set_start(l, 10, NULL, NULL), OK);
+    ck_assert(machine_settle(&m, l));
+    const struct compact_run *run = compact_now(l, T0);
+    ck_assert_msg(run->err == OK, "%s", run->why);
+    ck_assert_uint_gt(run->records_before, run->records_after);
+    ck_assert(!l->faulty);
+    stop();
+    model_free(&a);
+    teardown();
+}
+END_TEST
+
 /* A flipped bit anywhere in what is read: the log stays as it is, and says so. */
 START_TEST(damage_is_found_and_not_written_anew) {
     for (int reopen = 0; reopen < 2; reopen++) {
@@ -674,6 +696,7 @@ int main(void) {
     tcase_add_test(t, a_reader_of_records_passes_over_emptied_segments);
     tcase_add_test(t, tombstones_go_when_their_time_has_passed);
     tcase_add_test(t, more_keys_than_the_map_holds_take_several_runs);
+    tcase_add_test(t, an_old_epoch_before_the_log_start_is_no_damage);
     tcase_add_test(t, damage_is_found_and_not_written_anew);
     tcase_add_test(t, a_run_ends_when_the_log_is_cut_or_deleted_or_the_broker_stops);
     tcase_add_test(t, a_full_disk_leaves_the_log_as_it_is);

@@ -80,7 +80,7 @@ START_TEST(trim_keeps_zero_length_markers_at_the_start) {
     ck_assert_int_eq(e.base_epoch, 1);
     trim(101);
     expect("0\n2\n4 101\n5 120\n");
-    epochs_reset(&e, 7);
+    epochs_reset(&e, 7, 101);
     expect("0\n1\n7 101\n");
     log_start = 0;
 }
@@ -98,6 +98,29 @@ START_TEST(epoch_of_an_offset) {
     epochs_trim(&e, 50);
     ck_assert_int_eq(epochs_at(&e, 50), 1);
     ck_assert_int_eq(epochs_at(&e, 100), 4);
+}
+END_TEST
+
+/* Segments hold records from before the log start, of epochs that the table has forgotten. */
+START_TEST(what_a_batch_may_be_of) {
+    SET({1, 0}, {2, 100}, {4, 200}, {7, 300});
+    ck_assert(epochs_fit(&e, 90, 99, 1));
+    ck_assert(!epochs_fit(&e, 90, 99, 2));
+    ck_assert(!epochs_fit(&e, 100, 109, 1));
+    epochs_trim(&e, 250); /* the record 249 is of epoch 4 */
+    ck_assert(epochs_fit(&e, 90, 99, 1));
+    ck_assert(epochs_fit(&e, 240, 248, 3));
+    ck_assert(!epochs_fit(&e, 240, 248, 5));
+    ck_assert(!epochs_fit(&e, 240, 249, 3));
+    ck_assert(epochs_fit(&e, 240, 255, 4)); /* the start may lie inside of a batch */
+    ck_assert(!epochs_fit(&e, 240, 255, 2));
+    ck_assert(!epochs_fit(&e, 250, 255, 2));
+    ck_assert(epochs_fit(&e, 250, 255, 4));
+    ck_assert(epochs_fit(&e, 300, 300, 7));
+    epochs_trim(&e, 270); /* no epoch begins between */
+    ck_assert(epochs_fit(&e, 250, 255, 4));
+    ck_assert(epochs_fit(&e, 250, 255, 3));
+    ck_assert(!epochs_fit(&e, 250, 269, 3));
 }
 END_TEST
 
@@ -127,7 +150,7 @@ START_TEST(end_of_an_epoch) {
     end_is(3, 3, 100);
     end_is(4, 3, 100);
     end_is(5, 5, 100);
-    epochs_reset(&e, 9);
+    epochs_reset(&e, 9, 50);
     end_is(8, 8, 50);
     end_is(9, 9, 500);
     end_is(10, 9, 500);
@@ -170,6 +193,7 @@ int main(void) {
     tcase_add_test(t, trim_drops_what_begins_before_the_start);
     tcase_add_test(t, trim_keeps_zero_length_markers_at_the_start);
     tcase_add_test(t, epoch_of_an_offset);
+    tcase_add_test(t, what_a_batch_may_be_of);
     tcase_add_test(t, end_of_an_epoch);
     tcase_add_test(t, checkpoint_text);
     suite_add_tcase(s, t);

@@ -482,6 +482,72 @@ START_TEST(the_scrubber_finds_what_nobody_reads) {
 }
 END_TEST
 
+/* A log start deep in a segment: the epoch table has forgotten what the batches before it are of. Three epochs, 4 batches each. */
+static void build_epochs(struct model *a) {
+    setup(0, 1);
+    start();
+    create(a, "t", 0);
+    for (int32_t epoch = 1; epoch <= 9; epoch += 4) {
+        if (epoch > 1) ck_assert_int_eq(log_begin_epoch(a->log, epoch), OK);
+        append_n(a, 4, 1, 300, 1000);
+    }
+    checkpoint();
+    stop(); /* nothing is served from memory any more */
+    start();
+    reopened(a);
+}
+
+static void epochs_done(struct model *a) {
+    ck_assert_uint_eq(impl_of(a->log)->faulty_count, 0);
+    stop();
+    model_free(a);
+    teardown();
+}
+
+START_TEST(what_lies_before_the_log_start_is_no_damage) {
+    struct model a;
+    build_epochs(&a);
+    ck_assert_int_eq(log_set_start(a.log, 10, NULL, NULL), OK);
+    ck_assert(machine_settle(&m, a.log));
+    log_shard_scrub(m.shards[0], 1 << 20, 5000);
+    run_for(4000000000);
+    struct log_scrub_stats stats = log_shard_scrub_stats(m.shards[0]);
+    ck_assert_uint_eq(stats.rounds, 1);
+    ck_assert_uint_eq(stats.damages, 0);
+    stop();
+    start();
+    reopened(&a);
+    for (int64_t offset = 10; offset < 12; offset++) ck_assert_int_eq(read_one(&a, offset), OK);
+    ck_assert_int_eq(log_truncate(a.log, 9, 11), OK); /* its index is made again, from the first batch on */
+    model_cut(&a, 11);
+    ck_assert(machine_settle(&m, a.log));
+    stop();
+    start();
+    reopened(&a);
+    ck_assert_int_eq(a.log->end, 11);
+    ck_assert_int_eq(read_one(&a, 10), OK);
+    ck_assert(!impl_of(a.log)->producers_lost);
+    /* The epoch of what is still served, and of the record before, is known. */
+    ck_assert_int_eq(a.log->base_epoch, 9);
+    epochs_done(&a);
+}
+END_TEST
+
+START_TEST(the_log_start_moves_during_a_read) {
+    struct model a;
+    build_epochs(&a);
+    bool done = false;
+    struct log_read r = {.offset = 0, .max_offset = a.end, .max_bytes = 1, .min_one = true, .done = read_flag, .owner = &done};
+    ck_assert(!log_read(a.log, &r));
+    ck_assert_int_eq(log_set_start(a.log, 10, NULL, NULL), OK);
+    while (!done) ck_assert(machine_turn(&m, 1000000000));
+    ck_assert_msg(r.err == OK || r.err == ERR_RANGE, "%s", err_str(r.err));
+    if (r.err == OK) ck_assert_ptr_null(model_compare(&a, &r));
+    log_read_release(&r);
+    epochs_done(&a);
+}
+END_TEST
+
 START_TEST(the_scrubber_keeps_its_pace) {
     struct model a;
     setup(0, 1);
@@ -610,6 +676,8 @@ int main(void) {
     tcase_add_test(t, the_log_start_passes_over_damage);
     tcase_add_test(t, a_batch_that_passes_for_another);
     tcase_add_test(t, the_scrubber_finds_what_nobody_reads);
+    tcase_add_test(t, what_lies_before_the_log_start_is_no_damage);
+    tcase_add_test(t, the_log_start_moves_during_a_read);
     tcase_add_test(t, the_scrubber_keeps_its_pace);
     tcase_add_loop_test(t, whose_directory_and_what_was_in_it, 0, ARRAY_LEN(refused));
     tcase_add_test(t, ranges_join);
