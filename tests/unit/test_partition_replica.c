@@ -496,9 +496,13 @@ END_TEST
 /* DeleteRecords */
 struct deletion { struct partition_delete_records op; bool done; };
 static void deleted(struct partition_op *op) { CONTAINER_OF(op, struct deletion, op.op)->done = true; }
+static void delete_start(struct deletion *d, int node, int64_t offset) {
+    *d = (struct deletion){.op = {.op = {.caller = reactor(node), .owner = reactor(node), .plid = GROUP, .done = deleted}, .offset = offset}};
+    partition_delete_records(&d->op);
+}
 static int16_t delete_below(int node, int64_t offset) {
-    struct deletion d = {.op = {.op = {.caller = reactor(node), .owner = reactor(node), .plid = GROUP, .done = deleted}, .offset = offset}};
-    partition_delete_records(&d.op);
+    struct deletion d;
+    delete_start(&d, node, offset);
     for (int i = 0; i < 20000 && !d.done; i++) turn();
     ck_assert(d.done);
     if (!d.op.op.error) ck_assert_int_eq(d.op.low_watermark, offset);
@@ -521,6 +525,126 @@ START_TEST(deleted_records_stay_deleted) {
     open_node(l);
     all_equal();
     ck_assert_int_eq(partition_begin(part(l)), 35);
+    stop();
+}
+END_TEST
+
+static enum err reconfigure(int l, const struct replica_config *to) {
+    for (int i = 0; i < 400; i++) {
+        enum err err = partition_reconfigure(reactor(l), GROUP, to);
+        if (err != ERR_AGAIN) return err;
+        run_ms(10);
+    }
+    return ERR_AGAIN;
+}
+
+/* Whatever is under way to `i` arrives so much later. */
+static void hold_up(int i, int64_t ms) {
+    for (uint32_t k = 0; k < queued; k++)
+        if (queue[k].to == i) queue[k].due_ns = sim_now_ns(w) + ms * MS;
+}
+
+/* A start that one copy alone has is forgotten with it. */
+START_TEST(a_deletion_is_told_when_a_majority_has_it) {
+    struct deletion d;
+    struct write x;
+    start(3);
+    int l = await_leader(300);
+    ck_assert_int_eq(write_to(l, -1, 20), KERR_NONE);
+    run_ms(200);
+    write_start(&x, l, -1, 1, 10);
+    for (int i = 0; i < 1000 && (part((l + 1) % NODES)->log->durable_end < 21 || part((l + 2) % NODES)->log->durable_end < 21); i++) turn();
+    hold_up(l, 200); /* acknowledgements from before the deletion */
+    ck_assert(!x.done);
+    for (int i = 0; i < NODES; i++) cut[l][i] = true;
+    delete_start(&d, l, 10);
+    run_ms(100);
+    ck_assert_int_eq(partition_begin(part(l)), 10);
+    ck_assert_int_eq(write_end(&x, 150), KERR_NONE);
+    run_ms(50);
+    ck_assert(partition_is_led(part(l)) && !d.done);
+    for (int i = 0; i < NODES; i++) cut[l][i] = false;
+    run_ms(300);
+    ck_assert(d.done);
+    ck_assert_int_eq(d.op.op.error, KERR_NONE);
+    ck_assert_int_eq(d.op.low_watermark, 10);
+    /* The others have never heard of it, and go on without whoever has. */
+    isolate(l, true);
+    delete_start(&d, l, 15);
+    run_ms(2500);
+    ck_assert(d.done);
+    ck_assert_int_eq(d.op.op.error, KERR_NOT_LEADER_OR_FOLLOWER);
+    int next = leader();
+    ck_assert(next >= 0 && next != l);
+    ck_assert_int_eq(partition_begin(part(next)), 10);
+    stop();
+}
+END_TEST
+
+/* The leader's own copy counts when its disk has it: here the slow one of two. */
+START_TEST(a_deletion_waits_for_the_leaders_disk) {
+    struct deletion d;
+    start(3);
+    int l = await_leader(300), near = (l + 1) % NODES;
+    ck_assert_int_eq(write_to(l, -1, 20), KERR_NONE);
+    run_ms(200);
+    isolate((l + 2) % NODES, true);
+    struct sim_tuning *tuning = sim_tuning(w), usual = *tuning;
+    tuning->disk_ns_min = tuning->disk_ns_max = 400 * (int64_t)MS;
+    delete_start(&d, l, 10);
+    reactor_turn(reactor(l), 0);
+    *tuning = usual;
+    run_ms(300);
+    ck_assert_int_eq(partition_begin(part(near)), 10);
+    ck_assert(partition_is_led(part(l)) && !d.done);
+    run_ms(200);
+    ck_assert(d.done && d.op.op.error == KERR_NONE);
+    stop();
+}
+END_TEST
+
+/* Nor does who only learns count. */
+START_TEST(a_deletion_is_told_by_voters) {
+    struct deletion d;
+    start(2);
+    int l = await_leader(300), voter = 1 - l;
+    create_on(2, NULL, 0);
+    struct replica_config to = part(l)->replica.config;
+    to.members[to.count++] = member(2);
+    ck_assert_int_eq(reconfigure(l, &to), OK);
+    ck_assert_int_eq(write_to(l, -1, 20), KERR_NONE);
+    run_ms(300);
+    isolate(voter, true);
+    delete_start(&d, l, 10);
+    run_ms(300);
+    ck_assert_int_eq(partition_begin(part(2)), 10);
+    ck_assert(partition_is_led(part(l)) && !d.done);
+    isolate(voter, false);
+    run_ms(300);
+    ck_assert(d.done && d.op.op.error == KERR_NONE);
+    stop();
+}
+END_TEST
+
+/* One that waits for a helper is in the queue as long. If it stayed there for the next time that this broker leads, its client, which asks
+ * the next leader meanwhile, would have written it twice. */
+START_TEST(a_write_that_comes_back_from_a_helper_finds_another_leader) {
+    start(3);
+    int l = await_leader(300);
+    run_ms(200);
+    struct sim_tuning *tuning = sim_tuning(w), usual = *tuning;
+    struct write x;
+    part(l)->config.compression = 1;
+    tuning->disk_ns_min = tuning->disk_ns_max = 1000 * (int64_t)MS;
+    write_start(&x, l, -1, 10, 5000); /* more than the reactor looks through itself */
+    *tuning = usual;
+    ck_assert_uint_eq(part(l)->works, 1);
+    struct replica_member heir = member((l + 1) % NODES);
+    ck_assert_int_eq(partition_transfer(reactor(l), GROUP, &heir), OK);
+    run_ms(500);
+    ck_assert(!partition_is_led(part(l)) && part(l)->works == 1 && !x.done);
+    ck_assert_int_eq(write_end(&x, 1000), KERR_NOT_LEADER_OR_FOLLOWER);
+    ck_assert_int_eq(part(l)->log->end, 0);
     stop();
 }
 END_TEST
@@ -622,16 +746,6 @@ START_TEST(who_is_below_the_start_begins_anew_with_producers) {
     stop();
 }
 END_TEST
-
-/* One member more, promoted, then one less. */
-static enum err reconfigure(int l, const struct replica_config *to) {
-    for (int i = 0; i < 400; i++) {
-        enum err err = partition_reconfigure(reactor(l), GROUP, to);
-        if (err != ERR_AGAIN) return err;
-        run_ms(10);
-    }
-    return ERR_AGAIN;
-}
 
 START_TEST(members_come_and_go) {
     start(1); /* a group of one becomes one of three */
@@ -860,6 +974,10 @@ int main(void) {
     tcase_add_test(t, min_insync_replicas_before_and_after);
     tcase_add_test(t, a_duplicate_waits_for_the_original);
     tcase_add_test(t, deleted_records_stay_deleted);
+    tcase_add_test(t, a_deletion_is_told_when_a_majority_has_it);
+    tcase_add_test(t, a_deletion_waits_for_the_leaders_disk);
+    tcase_add_test(t, a_deletion_is_told_by_voters);
+    tcase_add_test(t, a_write_that_comes_back_from_a_helper_finds_another_leader);
     tcase_add_test(t, the_latest_offset_is_told_by_who_certainly_leads);
     tcase_add_test(t, who_is_below_the_start_begins_anew_with_producers);
     tcase_add_test(t, members_come_and_go);
