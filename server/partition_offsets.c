@@ -159,7 +159,7 @@ static bool is_deleted(const struct partition *p, const struct partition_delete_
     uint32_t n = r->durable_seq >= op->seq && replica_config_is_voter(&r->config, &r->self);
     for (uint32_t i = 0; i < r->peer_count; i++) {
         const struct replica_peer *peer = &r->peers[i];
-        n += peer->voter && peer->start >= op->low_watermark;
+        n += peer->voter && !peer->went_back && peer->start >= op->low_watermark;
     }
     return n >= replica_config_majority(&r->config);
 }

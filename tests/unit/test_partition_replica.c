@@ -603,6 +603,27 @@ START_TEST(a_deletion_waits_for_the_leaders_disk) {
 }
 END_TEST
 
+/* Whose disk has forgotten what it acknowledged may forget this, too. */
+START_TEST(a_deletion_is_not_told_by_who_went_back) {
+    struct deletion d;
+    start(3);
+    int l = await_leader(300), far = (l + 1) % NODES;
+    ck_assert_int_eq(write_to(l, -1, 20), KERR_NONE);
+    run_ms(200);
+    isolate(far, true);
+    struct replica *core = &part(l)->replica;
+    for (uint32_t i = 0; i < core->peer_count; i++) core->peers[i].went_back = index_of(core->peers[i].member.node) != far;
+    delete_start(&d, l, 10);
+    run_ms(300);
+    ck_assert_int_eq(partition_begin(part((l + 2) % NODES)), 10);
+    ck_assert(partition_is_led(part(l)) && !d.done);
+    isolate(far, false);
+    run_ms(300);
+    ck_assert(d.done && d.op.op.error == KERR_NONE);
+    stop();
+}
+END_TEST
+
 /* Nor does who only learns count. */
 START_TEST(a_deletion_is_told_by_voters) {
     struct deletion d;
@@ -976,6 +997,7 @@ int main(void) {
     tcase_add_test(t, deleted_records_stay_deleted);
     tcase_add_test(t, a_deletion_is_told_when_a_majority_has_it);
     tcase_add_test(t, a_deletion_waits_for_the_leaders_disk);
+    tcase_add_test(t, a_deletion_is_not_told_by_who_went_back);
     tcase_add_test(t, a_deletion_is_told_by_voters);
     tcase_add_test(t, a_write_that_comes_back_from_a_helper_finds_another_leader);
     tcase_add_test(t, the_latest_offset_is_told_by_who_certainly_leads);
