@@ -6,6 +6,7 @@
 #include <string.h>
 #include "server/cluster_impl.h"
 #include "server/controller_impl.h"
+#include "server/partition_impl.h"
 #include "server/peer.h"
 #include "server/reactor.h"
 #include "tests/sim/io_sim.h"
@@ -23,6 +24,7 @@ struct place {
     struct io *ios[REACTORS];
     struct log_recovery recovery;
     bool ready, failed, ended;
+    bool stands[REACTORS];               /* this thread does not get to run */
     char why[512];
 };
 static struct sim_world *world;
@@ -102,6 +104,7 @@ static void restart(int at) { start(at, places[at].id, places[at].settings); }
 /* ---- the world turns --------------------------------------------------------------------------------- */
 
 static bool due(const struct place *p, int i) {
+    if (p->stands[i]) return false;
     const struct reactor *r = &p->b->reactors[i];
     return sim_io_ready(p->ios[i]) || r->busy || timers_next(&r->timers) <= sim_now_ns(world);
 }
@@ -115,7 +118,7 @@ static void pass(void) {
             if (due(p, i)) {
                 turned = true;
                 guarded(p, turn_guarded, i);
-            } else {
+            } else if (!p->stands[i]) {
                 next = MIN(next, timers_next(&p->b->reactors[i].timers));
             }
         }
@@ -664,6 +667,116 @@ START_TEST(changes_while_the_controller_moves) {
 }
 END_TEST
 
+static void cut_off(int at, bool is) {
+    for (int k = 0; k < 3; k++) {
+        if (k == at) continue;
+        sim_link_cut(world, (unsigned)at, (unsigned)k, is);
+        sim_link_cut(world, (unsigned)k, (unsigned)at, is);
+    }
+}
+
+/* What a cluster does to begin with is over. */
+static void three_at_rest(void) {
+    three();
+    must_be_whole(5 * SECOND);
+    run(2 * SECOND);
+}
+
+struct asked { struct controller_change change; bool records, done; };
+static void asked_make(struct controller_change *ch, struct controller_edit *e) {
+    struct asked *x = ch->owner;
+    if (x->records) controller_set_next_producer_id(e, controller_edit_image(e)->next_producer_id + 1);
+}
+static void asked_done(struct controller_change *ch) { ((struct asked *)ch->owner)->done = true; }
+static void ask_change(struct asked *x, int at, bool records) {
+    struct broker *b = places[at].b;
+    *x = (struct asked){.records = records, .change = {.caller = &b->reactors[0], .make = asked_make, .done = asked_done, .owner = x}};
+    controller_submit(b->controller, &x->change);
+}
+
+/* Whoever waits behind a change that cannot be committed any more hears so when that one does, and not when this broker is the controller
+ * again: then they have long asked another one. */
+START_TEST(changes_that_wait_end_with_the_role) {
+    struct asked x[4];
+    three_at_rest();
+    int at = active();
+    int64_t before = image_of(at)->next_producer_id;
+    cut_off(at, true);
+    for (int i = 0; i < 4; i++) ask_change(&x[i], at, i < 3);
+    run(100 * MS);
+    for (int i = 0; i < 4; i++) ck_assert(!x[i].done);
+    run(3 * SECOND);
+    for (int i = 0; i < 4; i++) {
+        ck_assert(x[i].done);
+        ck_assert_int_eq(x[i].change.err, ERR_NOT_CONTROLLER);
+        ck_assert(x[i].change.unknown == (i == 0));
+    }
+    ck_assert_uint_eq(places[at].b->controller->queue_count, 0);
+    cut_off(at, false);
+    must_be_whole(5 * SECOND);
+    ck_assert_int_le(image_of(at)->next_producer_id, before + 1);
+}
+END_TEST
+
+static int replaced;
+static bool another_is_active(void) {
+    int found = -1;
+    for (int k = 0; k < 3; k++)
+        if (k != replaced && controller_is_active(places[k].b)) found = k;
+    return found >= 0;
+}
+
+/* A controller that did not get to run does not know yet that there is another one. What it says of its image, that a topic is there for
+ * instance, may be old: it says nothing. */
+START_TEST(a_controller_that_was_replaced_tells_nothing_old) {
+    struct asked x;
+    three_at_rest();
+    replaced = active();
+    ask_change(&x, replaced, false);
+    run(100 * MS);
+    ck_assert(x.done && x.change.err == OK);
+    cut_off(replaced, true);
+    for (int i = 0; i < REACTORS; i++) places[replaced].stands[i] = true;
+    ck_assert(run_until(another_is_active, 5 * SECOND));
+    for (int i = 0; i < REACTORS; i++) places[replaced].stands[i] = false;
+    ask_change(&x, replaced, false);
+    run(50 * MS);
+    ck_assert(controller_is_active(places[replaced].b)); /* as it thinks */
+    ck_assert(!x.done);
+    run(2 * SECOND);
+    ck_assert(x.done);
+    ck_assert_int_eq(x.change.err, ERR_NOT_CONTROLLER);
+}
+END_TEST
+
+/* The reactor of the log says that something has changed, is asked what, and more changes while the answer is under way: it has said so
+ * already, and does not say it again. Here it becomes the leader, and is established a moment later. */
+START_TEST(a_role_that_changes_while_it_is_asked_for) {
+    three_at_rest();
+    int old = active(), at = (old + 1) % 3;
+    struct broker *b = places[at].b;
+    uint32_t owner;
+    uint64_t group = controller_metadata_plid(b->controller, &owner);
+    struct reactor *r = &b->reactors[owner];
+    ck_assert_uint_ne(owner, 0); /* two threads */
+    struct replica_member heir = {places[at].id, *log_store_incarnation(b->store)};
+    ck_assert_int_eq(partition_transfer(&places[old].b->reactors[owner], group, &heir), OK);
+    const struct replica *core = partition_replica(r, group);
+    for (int i = 0; i < 10000 && core->role != REPLICA_LEADER; i++) pass();
+    ck_assert(core->role == REPLICA_LEADER && !core->established);
+    reactor_turn(&b->reactors[0], 0);                       /* asks */
+    controller_quorum_changed(r, group);
+    places[at].stands[0] = true;
+    for (int i = 0; i < 10000 && !core->established; i++) pass();
+    ck_assert(core->established && !controller_is_active(b));
+    run(50 * MS);
+    places[at].stands[0] = false;
+    run(500 * MS);
+    ck_assert(controller_is_active(b));
+    must_be_whole(5 * SECOND);
+}
+END_TEST
+
 static Suite *cluster_suite(void) {
     Suite *s = suite_create("cluster");
     TCase *t = tcase_create("forming");
@@ -691,6 +804,9 @@ static Suite *cluster_suite(void) {
     t = tcase_create("changes");
     tcase_set_timeout(t, 120);
     tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, changes_that_wait_end_with_the_role);
+    tcase_add_test(t, a_controller_that_was_replaced_tells_nothing_old);
+    tcase_add_test(t, a_role_that_changes_while_it_is_asked_for);
     tcase_add_loop_test(t, changes_while_the_controller_moves, 0, 4);
     suite_add_tcase(s, t);
     return s;
