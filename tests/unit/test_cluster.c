@@ -205,6 +205,13 @@ static void three(void) {
     for (int k = 0; k < 3; k++) start(k, k + 1, voters_123);
 }
 
+/* What a cluster does to begin with is over. */
+static void three_at_rest(void) {
+    three();
+    must_be_whole(5 * SECOND);
+    run(2 * SECOND);
+}
+
 static const struct replica_config *quorum(void) {
     return active() < 0 ? NULL : &places[active()].b->controller->role.config;
 }
@@ -484,6 +491,43 @@ START_TEST(a_second_broker_with_the_same_id_is_refused) {
 }
 END_TEST
 
+static int registered;                   /* -1: not answered */
+static void was_registered(void *ctx, const Varve__Cluster__RegisterAnswer *m) {
+    (void)ctx;
+    registered = (int)m->status;
+}
+/* Somebody with an empty disk says at the controller that it is broker `id`. */
+static int register_stranger(int32_t id) {
+    struct uuid incarnation = {{1, 2, 3, (uint8_t)id}};
+    Varve__Metadata__Broker m = VARVE__METADATA__BROKER__INIT;
+    uint8_t packed[128];
+    m.node = id;
+    m.incarnation = (ProtobufCBinaryData){sizeof incarnation.b, incarnation.b};
+    m.peer_host = "127.0.0.1";
+    m.peer_port = 9299;
+    struct bytes request = {packed, (int32_t)varve__metadata__broker__pack(&m, packed)};
+    registered = -1;
+    registration_handle(places[active()].b, request, was_registered, NULL);
+    run(SECOND);
+    ck_assert_int_ge(registered, 0);
+    return registered;
+}
+
+/* It may have said hello while the one whose id that is was away, so the connection is no proof: the one that is known is asked for, at its
+ * address. If it is there its replicas are its own. */
+START_TEST(an_id_is_taken_while_its_broker_answers) {
+    three_at_rest();
+    for (int32_t id = 1; id <= 3; id++) {
+        ck_assert_int_eq(register_stranger(id), VARVE__CLUSTER__REGISTER_ANSWER__STATUS__REFUSED);
+        ck_assert(uuid_eq(&image_node(image_of(active()), id)->incarnation, log_store_incarnation(places[id - 1].b->store)));
+    }
+    int gone = (active() + 1) % 3;
+    die(&places[gone], SIM_KILLED);
+    run(3 * SECOND);
+    ck_assert_int_eq(register_stranger(gone + 1), VARVE__CLUSTER__REGISTER_ANSWER__STATUS__OK);
+}
+END_TEST
+
 /* ---- disks that are lost, majorities that are away ------------------------------------------------------------ */
 
 static bool third_votes_anew(void) { return places[5].b && votes(5) && quorum()->count == 3 && quorum()->voters == 3; }
@@ -675,13 +719,6 @@ static void cut_off(int at, bool is) {
     }
 }
 
-/* What a cluster does to begin with is over. */
-static void three_at_rest(void) {
-    three();
-    must_be_whole(5 * SECOND);
-    run(2 * SECOND);
-}
-
 struct asked { struct controller_change change; bool records, done; };
 static void asked_make(struct controller_change *ch, struct controller_edit *e) {
     struct asked *x = ch->owner;
@@ -797,6 +834,7 @@ static Suite *cluster_suite(void) {
     tcase_add_test(t, others_join_a_broker_that_was_alone);
     tcase_add_test(t, a_broker_of_another_cluster_stays_outside);
     tcase_add_test(t, a_second_broker_with_the_same_id_is_refused);
+    tcase_add_test(t, an_id_is_taken_while_its_broker_answers);
     tcase_add_test(t, a_broker_that_lost_its_disk_votes_again);
     tcase_add_test(t, a_minority_waits);
     tcase_add_test(t, voters_that_were_added_find_each_other);
