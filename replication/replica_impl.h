@@ -10,6 +10,7 @@ struct step {
     struct replica_actions *out;
 };
 
+/* Below every place of a log, so that comparisons need not ask for it. */
 #define POSITION_UNKNOWN ((struct replica_position){0, -1})
 static inline bool position_known(struct replica_position p) { return p.offset >= 0; }
 

@@ -10,8 +10,9 @@
  * taken anew before it has grown, or answers that are always a round late would never be compared.
  *
  * From then on it is served, but counted for nothing: not for what is committed, not as somebody who would know of a later epoch (it may
- * have forgotten a vote), not as a voter when we campaign, and it gets no vote of ours. That ends when its directory begins anew, as another incarnation. Where acknowledgements are of what is not synced (replica_start.relaxed), a power cut looks the same and is no
- * alarm. */
+ * have forgotten a vote), not as a voter when we campaign, and it gets no vote of ours. That ends when its directory begins anew, as another
+ * incarnation. Where acknowledgements are of what is not synced (replica_start.relaxed), a power cut looks the same and is no alarm. Each
+ * time, also the second and where it is no alarm, what it had acknowledged is forgotten, or its refusals would be taken for old ones. */
 #include <stdlib.h>
 #include "replication/replica_impl.h"
 
@@ -32,24 +33,22 @@ static void remember(struct replica *r, const struct replica_member *m) {
 }
 
 void went_back_round(struct replica *r, struct replica_peer *p) {
-    if (!position_known(p->match) || (position_known(p->held) && replica_position_compare(p->match, p->held) <= 0)) return;
+    if (replica_position_compare(p->match, p->held) <= 0) return;
     p->held = p->match;
     p->held_round = r->round;
 }
 
 void went_back_look(struct step *s, struct replica_peer *p, const struct replica_message *m) {
     struct replica *r = s->r;
-    if (r->relaxed || p->went_back || !position_known(p->held) || replica_position_compare(m->match, p->held) >= 0) return;
+    struct replica_position held = p->held;
+    if (replica_position_compare(m->match, held) >= 0) return;
     if ((int32_t)(m->round - p->held_round) < 0 && !MUTANT(r, BACK_IN_ANY_ROUND)) return;
+    p->match = p->held = POSITION_UNKNOWN; /* it is sent what it lacks, from wherever its log ends now */
+    if (r->relaxed || p->went_back) return;
     struct replica_action *a = step_act(s, REPLICA_WENT_BACK);
-    a->position = p->held;
+    a->position = held;
     a->peer = (uint32_t)(p - r->peers);
     p->went_back = true;
     if (!went_back_known(r, &p->member)) remember(r, &p->member);
-    p->match = p->held = POSITION_UNKNOWN; /* of its log nothing is known any more: probe */
-    p->caught_ns = INT64_MIN;
-    p->mark = INT64_MAX;
-    p->in_flight = 0;
-    p->probing = true;
     quiet_end(s);
 }

@@ -164,12 +164,18 @@ static void perform(struct world *w, struct node *n, const struct packet *in_han
 
 void world_perform(struct world *w, struct node *n) { perform(w, n, NULL); }
 
+/* What an action does not set is not what an earlier one left there. */
+enum err world_ask(struct world *w, struct node *n, const struct replica_event *e) {
+    memset(w->actions.list, 0x5a, w->actions.count * sizeof w->actions.list[0]);
+    return replica_step(&n->replica, e, &w->actions);
+}
+
 /* Clocks go alike but for a constant; a node that is not asked anything does not see the time pass. */
 void world_step(struct world *w, struct node *n, struct replica_event *e, const struct packet *in_hand) {
     int64_t now = w->now_ns + n->skew_ns;
     if (now > n->now_ns) n->now_ns = now;
     e->now_ns = n->now_ns;
-    (void)replica_step(&n->replica, e, &w->actions); /* refusals are as good as anything here */
+    (void)world_ask(w, n, e); /* refusals are as good as anything here */
     perform(w, n, in_hand);
 }
 
@@ -181,7 +187,7 @@ void world_start(struct world *w, struct node *n) {
         .self = n->self, .epoch = d->epoch, .has_voted = d->has_voted, .voted = d->voted, .config = d->config,
         .base = {d->log.base_epoch, d->log.start}, .markers = d->log.markers, .marker_count = d->log.marker_count, .end = d->log.end,
         .timeout_ns = TIMEOUT_NS, .campaign_soon = w->soon && n == &w->nodes[0], .quiet_ns = w->quiet ? 4 * TIMEOUT_NS : 0, .seed = prng_next(&w->prng),
-        .young_until_ns = w->young ? INT64_MAX : 0,
+        .young_until_ns = w->young ? INT64_MAX : 0, .relaxed = w->relaxed,
     };
     replica_init(&n->replica);
 #ifdef VARVE_MUTANTS
@@ -270,7 +276,7 @@ static void deliver_some(struct world *w) {
 
 enum err world_write(struct world *w, struct node *n, uint32_t records) {
     struct replica_event e = {.kind = REPLICA_WRITE, .now_ns = n->now_ns};
-    enum err err = replica_step(&n->replica, &e, &w->actions);
+    enum err err = world_ask(w, n, &e);
     perform(w, n, NULL);
     if (err || w->violation) return err;
     int64_t to = n->log.end + records;
@@ -286,7 +292,7 @@ enum err world_read(struct world *w, struct node *n) {
     if (n->read_count == READS_MAX) return ERR_AGAIN;
     struct replica_event e = {.kind = REPLICA_READ, .now_ns = n->now_ns};
     int64_t committed = w->committed_end;
-    enum err err = replica_step(&n->replica, &e, &w->actions);
+    enum err err = world_ask(w, n, &e);
     if (!err) {
         n->reads[n->read_count].round = n->replica.read_round;
         n->reads[n->read_count++].committed = committed;

@@ -100,7 +100,7 @@ static bool parse_members(struct world *w, const char *text, struct replica_conf
 
 static bool ask(struct world *w, struct node *n, struct replica_event *e) {
     e->now_ns = n->now_ns;
-    enum err err = replica_step(&n->replica, e, &w->actions);
+    enum err err = world_ask(w, n, e);
     struct replica_actions kept = w->actions;
     if (err) world_trace(w, "refused: %s", err_str(err));
     w->actions = kept;
@@ -184,6 +184,7 @@ static bool begin(struct world *w, char *words[4], struct quorum_coverage *cover
     w->soon = words[3] && strcmp(words[3], "soon") == 0;
     w->young = words[3] && strcmp(words[3], "young") == 0;
     w->quiet = words[3] && strcmp(words[3], "quiet") == 0;
+    w->relaxed = words[3] && strcmp(words[3], "relaxed") == 0;
     w->coverage = coverage;
     w->directed = true;
     w->out = out;

@@ -3,8 +3,9 @@
  * A line that begins with a letter is a command; what it causes (messages that leave, asked-for states) follows, indented by two
  * blanks. Everything else is a remark. A file is written anew by running its commands: review the difference.
  *
- *   group N [VOTERS [soon|quiet|young]] N nodes; the first VOTERS (all) are the configuration (0,1). soon: 0 is the first choice to lead;
- *                           quiet: leaders may agree with the others to be silent; young: the processes have just begun
+ *   group N [VOTERS [soon|quiet|young|relaxed]] N nodes; the first VOTERS (all) are the configuration (0,1). soon: 0 is the first choice to lead;
+ *                           quiet: leaders may agree with the others to be silent; young: the processes have just begun;
+ *                           relaxed: what is acknowledged need not be synced
  *   campaign A              A stands for election at once
  *   patience A              how long until A's next deadline
  *   tick A                  A's clock jumps to its next deadline

@@ -80,6 +80,7 @@ struct world {
     bool quiet;                          /* leaders may agree with the others to be silent */
     bool soon;                           /* node 0 is the first choice to lead */
     bool young;                          /* talk: all processes have just begun */
+    bool relaxed;                        /* talk: who lacks what it had acknowledged lost power */
     bool directed;                       /* by a conversation: nothing is left to chance */
     uint32_t weights[12];                /* of what may happen, by the enum in run.c */
     uint32_t loss_one_in, double_one_in;
@@ -100,6 +101,8 @@ void world_start(struct world *w, struct node *n);
 void world_crash(struct world *w, struct node *n);
 void world_deliver(struct world *w, uint32_t packet, bool keep);
 void world_sync(struct world *w, struct node *n, uint32_t ops);
+/* One step of a replica, into w->actions: the caller performs them. */
+enum err world_ask(struct world *w, struct node *n, const struct replica_event *e);
 /* What the last replica_step() into w->actions asked for. */
 void world_perform(struct world *w, struct node *n);
 void world_tick(struct world *w, struct node *n);
