@@ -28,13 +28,13 @@ static void acknowledge(struct step *s, struct replica_position match) {
  * that bring nothing. */
 void append_answer(struct step *s) {
     struct replica *r = s->r;
-    if (!r->answer_due || r->role == REPLICA_LEADER || !r->has_leader || !position_known(r->verified)) return;
+    if (!r->answer_due) return; /* due to the leader of this epoch: another epoch, or a campaign, ends that */
     if (MUTANT(r, ACK_BEFORE_FSYNC)) {
         r->answer_due = false;
         acknowledge(s, r->verified);
         return;
     }
-    if (r->durable_seq < r->barrier_seq || !position_known(r->durable)) return;
+    if (r->durable_seq < r->barrier_seq) return;
     struct replica_position match = replica_position_min(r->verified, r->durable);
     if (replica_position_compare(match, r->verified) == 0) r->answer_due = false;
     if (MUTANT(r, ACK_OWN_LEO)) match = (struct replica_position){r->epoch, r->walk.end};
@@ -50,7 +50,6 @@ static bool follow(struct step *s, const struct replica_message *m) {
     }
     if (r->role == REPLICA_LEADER) return false; /* two leaders in one epoch: not from a peer that keeps the rules */
     step_become_follower(s);
-    if (!r->has_leader || !replica_member_eq(&r->leader, &m->from)) r->verified = POSITION_UNKNOWN;
     r->has_leader = true;
     r->leader_lost = r->leader_quiet = false;
     r->leader = m->from;
@@ -98,8 +97,9 @@ static void skip_present(const struct replica *r, struct elements *e) {
 /* F2: our log ends in the leader's own epoch, so it is a prefix of the leader's: whatever an old message says, nothing is cut. */
 static void skip_to_last(const struct replica *r, struct elements *e) {
     struct replica_position last = walk_last(&r->walk);
-    for (; e->marker < e->m->marker_count && e->m->markers[e->marker].epoch <= last.epoch; e->marker++)
-        e->at = (struct replica_position){e->m->markers[e->marker].epoch, e->m->markers[e->marker].start};
+    uint32_t n = e->m->marker_count;
+    if (n > 0) e->at = (struct replica_position){e->m->markers[n - 1].epoch, e->m->markers[n - 1].start};
+    e->marker = n;
     if (e->at.epoch < last.epoch) e->at.offset = e->m->end_offset;  /* ends before our last epoch */
     else if (e->at.offset < last.offset) e->at.offset = last.offset < e->m->end_offset ? last.offset : e->m->end_offset;
 }
@@ -179,7 +179,7 @@ void append_install(struct step *s, const struct replica_message *m) {
         struct replica_position at = base.offset < r->walk.start ? walk_base(&r->walk) : base;
         if (walk_last(&r->walk).epoch == m->epoch) at = walk_last(&r->walk);
         r->verified = position_known(r->verified) ? replica_position_max(r->verified, at) : at;
-    } else if (base.offset <= r->walk.start || base.offset <= r->high_watermark) {
+    } else if (base.offset <= r->high_watermark) {
         reject(s, m);
         return;
     } else {

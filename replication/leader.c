@@ -299,7 +299,7 @@ static void accepted(struct step *s, struct replica_peer *p, const struct replic
     if (replica_position_compare(match, walk_last(&r->walk)) > 0 && !MUTANT(r, ACK_OWN_LEO) && !MUTANT(r, ACK_NO_EPOCH)) return;
     p->acked_config = m->config.id;
     if (m->start > p->start) p->start = m->start;
-    if (!position_known(p->match) || replica_position_compare(match, p->match) > 0) p->match = match;
+    if (replica_position_compare(match, p->match) > 0) p->match = match;
     if (p->below) p->next = p->match; /* it began at our base */
     p->probing = p->below = false;
     if (replica_position_compare(match, p->next) > 0 && walk_contains(&r->walk, match)) p->next = match;
@@ -314,7 +314,7 @@ static void accepted(struct step *s, struct replica_peer *p, const struct replic
 static void rejected(struct step *s, struct replica_peer *p, const struct replica_message *m) {
     struct replica *r = s->r;
     struct replica_position at;
-    if (position_known(p->match) && replica_position_compare(m->prev, p->match) <= 0) return;
+    if (replica_position_compare(m->prev, p->match) <= 0) return;
     if (replica_position_compare(m->prev, p->next) > 0) return;
     p->in_flight = 0;
     p->probing = true;
@@ -383,7 +383,7 @@ static void inherit_start(struct step *s) {
 void leader_commit(struct step *s) {
     struct replica *r = s->r;
     struct replica_position p = majority_match(r, MUTANT(r, COMMIT_OLD_EPOCH) || MUTANT(r, MARKER_OFFSET_ONLY));
-    if (p.epoch != r->epoch || (p.offset < r->epoch_start && !MUTANT(r, COMMIT_OLD_EPOCH)) || p.offset > r->walk.end || p.offset < 0) return;
+    if (p.epoch != r->epoch || (p.offset < r->epoch_start && !MUTANT(r, COMMIT_OLD_EPOCH))) return;
     bool first = !r->established;
     r->established = true;
     if (p.offset > r->high_watermark) step_high_watermark(s, p.offset);
@@ -398,7 +398,7 @@ bool replica_in_sync(const struct replica *r, const struct replica_member *m, in
     for (uint32_t i = 0; i < r->peer_count; i++) {
         const struct replica_peer *p = &r->peers[i];
         if (!replica_member_eq(&p->member, m) || p->went_back) continue;
-        return now_ns - p->acked_ns < r->timeout_ns && position_known(p->match) && replica_position_compare(p->match, committed) >= 0;
+        return now_ns - p->acked_ns < r->timeout_ns && replica_position_compare(p->match, committed) >= 0;
     }
     return false;
 }

@@ -14,8 +14,7 @@ bool replica_config_is_held(const struct replica *r) {
 
 /* What was committed under this configuration is on a majority of it, in this epoch (M3). */
 static bool committed_is_held(const struct replica *r) {
-    return r->established &&
-           replica_copies(r, (struct replica_position){r->epoch, r->high_watermark}) >= replica_config_majority(&r->config);
+    return replica_copies(r, (struct replica_position){r->epoch, r->high_watermark}) >= replica_config_majority(&r->config);
 }
 
 bool membership_is_settled(const struct replica *r) { return replica_config_is_held(r) && committed_is_held(r); }
@@ -77,6 +76,6 @@ enum err membership_transfer(struct step *s, const struct replica_member *to) {
 void membership_progress(struct step *s, struct replica_peer *p) {
     struct replica *r = s->r;
     if (!r->transferring || !replica_member_eq(&p->member, &r->transfer_to)) return;
-    if (!position_known(p->match) || replica_position_compare(p->match, walk_last(&r->walk)) != 0) return;
+    if (replica_position_compare(p->match, walk_last(&r->walk)) != 0) return;
     (void)step_send(s, REPLICA_TIMEOUT_NOW, &p->member);
 }

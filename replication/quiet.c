@@ -114,8 +114,7 @@ void quiet_vouched(struct step *s, const struct replica_member *m, int64_t at_ns
         leader_vouched(r, m, at_ns);
         return;
     }
-    bool agreed = r->role == REPLICA_FOLLOWER && r->leader_quiet && r->has_leader && !r->leader_lost && at_ns < r->quiet_until_ns;
-    if (!agreed || !replica_member_eq(m, &r->leader) || at_ns <= r->heard_ns) return;
+    if (!r->leader_quiet || at_ns >= r->quiet_until_ns || !replica_member_eq(m, &r->leader) || at_ns <= r->heard_ns) return;
     r->heard_ns = at_ns;
     struct step then = {r, at_ns, s->out};
     election_reset(&then);

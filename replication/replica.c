@@ -69,11 +69,11 @@ void step_append_records(struct step *s, int64_t to) {
     step_note(s);
 }
 
-/* Until this is durable nothing of the log counts as durable: the old elements could come back (rule 6, barrier). */
+/* Until this is durable nothing of the log counts as durable: the old elements could come back (rule 6, barrier). Acknowledgements wait
+ * for barrier_seq; votes and campaigns, so leaders, for a later one. */
 static void barrier(struct step *s, struct replica_action *a, struct replica_position p) {
     a->position = p;
     s->r->barrier_seq = a->seq;
-    s->r->durable = POSITION_UNKNOWN;
     s->r->mark_count = 0;
     step_note(s);
 }
@@ -125,7 +125,7 @@ void step_adopt_epoch(struct step *s, int32_t epoch) {
     struct replica *r = s->r;
     ASSERT(epoch > r->epoch);
     step_become_follower(s);
-    bool tell = r->leader_quiet && r->has_leader; /* it would take our silence for consent */
+    bool tell = r->leader_quiet; /* it would take our silence for consent */
     r->epoch = epoch;
     r->has_voted = r->has_leader = r->leader_lost = r->leader_quiet = r->answer_due = false;
     r->verified = POSITION_UNKNOWN;
@@ -186,7 +186,6 @@ static enum err start(struct step *s, const struct replica_start *from) {
     }
     r->role = REPLICA_LEADER;
     r->begins_on_write = true;
-    r->epoch_start = r->walk.start;
     leader_commit(s);
     return OK;
 }

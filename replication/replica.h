@@ -163,7 +163,7 @@ struct replica {
     /* how far the disk is */
     uint64_t seq, durable_seq;           /* given out; reported */
     uint64_t barrier_seq;                /* of the newest vote, configuration, truncation, start or reset */
-    struct replica_position durable;     /* elements up to it are durable; {0, -1}: unknown while a truncation is not */
+    struct replica_position durable;     /* elements up to it are, of a log whose newest truncation is: barrier_seq */
     struct replica_mark *marks;          /* ascending: what is durable with which seq; NULL: never had anybody beside it */
     uint32_t mark_count;
     /* state that does not survive */
@@ -208,7 +208,7 @@ struct replica {
     struct replica_still still;          /* leader: as of the newest heartbeat, */
     uint32_t still_rounds, still_round;  /* the same for so many of them; the first one that offered to be quiet about it */
     bool quiet;                          /* all peers have agreed */
-    bool leader_quiet;                   /* follower: the leader has nothing to say, */
+    bool leader_quiet;                   /* follower of `leader`, which it hears: there is nothing to say, */
     int64_t quiet_until_ns;              /* but not beyond */
     struct replica_peer *peers;          /* of the configuration, without self, and observers; owned, only while it leads others */
     uint32_t peer_count;

@@ -92,9 +92,22 @@ static void check_starts(struct world *w) {
     }
 }
 
+/* 16: a configuration that its leader believes to be on a majority is: another may follow it. Of an incarnation that is gone nobody can tell. */
+static void check_config_held(struct world *w, const struct node *leader) {
+    const struct replica_config *c = &leader->replica.config;
+    uint32_t holders = 0;
+    if (!leader->up || leader->replica.role != REPLICA_LEADER || !replica_config_is_held(&leader->replica)) return;
+    for (int i = 0; i < c->voters; i++) {
+        const struct node *n = &w->nodes[c->members[i].node];
+        holders += !replica_member_eq(&n->self, &c->members[i]) || replica_config_compare(n->disk.config.id, c->id) >= 0;
+    }
+    if (holders < replica_config_majority(c)) world_violated(w, "16 a configuration counts as held that is not on a majority");
+}
+
 void check_all(struct world *w) {
     check_published(w);
     check_starts(w);
+    for (uint32_t i = 0; i < w->options.nodes; i++) check_config_held(w, &w->nodes[i]);
     for (uint32_t i = 0; i < w->options.nodes && !w->violation; i++) {
         check_table(w, &w->nodes[i]);
         check_committed(w, &w->nodes[i]);
@@ -123,6 +136,7 @@ void check_sent(struct world *w, struct node *n, const struct replica_message *m
     }
     if (m->kind == REPLICA_APPEND_REPLY && m->ok) {
         if (n->disk.epoch < m->epoch) world_violated(w, "11 an acknowledgement left before its epoch was durable");
+        if (replica_config_compare(n->disk.config.id, m->config.id) < 0) world_violated(w, "11 an acknowledgement left before its configuration was durable");
         if (!sim_log_contains(&n->disk.log, m->match) || m->match.offset > n->disk.log.end)
             world_violated(w, "11 an acknowledgement left before what it acknowledges was durable");
     }
