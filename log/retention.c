@@ -69,8 +69,7 @@ enum err log_retain_start(struct log *pub, int64_t now_ms, int64_t bound, bool h
     *start = pub->start;
     while (n < l->segment_count && goes(by_itself(l, n, bytes, now_ms, bound, hold_time))) bytes -= l->segments[n++].size_bytes;
     if (n == 0) return OK;
-    /* Not below where DeleteRecords has put it. */
-    int64_t to = MAX(n < l->segment_count ? l->segments[n].base : pub->end, pub->start);
+    int64_t to = n < l->segment_count ? l->segments[n].base : pub->end; /* above the start, which lies in the first segment */
     if (to > pub->durable_end) return OK;
     if (n == l->segment_count) {
         enum err err = log_roll(pub, now_ms);

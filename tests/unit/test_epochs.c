@@ -95,6 +95,10 @@ START_TEST(epoch_of_an_offset) {
     ck_assert_int_eq(epochs_at(&e, 100), 4);
     ck_assert_int_eq(epochs_at(&e, 101), 7);
     ck_assert_int_eq(epochs_at(&e, INT64_MAX), 7);
+    ck_assert(!epochs_begins_at(&e, 4));
+    ck_assert(epochs_begins_at(&e, 5));
+    ck_assert(!epochs_begins_at(&e, 6)); /* where one only goes on */
+    ck_assert(epochs_begins_at(&e, 100));
     epochs_trim(&e, 50);
     ck_assert_int_eq(epochs_at(&e, 50), 1);
     ck_assert_int_eq(epochs_at(&e, 100), 4);

@@ -230,6 +230,103 @@ START_TEST(snapshot_damage_is_noticed) {
 }
 END_TEST
 
+/* With the sum that it has: only what it says is wrong. */
+static enum err resealed(uint8_t *data, size_t len) {
+    uint32_t crc = crc32c(0, data + 6, len - 6);
+    for (int i = 0; i < 4; i++) data[2 + i] = (uint8_t)(crc >> (24 - 8 * i));
+    return producers_from_snapshot(&p, data, len);
+}
+
+START_TEST(snapshot_that_makes_no_sense) {
+    enum { ENTRY = 10, ENTRY_BYTES = 46, LAST_OFFSET = 14, DELTA = 22 };
+    uint8_t data[sizeof vector + 1] = {0};
+    vector_make(data);
+    ck_assert_int_eq(resealed(data, sizeof vector + 1), ERR_CORRUPT); /* a byte too many */
+    vector_make(data);
+    data[9] = 1; /* entries that nobody counts */
+    ck_assert_int_eq(resealed(data, sizeof vector), ERR_CORRUPT);
+    vector_make(data);
+    memcpy(data + ENTRY + ENTRY_BYTES, data + ENTRY, 8); /* one producer twice */
+    ck_assert_int_eq(resealed(data, sizeof vector), ERR_CORRUPT);
+    ck_assert_uint_eq(p.count, 0);
+    vector_make(data);
+    data[ENTRY] = 0x80; /* a negative id */
+    ck_assert_int_eq(resealed(data, sizeof vector), ERR_CORRUPT);
+    vector_make(data);
+    data[ENTRY + DELTA] = 0x80; /* the batch ends before it begins */
+    ck_assert_int_eq(resealed(data, sizeof vector), ERR_CORRUPT);
+    vector_make(data);
+    data[ENTRY + LAST_OFFSET + 6] = 0;
+    data[ENTRY + LAST_OFFSET + 7] = 3; /* of five records, the last one at offset 3 */
+    ck_assert_int_eq(resealed(data, sizeof vector), ERR_CORRUPT);
+    data[ENTRY + LAST_OFFSET + 7] = 4;
+    ck_assert_int_eq(resealed(data, sizeof vector), OK);
+    ck_assert_int_eq(producers_find(&p, 1001)->window[0].first_offset, 0);
+}
+END_TEST
+
+/* What a log that is cut at an offset still knows. */
+START_TEST(windows_are_cut_back) {
+    apply(7, 0, 0, 5, 100);
+    apply(7, 0, 5, 1, 105);
+    apply(7, 0, 6, 5, 106);
+    apply(8, 0, 0, 1, 111);
+    struct producer silent = {.id = 9, .epoch = 2, .last_timestamp_ms = 77, .coordinator_epoch = -1, .txn_first_offset = -1};
+    ck_assert_int_eq(producers_put(&p, &silent), OK); /* has nothing in its window, and loses nothing */
+    struct producers cut;
+    bool lost;
+    ck_assert_int_eq(producers_below(&p, 112, &cut, &lost), OK);
+    ck_assert(!lost);
+    ck_assert_uint_eq(cut.count, 3);
+    ck_assert_uint_eq(producers_find(&cut, 7)->count, 3);
+    producers_free(&cut);
+    ck_assert_int_eq(producers_below(&p, 111, &cut, &lost), OK); /* the batch at the cut goes, of one record, too */
+    ck_assert(lost);
+    ck_assert_ptr_null(producers_find(&cut, 8));
+    ck_assert_uint_eq(producers_find(&cut, 7)->count, 3);
+    producers_free(&cut);
+    ck_assert_int_eq(producers_below(&p, 105, &cut, &lost), OK);
+    ck_assert(lost);
+    ck_assert_uint_eq(cut.count, 2);
+    ck_assert_uint_eq(producers_find(&cut, 7)->count, 1);
+    ck_assert_int_eq(producers_find(&cut, 7)->window[0].last_sequence, 4);
+    ck_assert_int_eq(producers_find(&cut, 7)->last_timestamp_ms, 1100); /* it expires as if it had never written the others */
+    ck_assert_uint_eq(producers_find(&cut, 9)->count, 0);
+    ck_assert_int_eq(producers_find(&cut, 9)->last_timestamp_ms, 77);
+    producers_free(&cut);
+}
+END_TEST
+
+/* Of those that wrote longest ago half go; when all of the newer half have a transaction open, none of these. */
+START_TEST(open_transactions_are_not_halved) {
+    for (int i = 0; i < 4; i++) {
+        struct batch_header h = batch(i, 0, 0, 1, i);
+        h.attributes = i > 0 ? BATCH_TRANSACTIONAL : 0;
+        ck_assert_int_eq(producers_apply(&p, &h), OK);
+    }
+    ck_assert_int_eq(producers_halve(&p), OK);
+    ck_assert_uint_eq(p.count, 3);
+    ck_assert_ptr_null(producers_find(&p, 0));
+}
+END_TEST
+
+START_TEST(without_a_sequence_nothing_is_remembered) {
+    apply(7, 0, 3, 1, 0);
+    apply(7, 0, -1, 1, 1);
+    ck_assert_uint_eq(producers_find(&p, 7)->count, 1);
+    ck_assert_int_eq(check(7, 0, 4, 1), OK);
+}
+END_TEST
+
+START_TEST(what_is_no_producer_is_not_put) {
+    struct producer e = {.id = -1};
+    ck_assert_int_eq(producers_put(&p, &e), ERR_INVALID);
+    e = (struct producer){.id = 3, .count = PRODUCER_WINDOW + 1};
+    ck_assert_int_eq(producers_put(&p, &e), ERR_INVALID);
+    ck_assert_uint_eq(p.count, 0);
+}
+END_TEST
+
 START_TEST(empty_snapshot) {
     uint8_t *data;
     size_t len;
@@ -261,6 +358,11 @@ int main(void) {
     tcase_add_test(t, snapshot_bytes);
     tcase_add_test(t, snapshot_read);
     tcase_add_test(t, snapshot_damage_is_noticed);
+    tcase_add_test(t, snapshot_that_makes_no_sense);
+    tcase_add_test(t, windows_are_cut_back);
+    tcase_add_test(t, open_transactions_are_not_halved);
+    tcase_add_test(t, without_a_sequence_nothing_is_remembered);
+    tcase_add_test(t, what_is_no_producer_is_not_put);
     tcase_add_test(t, empty_snapshot);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

@@ -48,6 +48,8 @@ START_TEST(by_age_the_oldest_first_and_the_active_one_last) {
     ck_assert_int_eq(l->start, 10);
     ck_assert_uint_eq(retain(l, 9999, 40, false), 3);
     ck_assert_int_eq(l->start, 40);
+    ck_assert_uint_eq(l->size_bytes, 0); /* the one that was being written, too: another has begun */
+    ck_assert_uint_eq(retain(l, INT64_MAX, 40, false), 0); /* and it has nothing that could go */
     append_n(&a, 1, 1, 10, 9999);
     kill_machine();
     start();
@@ -74,6 +76,83 @@ START_TEST(by_size_never_below_what_is_asked_for) {
     start();
     reopened(&a);
     ck_assert_int_eq(a.log->start, 10);
+    stop();
+    model_free(&a);
+    teardown();
+}
+END_TEST
+
+START_TEST(by_size_to_the_byte) {
+    struct model a;
+    uint32_t segments, ranges;
+    setup(0, 1);
+    start();
+    struct log *l = filled(&a, 4, &(struct log_config){.cleanup_delete = true, .retention_ms = -1, .retention_bytes = -1});
+    struct log_segment s[4];
+    log_segments(l, 4, s);
+    struct log_config c = {.cleanup_delete = true, .retention_ms = -1, .retention_bytes = (int64_t)(l->size_bytes - s[0].size_bytes + 1)};
+    log_configure(l, &c);
+    ck_assert_uint_eq(retain(l, 0, 40, false), 0);
+    c.retention_bytes--;
+    log_configure(l, &c);
+    ck_assert_uint_eq(retain(l, 0, 40, false), 1);
+    c.retention_bytes = 0;
+    log_configure(l, &c);
+    ck_assert_uint_eq(retain(l, 0, 40, false), 2); /* never the one that is being written */
+    log_storage(l, &segments, &ranges);
+    ck_assert_uint_eq(segments, 1);
+    ck_assert_uint_eq(l->size_bytes, s[3].size_bytes);
+    stop();
+    model_free(&a);
+    teardown();
+}
+END_TEST
+
+/* Records without a time are as old as their segment; ages that no clock can count to are never reached. */
+START_TEST(by_age_without_a_time_or_without_an_end) {
+    struct model a;
+    setup(0, 1);
+    start();
+    struct log_spec s = spec_of("t", 0);
+    s.config.cleanup_delete = true;
+    s.config.retention_ms = 500;
+    create_spec(&a, &s);
+    append(&a, &(struct batch_spec){.records = 1, .value_bytes = 10, .timestamp = -1, .producer_id = -1, .seed = 1});
+    ck_assert(machine_settle(&m, a.log));
+    int64_t due, created_ms = io_wall_ms(m.io);
+    (void)retention_of(a.log, 0, created_ms, 1, false, &due);
+    ck_assert_int_le(due, created_ms + 500);
+    ck_assert_int_ge(due, created_ms);
+    ck_assert_uint_eq(retain(a.log, due, 1, false), 0);
+    struct log_config c = s.config;
+    c.retention_ms = INT64_MAX;
+    log_configure(a.log, &c);
+    ck_assert_uint_eq(retain(a.log, INT64_MAX, 1, false), 0);
+    ck_assert_int_eq(reason(a.log, 0, INT64_MAX, 1), RETENTION_ACTIVE);
+    log_configure(a.log, &s.config);
+    ck_assert_uint_eq(retain(a.log, due + 1, 1, false), 1);
+    stop();
+    model_free(&a);
+    teardown();
+}
+END_TEST
+
+/* The high watermark may be ahead of this replica's own disk. */
+START_TEST(not_before_it_is_durable_and_not_in_a_log_that_goes) {
+    struct model a;
+    setup(0, 1);
+    start();
+    struct log *l = filled(&a, 1, &(struct log_config){.cleanup_delete = true, .retention_ms = 1, .retention_bytes = -1});
+    append(&a, &(struct batch_spec){.records = 1, .value_bytes = 10, .timestamp = 1000, .producer_id = -1, .seed = 1});
+    ck_assert_int_lt(l->durable_end, l->end);
+    ck_assert_uint_eq(retain(l, 9999, l->end, false), 0);
+    ck_assert_int_eq(l->start, 0);
+    ck_assert_int_eq(log_roll(l, 1000), OK);
+    ck_assert(machine_settle(&m, l));
+    log_delete(l, NULL, NULL);
+    uint32_t removed = 99;
+    ck_assert_int_eq(log_retain(l, 9999, l->end, false, &removed), ERR_CLOSED);
+    ck_assert_uint_eq(removed, 0);
     stop();
     model_free(&a);
     teardown();
@@ -113,6 +192,9 @@ int main(void) {
     TCase *t = tcase_create("retention");
     tcase_add_test(t, by_age_the_oldest_first_and_the_active_one_last);
     tcase_add_test(t, by_size_never_below_what_is_asked_for);
+    tcase_add_test(t, by_size_to_the_byte);
+    tcase_add_test(t, by_age_without_a_time_or_without_an_end);
+    tcase_add_test(t, not_before_it_is_durable_and_not_in_a_log_that_goes);
     tcase_add_test(t, without_the_delete_policy_nothing_goes);
     tcase_add_test(t, a_clock_that_jumps_ahead_is_noticed);
     suite_add_tcase(s, t);
