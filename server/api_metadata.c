@@ -14,7 +14,8 @@ enum { AUTO_CREATE_MAX = 100 };  /* names that one request may have created */
 
 /* A leader that died, or handed over, has a successor within some 10 ms; within some 100 where thousands of partitions lost theirs on a
  * busy machine. A client that is told of none asks again a quarter of a second later, or later still; so it is told a little later, but of
- * the successor. Only while the leader was heard from not long ago: a partition that stays without a leader makes nobody wait. */
+ * the successor. Only while the leader was heard from not long ago: a partition that stays without a leader makes nobody wait. Nor does a
+ * request that waits hold up others: as soon as the next one of its connection is there, it is answered. */
 #define ENDED_WITHIN_NS INT64_C(600000000)
 #define HOLD_NS INT64_C(300000000)
 #define HOLD_PAUSE_NS INT64_C(10000000)      /* the first; each further one is twice as long, up to */
@@ -25,7 +26,7 @@ enum { HOLD_PARTITIONS_MAX = 1000 };
  * shown no more; when it learns of the new leaders in the same answer, partitions get lost on their way from the old one to the new, and it
  * sends nothing to them until it looks for strays, up to a second later. Only once: one that stays in its list keeps the pause before the
  * next attempt to connect, which grows to ten seconds when brokers die again and again; one that comes anew begins without. (It asks twice
- * when a connection breaks, so it hears both.) */
+ * when a connection breaks, so it hears both.) An answer that does not know all new leaders yet does not count. */
 #define SHOWN_NS INT64_C(2000000000)
 
 struct metadata_state;
@@ -42,6 +43,7 @@ struct metadata_state {
     uint32_t partitions, expected;
     int64_t hold_until_ns, pause_ns;
     struct timer timer;
+    bool hurried;                /* other requests wait behind it */
 };
 
 /* What the image says about one topic. False: closing. */
@@ -166,7 +168,7 @@ static void show_brokers(struct metadata_state *s) {
         out->port = n->port;
         out->rack = n->rack;
     }
-    if (again) s->rq->conn->lost_shown_ns = s->rq->reactor->now_ns;
+    if (again && s->expected == 0) s->rq->conn->lost_shown_ns = s->rq->reactor->now_ns;
     const struct api_node *controller = api_nodes_find(&s->nodes, controller_leader_node(request_broker(s->rq)));
     s->out.controller_id = controller && api_node_is_shown(controller) ? controller->id : -1;
 }
@@ -191,11 +193,10 @@ static void ask_again(struct timer *t) {
 /* Whether the answer is put off, for leaders that there will be in a moment. */
 static bool hold(struct metadata_state *s) {
     struct reactor *r = s->rq->reactor;
-    if (s->expected == 0 || s->partitions > HOLD_PARTITIONS_MAX) return false;
+    if (s->expected == 0 || s->hurried || s->partitions > HOLD_PARTITIONS_MAX) return false;
     if (!s->hold_until_ns) {
         s->hold_until_ns = r->now_ns + HOLD_NS;
         s->pause_ns = HOLD_PAUSE_NS;
-        timer_init(&s->timer, ask_again);
     }
     if (r->now_ns >= s->hold_until_ns) return false;
     timer_set(&r->timers, &s->timer, r->now_ns + s->pause_ns);
@@ -203,15 +204,27 @@ static bool hold(struct metadata_state *s) {
     return true;
 }
 
-static void finish(struct partition_questions *q) {
-    struct metadata_state *s = CONTAINER_OF(q, struct metadata_state, questions);
+static void answer(struct metadata_state *s) {
     struct request *rq = s->rq;
-    if (hold(s)) return;
     show_brokers(s);
     struct wire_writer *w = request_reply_begin(rq);
     k_metadata_response_encode(&s->out, w, request_version(rq));
     if (s->create_count > 0) create_topics(s);
     request_reply(rq);
+}
+
+static void looked(struct partition_questions *q) {
+    struct metadata_state *s = CONTAINER_OF(q, struct metadata_state, questions);
+    if (!hold(s)) answer(s);
+}
+
+/* What the client wants besides, of partitions that have their leader, is not to wait for those that have none. */
+static void hurry(struct request *rq) {
+    struct metadata_state *s = rq->state;
+    s->hurried = true; /* also if it is only about to wait */
+    if (!timer_armed(&s->timer)) return;
+    timer_cancel(&rq->reactor->timers, &s->timer);
+    answer(s);
 }
 
 /* Whether there was a leader a moment ago: it is dead, or has said that it leads no more. */
@@ -238,9 +251,12 @@ void api_metadata(struct request *rq) {
     struct metadata_state *s = request_alloc(rq, 1, sizeof *s);
     if (!s) return;
     s->rq = rq;
+    rq->state = s;
+    rq->hurry = hurry;
+    timer_init(&s->timer, ask_again);
     if (!request_decoded(rq, k_metadata_request_decode(&s->in, &rq->body, request_version(rq)))) return;
     k_metadata_response_init(&s->out);
-    s->questions = (struct partition_questions){.answer = take_leader, .done = finish};
+    s->questions = (struct partition_questions){.answer = take_leader, .done = looked};
     if (!partition_questions_init(&s->questions, rq)) return;
     if (fill_cluster(s) && fill_topics(s)) ask(s);
 }

@@ -7,7 +7,8 @@
  * Order: Produce requests are handed to their handler one after the other without waiting for
  * earlier ones to finish (their appends so keep the order of arrival); any other request waits
  * until all before it are finished, and those behind it wait for it, as in Kafka. Responses leave
- * in request order.
+ * in request order. A handler that puts its answer off though it has one (Metadata, for a leader that
+ * is about to be) asks to be told when others wait behind it: request.hurry.
  *
  * Thread: the reactor's. */
 #ifndef SERVER_CONN_H

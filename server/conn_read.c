@@ -45,9 +45,21 @@ bool conn_answers_fit(const struct conn_set *set) {
     return set->reserved_bytes < set->response_budget_bytes - set->response_budget_bytes / RESPONSE_LANE;
 }
 
+/* What holds back the others is the last that was begun. It may have an answer already. */
+static void hurry_last(struct conn *c) {
+    if (c->unfinished_others == 0) return;
+    struct request *rq = LIST_ENTRY(c->requests.prev, struct request, link);
+    void (*hurry)(struct request *) = rq->hurry;
+    rq->hurry = NULL;
+    if (!rq->done && hurry) hurry(rq);
+}
+
 /* Hands out the complete frame if it may go. */
 static bool frame_start(struct conn *c) {
-    if (!may_start(c)) return false;
+    if (!may_start(c)) {
+        hurry_last(c);
+        return false;
+    }
     if (!asks_for_its_answer(c) && !conn_answers_fit(c->set)) {
         wait_for_memory(c);
         return false;

@@ -50,6 +50,7 @@ struct request {
     int64_t used_bytes;                  /* of its budget for requests: the frame and the decoded form */
     int64_t held_bytes;                  /* what it counts for in its connection */
     bool arena_away;                     /* another reactor fills the arena: it is counted when it is back */
+    void (*hurry)(struct request *rq);   /* set by a handler that puts its answer off and need not; called once, when others wait behind it */
     void *state;                         /* the handler's, for asynchronous work; in the arena or freed by the handler */
 };
 

@@ -2,11 +2,13 @@
 
 How long it takes is printed, and measured in tests/bench; here only a bound far above it can fail."""
 import random
+import struct
 import time
 
 from checker import Load, need_confluent, summary
-from cluster import Cluster, killed_at
+from cluster import Cluster, Metadata, killed_at
 from harness import wait_for
+from raw import Client, batch, produce_body, produce_response, string
 
 GOES_ON = 10  # seconds until records must be acknowledged again: a bound on waiting, not a measurement
 
@@ -49,6 +51,39 @@ def test_leader_is_killed(ctx):
             settle(c, load)
     print("leader killed:", summary(gaps))
     assert load.check() > 0
+
+
+def leader_asked(client, then=None):
+    """Metadata of `alone`, and `then` behind it: its leader, the answer to `then`, and how long it took until both were there."""
+    at = time.monotonic()
+    client.request(3, 7, struct.pack(">i", 1) + string("alone") + b"\0")
+    if then:
+        client.request(0, 8, then)
+    leader = Metadata(client.response()).topics["alone"][0].leader
+    return leader, client.response() if then else None, time.monotonic() - at
+
+
+def test_who_asks_for_a_leader_holds_nobody_up(ctx):
+    """A partition has lost its only replica: who asks for its leader is told a little later that there is none, for there might be one in a
+    moment. Not so when a record for another partition comes behind the question on the same connection."""
+    c = Cluster(ctx)
+    c.create("t", partitions=6, min_insync_replicas=2)
+    c.create("alone", replicas=1)
+    victim = c.leader("alone")
+    for _ in range(3):  # the broker has to have seen the connection end, and the machine not to stand still
+        survivor, index = next((n, i) for i in range(6) if (n := c.leader("t", i)) is not victim)
+        with Client(survivor) as asking, Client(survivor) as writing:
+            killed_at(victim)
+            wait_for("the end to be seen", lambda: leader_asked(writing, produce_body([("t", index, batch(b"v"))]))[0] == -1)
+            leader, answer, took = leader_asked(writing, produce_body([("t", index, batch(b"v"))]))
+            assert leader == -1 and produce_response(answer)[0][0] == 0, (leader, answer)
+            _, _, waited = leader_asked(asking)
+        victim.start()
+        c.wait_in_sync("t", "alone")
+        print(f"with a record behind it {took * 1000:.0f} ms, alone {waited * 1000:.0f} ms")
+        if took < 0.2 <= waited:
+            break
+    assert took < 0.2 <= waited
 
 
 def test_follower_is_killed(ctx):

@@ -461,6 +461,38 @@ START_TEST(who_asks_between_two_leaders_is_told_of_the_next_one) {
 }
 END_TEST
 
+/* Partition 2 has just lost its leader; two questions, the second of which has nothing behind it. How long the first took. */
+static int64_t ask_twice(struct reactor *r, uint64_t group, bool at_once) {
+    struct leader_info next = led_by(FIXTURE_ID, leaders_get(r, group)->epoch + 1), ended = led_by(-1, next.epoch);
+    leaders_report(r, group, &next);
+    leaders_report(r, group, &ended);
+    int64_t asked_ms = now_ms();
+    ask_for_leaders();
+    bool waits = at_once || client_waits(&c);
+    ask_for_leaders();
+    c.correlation--;
+    ck_assert_int_eq(told_leader(2), -1);
+    int64_t took_ms = now_ms() - asked_ms;
+    c.correlation++;
+    waits = waits && client_waits(&c);
+    ck_assert_int_eq(told_leader(2), -1);
+    return waits ? took_ms : INT64_MAX;
+}
+
+START_TEST(who_asks_for_more_does_not_wait_for_a_leader) {
+    const struct image_topic *t = image_topic_by_name(reactor_image(&f.b.reactors[0]), STR_LIT("t"));
+    struct reactor *r = &f.b.reactors[t->partitions[2].owner];
+    uint64_t group = t->partitions[2].plid;
+    partition_find(r, group)->replica.role = REPLICA_FOLLOWER;
+    for (int i = 0; i < 2; i++) {
+        int64_t took_ms = INT64_MAX; /* this thread may stand still for longer than a question may wait */
+        for (int tries = 0; tries < 5 && took_ms >= 200; tries++) took_ms = ask_twice(r, group, i == 1);
+        ck_assert_int_lt(took_ms, 200);
+    }
+    partition_find(r, group)->replica.role = REPLICA_LEADER; /* as it was, to stop */
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("api_leaders");
     TCase *t = tcase_create("all");
@@ -477,6 +509,7 @@ int main(void) {
     tcase_add_test(t, commits_under_way_when_leadership_ends);
     tcase_add_test(t, many_groups_go_in_slices);
     tcase_add_test(t, who_asks_between_two_leaders_is_told_of_the_next_one);
+    tcase_add_test(t, who_asks_for_more_does_not_wait_for_a_leader);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

@@ -16,7 +16,7 @@
 
 enum { KEY_PRODUCE = 0, KEY_FETCH = 1, KEY_METADATA = 3, KEY_API_VERSIONS = 18 };
 
-static struct { struct request *held[1024]; unsigned count, started; bool hold; uint32_t reply_bytes; char order[4096]; } api;
+static struct { struct request *held[1024]; unsigned count, started, hurried; bool hold; uint32_t reply_bytes; char order[4096]; } api;
 
 static void reply(struct request *rq) {
     struct wire_writer *w = request_reply_begin(rq);
@@ -31,11 +31,18 @@ static void reply(struct request *rq) {
     request_reply(rq);
 }
 
-/* The body's first byte says what to do: 'h' hold, 's' silently, 'c' close, 'a' close after, 't' leave bytes. */
+static void hurried(struct request *rq) {
+    api.hurried++;
+    if (api.hold) return; /* it cannot yet */
+    reply(rq);
+}
+
+/* The body's first byte says what to do: 'h' hold, 'p' put off until others wait, 's' silently, 'c' close, 'a' close after, 't' leave bytes. */
 static void handle(struct request *rq) {
     char what = wire_left(&rq->body) ? (char)*rq->body.p : 0;
     api.order[api.started++] = what;
     if (what == 'h') api.held[api.count++] = rq;
+    else if (what == 'p') rq->hurry = hurried;
     else if (what == 's') request_finish_silently(rq);
     else if (what == 'c') request_close(rq, "the test says so");
     else if (what == 't') {
@@ -274,6 +281,56 @@ START_TEST(others_wait_for_those_before_and_hold_back_those_behind) {
     api.held[1] = NULL;
     ck_assert_int_eq(next_id(fd, body, sizeof body, NULL), 2);
     ck_assert_int_eq(next_id(fd, body, sizeof body, NULL), 3);
+    close(fd);
+}
+END_TEST
+
+START_TEST(who_waits_and_need_not_holds_nobody_up) {
+    uint8_t in[512], body[64];
+    begin();
+    int fd = connect_client();
+    send_all(fd, in, frame(in, KEY_PRODUCE, 3, 1, "h", 1));
+    send_all(fd, in, frame(in, KEY_METADATA, 1, 2, "p", 1)); /* waits for the one before it, which has no answer yet */
+    settle();
+    ck_assert(api.started == 1 && api.hurried == 0);
+    reply(api.held[0]);
+    api.held[0] = NULL;
+    ck_assert_int_eq(next_id(fd, body, sizeof body, NULL), 1);
+    settle();
+    ck_assert(api.started == 2 && api.hurried == 0); /* nobody is behind it */
+    size_t len = frame(in, KEY_PRODUCE, 3, 3, "x", 1);
+    send_all(fd, in, len - 1);
+    settle();
+    ck_assert_uint_eq(api.hurried, 0); /* not quite */
+    send_all(fd, in + len - 1, 1);
+    for (int32_t id = 2; id <= 3; id++) ck_assert_int_eq(next_id(fd, body, sizeof body, NULL), id);
+    ck_assert_uint_eq(api.hurried, 1);
+
+    len = frame(in, KEY_METADATA, 1, 4, "p", 1); /* those behind it came with it */
+    len += frame(in + len, KEY_METADATA, 1, 5, "p", 1);
+    len += frame(in + len, KEY_FETCH, 4, 6, "x", 1);
+    send_all(fd, in, len);
+    for (int32_t id = 4; id <= 6; id++) ck_assert_int_eq(next_id(fd, body, sizeof body, NULL), id);
+    ck_assert_uint_eq(api.hurried, 3);
+    close(fd);
+}
+END_TEST
+
+START_TEST(who_waits_is_told_once) {
+    uint8_t in[512];
+    api.hold = true;
+    begin();
+    int fd = connect_client();
+    size_t len = frame(in, KEY_METADATA, 1, 1, "p", 1);
+    for (int32_t id = 2; id <= 4; id++) len += frame(in + len, KEY_METADATA, 1, id, "x", 1);
+    send_all(fd, in, len);
+    settle();
+    ck_assert(api.started == 1 && api.hurried == 1);
+    struct conn *c = LIST_ENTRY(reactor.conns->conns.next, struct conn, link);
+    reply(LIST_ENTRY(c->requests.next, struct request, link));
+    uint8_t body[64];
+    for (int32_t id = 1; id <= 4; id++) ck_assert_int_eq(next_id(fd, body, sizeof body, NULL), id);
+    ck_assert_uint_eq(api.hurried, 1);
     close(fd);
 }
 END_TEST
@@ -755,6 +812,8 @@ static TCase *tests(const char *name) {
     tcase_add_test(t, split_at_every_byte);
     tcase_add_test(t, responses_leave_in_request_order);
     tcase_add_test(t, others_wait_for_those_before_and_hold_back_those_behind);
+    tcase_add_test(t, who_waits_and_need_not_holds_nobody_up);
+    tcase_add_test(t, who_waits_is_told_once);
     tcase_add_test(t, silent_requests_take_no_place);
     tcase_add_test(t, large_frames_and_responses);
     tcase_add_test(t, bad_frame_sizes_close);
