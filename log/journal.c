@@ -78,6 +78,12 @@ static void write_submit(struct journal *j, struct group_write *w, int fd, uint6
     io_submit(j->io, &w->op);
 }
 
+static void note_writing(struct journal *j) {
+    atomic_store_explicit(&j->writing, j->in_flight != NULL ? j->in_flight->seq : 0, memory_order_relaxed);
+}
+
+uint64_t journal_writing(const struct journal *j) { return atomic_load_explicit(&j->writing, memory_order_relaxed); }
+
 /* Several writes in parallel when the group is large; the sum covers all of them. `g->more` has room for the others. */
 static void group_submit(struct journal *j, struct group *g, struct journal_pos at, uint8_t *data, uint32_t len) {
     int fd = j->pieces[at.piece].fd;
@@ -85,6 +91,7 @@ static void group_submit(struct journal *j, struct group *g, struct journal_pos 
     if (j->in_flight_tail != NULL) j->in_flight_tail->next = g;
     else j->in_flight = g;
     j->in_flight_tail = g;
+    note_writing(j);
     if (g->counts) j->in_flight_count++;
     for (uint32_t i = 0, n = g->writes_pending; i < n; i++) {
         uint32_t from = i * JOURNAL_WRITE_BYTES;
@@ -375,6 +382,7 @@ static void collect(struct journal *j) {
         finish_slices(j, &g->slices);
         group_free(j, g);
     }
+    note_writing(j);
     finish_waiting(j);
 }
 

@@ -149,6 +149,8 @@ int journal_pressure(const struct journal *j);
 int journal_pressure_within(const struct journal *j, uint64_t reserve_bytes);
 /* Free disk space less what is pending, one catalogue and what the journal may still grow, for those that may go below the reserve: any. */
 int64_t journal_disk_room(const struct journal *j);
+/* The oldest group that is on its way to the disk, 0: none; the same again and again: the disk does not answer. Any; a relaxed atomic. */
+uint64_t journal_writing(const struct journal *j);
 /* What shards hold pending (not yet in files), for the disk reserve: any; atomic add. */
 void journal_pending_add(struct journal *j, int64_t bytes);
 void journal_pending_written(struct journal *j, int64_t bytes); /* pending bytes are in files now */

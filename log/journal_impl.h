@@ -144,6 +144,7 @@ struct journal {
     struct slice_queue held;       /* of shards that have cut already */
     struct group *in_flight, *in_flight_tail;
     uint32_t in_flight_count;      /* without LINKs */
+    _Atomic uint64_t writing;      /* seq of in_flight; 0: none */
     struct group *spare_groups;
     struct buf *spare_buf;
     struct slice_queue done;       /* to be reported */

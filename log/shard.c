@@ -582,6 +582,7 @@ enum log_pressure log_shard_pressure(const struct log_shard *sh) {
 }
 
 bool log_shard_disk_full(const struct log_shard *sh) { return journal_pressure(sh->journal) == 3; }
+uint64_t log_shard_writing(const struct log_shard *sh) { return journal_writing(sh->journal); }
 
 void log_shard_on_writable(struct log_shard *sh, void (*writable)(void *ctx), void *ctx) {
     sh->writable = writable;

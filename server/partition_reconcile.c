@@ -5,7 +5,8 @@
  * controller is told (server/reassign.h).
  *
  * Leadership goes to the preferred replica when that has been in sync for a while, and only a few at a time: clients have to find each
- * new leader. A drained broker, one that stops, and one whose disk is full hand over without that wait. */
+ * new leader. A drained broker, one that stops, and one whose disk is full or does not answer hand over
+ * without that wait. */
 #include <stdlib.h>
 #include <uthash.h>
 #include "base/assert.h"
@@ -34,9 +35,11 @@ struct reconciler {
     int64_t window_ns;                   /* transfers are counted since */
     uint32_t transfers;
     bool leaving;                        /* the broker stops */
-    bool disk_full;                      /* reconciler_disk_is_full() */
-    int64_t disk_full_ns, disk_room_ns;  /* the disk is full since; it had room since. 0: it is otherwise */
-    uint32_t disks_full;                 /* brokers that said so; of the newest look */
+    enum peer_disk disk;                 /* reconciler_disk() */
+    int64_t disk_full_ns, disk_well_ns;  /* the disk is full since; it is well since. 0: it is otherwise */
+    uint64_t writing;                    /* to the journal, at the newest look, */
+    uint32_t writing_looks;              /* and at so many before it */
+    uint32_t disks;                      /* those that are not well, in a number; of the newest look */
     struct timer disk_timer;
     /* groups that are at their target */
     struct reassign_at_target reports[REPORTS_MAX];
@@ -145,39 +148,62 @@ static void write_quorum(struct reconciler *c, const struct replica *core) {
     controller_submit(c->reactor->broker->controller, &c->quorum_change);
 }
 
-/* ---- disks that are full ----------------------------------------------------------------------------------------------- */
+/* ---- disks that are full, or do not answer ------------------------------------------------------------------------------ */
 
 #define DISK_LOOK_NS 500000000
 
-static void disk_look_here(struct reconciler *c) {
-    int64_t now = c->reactor->now_ns;
-    bool full = log_shard_disk_full(c->reactor->shard);
-    if (!full) c->disk_full_ns = 0;
-    else if (c->disk_full_ns == 0) c->disk_full_ns = now;
-    if (full) c->disk_room_ns = 0;
-    else if (c->disk_room_ns == 0) c->disk_room_ns = now;
-    if (full && now - c->disk_full_ns >= RECONCILE_DISK_FULL_NS) c->disk_full = true;
-    if (!full && now - c->disk_room_ns >= RECONCILE_DISK_ROOM_NS) c->disk_full = false;
+static bool disk_is_stuck(struct reconciler *c) {
+    uint64_t writing = log_shard_writing(c->reactor->shard);
+    c->writing_looks = writing != 0 && writing == c->writing ? c->writing_looks + 1 : 0;
+    c->writing = writing;
+    return c->writing_looks >= RECONCILE_DISK_STUCK_LOOKS;
 }
 
-/* Who should lead is asked again when a disk is full now, or is not any more. */
+/* Every reactor sees this; one says it. */
+static void disk_tell(const struct reconciler *c, enum peer_disk before) {
+    if (c->reactor->index != 0) return;
+    const char *dir = c->reactor->broker->config.data_path;
+    if (c->disk == PEER_DISK_STUCK && before != c->disk)
+        trace_warn("broker", "%s: a write to the journal has not come to an end for seconds: until its disk answers this broker leads only where nobody else can", dir);
+    if (before == PEER_DISK_STUCK && before != c->disk) trace_info("broker", "%s: its disk answers again", dir);
+}
+
+static void disk_look_here(struct reconciler *c) {
+    int64_t now = c->reactor->now_ns;
+    enum peer_disk before = c->disk;
+    bool full = log_shard_disk_full(c->reactor->shard), stuck = disk_is_stuck(c), well = !full && !stuck;
+    if (!full) c->disk_full_ns = 0;
+    else if (c->disk_full_ns == 0) c->disk_full_ns = now;
+    if (!well) c->disk_well_ns = 0;
+    else if (c->disk_well_ns == 0) c->disk_well_ns = now;
+    if (stuck) c->disk = PEER_DISK_STUCK;
+    else if (full && now - c->disk_full_ns >= RECONCILE_DISK_FULL_NS) c->disk = PEER_DISK_FULL;
+    else if (well && now - c->disk_well_ns >= RECONCILE_DISK_WELL_NS) c->disk = PEER_DISK_WELL;
+    disk_tell(c, before);
+}
+
+/* Who should lead is asked again when a disk is not well now, or is again. */
 static void disk_look(struct timer *t) {
     struct reconciler *c = CONTAINER_OF(t, struct reconciler, disk_timer);
     const struct image *im = reactor_image(c->reactor);
     disk_look_here(c);
-    uint32_t full = c->disk_full;
-    for (uint32_t i = 0; im && i < im->node_count; i++) full = full * 31 + (peer_disk_is_full(c->reactor, im->nodes[i].node) ? im->nodes[i].node + 2u : 0);
-    if (full != c->disks_full) partition_unsettle_all(c->reactor);
-    c->disks_full = full;
+    uint32_t disks = c->disk;
+    for (uint32_t i = 0; im && i < im->node_count; i++) {
+        enum peer_disk disk = peer_disk(c->reactor, im->nodes[i].node);
+        disks = disks * 31 + (disk != PEER_DISK_WELL ? 3 * (uint32_t)im->nodes[i].node + 2u + disk : 0);
+    }
+    if (disks != c->disks) partition_unsettle_all(c->reactor);
+    c->disks = disks;
     timer_set(&c->reactor->timers, t, c->reactor->now_ns + DISK_LOOK_NS);
 }
 
-bool reconciler_disk_is_full(const struct reactor *r) { return r->reconciler && r->reconciler->disk_full; }
+enum peer_disk reconciler_disk(const struct reactor *r) { return r->reconciler ? r->reconciler->disk : PEER_DISK_WELL; }
 
-/* Whether a topic's partition would rather be led elsewhere. The cluster's own topics may use some of the reserve. */
-static bool lacks_room(const struct reactor *r, int32_t node, const struct image_topic *t) {
-    if (!t || t->internal) return false;
-    return node == r->broker->config.node_id ? reconciler_disk_is_full(r) : peer_disk_is_full(r, node);
+/* Whether a partition of `t` (NULL: the metadata log) would rather be led elsewhere. The cluster's own topics may use some of a full disk's
+ * reserve. */
+static bool lacks_disk(const struct reactor *r, int32_t node, const struct image_topic *t) {
+    enum peer_disk disk = node == r->broker->config.node_id ? reconciler_disk(r) : peer_disk(r, node);
+    return disk == PEER_DISK_STUCK || (disk == PEER_DISK_FULL && t && !t->internal);
 }
 
 /* ---- what is wanted -------------------------------------------------------------------------------------------------- */
@@ -203,17 +229,18 @@ static void want_replicas(struct reconcile_input *in, const struct reactor *r, c
     const struct image *im = reactor_image(r);
     for (int32_t i = 0; i < p->replica_count; i++) {
         if (p->at[i].removing) continue;
-        if (drains(im, p->replicas[i]) || lacks_room(r, p->replicas[i], t)) in->draining |= 1u << in->voters;
+        if (drains(im, p->replicas[i]) || lacks_disk(r, p->replicas[i], t)) in->draining |= 1u << in->voters;
         in->voter[in->voters++] = member_of(im, core, p->replicas[i], p->at[i].life, &p->at[i].incarnation);
     }
 }
 
 /* The quorum; every other broker learns. */
-static void want_quorum(struct reconcile_input *in, const struct image *im, const struct replica *core) {
+static void want_quorum(struct reconcile_input *in, const struct reactor *r, const struct replica *core) {
     static const struct uuid none;
+    const struct image *im = reactor_image(r);
     for (uint32_t i = 0; i < im->quorum_voter_count; i++) in->voter[in->voters++] = member_of(im, core, im->quorum_voters[i], 0, &none);
     for (uint32_t i = 0; i < in->voters; i++)
-        if (drains(im, in->voter[i].node)) in->draining |= 1u << i;
+        if (drains(im, in->voter[i].node) || lacks_disk(r, in->voter[i].node, NULL)) in->draining |= 1u << i;
     for (uint32_t i = 0; i < im->node_count && in->learners < RECONCILE_LEARNERS_MAX; i++) {
         bool votes = false;
         for (uint32_t k = 0; k < in->voters; k++) votes = votes || in->voter[k].node == im->nodes[i].node;
@@ -300,13 +327,12 @@ static bool take(struct reconciler *c, uint64_t group, const struct reconcile_st
 }
 
 static bool reconcile(struct reconciler *c, uint64_t group, const struct replica *core, const struct image_topic *t, int32_t partition) {
-    const struct image *im = reactor_image(c->reactor);
     struct reconcile_input in = {0};
     struct reconcile_step step;
     see(&in, c, core);
-    if (lacks_room(c->reactor, core->self.node, t)) in.self_drains = true;
+    if (lacks_disk(c->reactor, core->self.node, t)) in.self_drains = true;
     if (t) want_replicas(&in, c->reactor, core, t, &t->partitions[partition]);
-    else want_quorum(&in, im, core);
+    else want_quorum(&in, c->reactor, core);
     for (uint32_t i = 0; i < in.voters; i++)
         if (peer_back_ns(c->reactor, in.voter[i].node) < PREFER_BACK_NS) in.recent |= 1u << i;
     if (!t) in.prefers = false;

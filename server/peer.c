@@ -100,10 +100,10 @@ int64_t peer_back_ns(const struct reactor *r, int32_t node) {
     return slot < 0 ? INT64_MAX : since(r, atomic_load(&p->nodes[slot].back_ns));
 }
 
-bool peer_disk_is_full(const struct reactor *r, int32_t node) {
+enum peer_disk peer_disk(const struct reactor *r, int32_t node) {
     struct peers *p = r->broker->peers;
     int32_t slot = p ? peer_node_slot(p, node) : -1;
-    return slot >= 0 && atomic_load(&p->nodes[slot].disk_full);
+    return slot >= 0 ? (enum peer_disk)atomic_load(&p->nodes[slot].disk) : PEER_DISK_WELL;
 }
 
 bool peer_incarnation(const struct reactor *r, int32_t node, struct uuid *out) {

@@ -53,8 +53,8 @@ bool peer_vouched(const struct reactor *r, int32_t node, uint64_t group, int64_t
 int64_t peer_silence_ns(const struct reactor *r, int32_t node);
 /* Since it came back after it had been lost. INT64_MAX: it never was; the broker itself, too. */
 int64_t peer_back_ns(const struct reactor *r, int32_t node);
-/* It said with its newest ping (every 2 s) that it refuses records because its disk is full. */
-bool peer_disk_is_full(const struct reactor *r, int32_t node);
+/* How its disk is, as it said with its newest ping (every 2 s). */
+enum peer_disk peer_disk(const struct reactor *r, int32_t node);
 /* Of the newest hello. False: never connected. */
 bool peer_incarnation(const struct reactor *r, int32_t node, struct uuid *out);
 /* The incarnation of whoever answers at the address that `node` is known by, while that is connected; another broker that says

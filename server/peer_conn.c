@@ -120,7 +120,7 @@ static bool own_part(struct peer_conn *c, const struct peer_part *part, struct p
     struct peer_part pong = {.kind = PEER_PART_PONG, .u.ping = part->u.ping};
     switch (part->kind) {
     case PEER_PART_PING:
-        peer_node_disk(c->peers, c->slot, part->disk_full);
+        peer_node_disk(c->peers, c->slot, part->disk);
         if (peer_stream_put(&c->stream, &pong, NULL, 0, PEER_QUEUE_CALLS_BYTES)) return true;
         peer_stream_close(&c->stream, "out of memory for an answer to its ping", false);
         return false;

@@ -156,7 +156,7 @@ struct peer_node {
     _Atomic uint32_t reactors;           /* it has, as its newest hello says; 0: not known, or too many */
     _Atomic int64_t beats[PEER_REACTORS_MAX]; /* when something came from each of them */
     _Atomic uint32_t silences, arrivals; /* counted up: it went silent; it connected */
-    _Atomic bool disk_full;              /* as its newest ping says */
+    atomic_int disk;                     /* enum peer_disk, as its newest ping says */
     /* under peers.lock */
     char host[PEER_HOST_BYTES];
     uint16_t port;                       /* 0: no address */
@@ -232,7 +232,7 @@ int32_t peer_node_slot(const struct peers *p, int32_t node);
 int32_t peer_node_make(struct peers *p, int32_t node, bool has_address);
 void peer_node_change(struct peers *p, struct peer_node *n, enum peer_node_state to);
 void peer_node_heard(struct peers *p, int32_t slot, struct io *io);
-void peer_node_disk(struct peers *p, int32_t slot, bool full);
+void peer_node_disk(struct peers *p, int32_t slot, enum peer_disk disk);
 void peer_node_arrived(struct peers *p, int32_t slot, const struct peer_hello *hello);
 void peer_nodes_sync(struct peer_set *set);
 void peer_nodes_changed(struct peers *p);    /* reactors look */

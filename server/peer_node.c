@@ -35,7 +35,7 @@ static void give_away(struct peers *p, struct peer_node *n, int32_t node) {
     atomic_store(&n->reactors, 0);
     for (uint32_t i = 0; i < PEER_REACTORS_MAX; i++) atomic_store(&n->beats[i], 0);
     atomic_store(&n->heard_ns, 0);
-    atomic_store(&n->disk_full, false);
+    atomic_store(&n->disk, PEER_DISK_WELL);
     atomic_store(&n->node, node);
 }
 
@@ -76,9 +76,10 @@ void peer_node_heard(struct peers *p, int32_t slot, struct io *io) {
     if (slot >= 0) atomic_store_explicit(&p->nodes[slot].heard_ns, io_mono_ns(io), memory_order_relaxed);
 }
 
-void peer_node_disk(struct peers *p, int32_t slot, bool full) {
-    if (slot < 0 || atomic_exchange(&p->nodes[slot].disk_full, full) == full) return;
-    trace_info("peer", "broker %d: its disk %s", p->nodes[slot].node, full ? "is full" : "has room again");
+void peer_node_disk(struct peers *p, int32_t slot, enum peer_disk disk) {
+    static const char *const words[] = {[PEER_DISK_WELL] = "is well again", [PEER_DISK_FULL] = "is full", [PEER_DISK_STUCK] = "does not answer"};
+    if (slot < 0 || atomic_exchange(&p->nodes[slot].disk, (int)disk) == (int)disk) return;
+    trace_info("peer", "broker %d: its disk %s", p->nodes[slot].node, words[disk]);
 }
 
 /* Its hello was taken, on whichever connection. */

@@ -195,7 +195,7 @@ bool peer_part_encode(struct peer_header *h, const struct peer_part *p) {
     case PEER_PART_PING:
         m.kind_case = VARVE__PEER__PART__KIND_PING;
         m.ping = p->u.ping;
-        m.disk_full = p->disk_full;
+        m.disk = p->disk;
         break;
     case PEER_PART_PONG:
         m.kind_case = VARVE__PEER__PART__KIND_PONG;
@@ -339,7 +339,7 @@ static bool part_read(const Varve__Peer__Part *m, struct peer_part *p) {
     case VARVE__PEER__PART__KIND_PING:
         p->kind = PEER_PART_PING;
         p->u.ping = m->ping;
-        p->disk_full = m->disk_full;
+        p->disk = (enum peer_disk)MIN(m->disk, (uint32_t)PEER_DISK_STUCK);
         return m->body == 0;
     case VARVE__PEER__PART__KIND_PONG: p->kind = PEER_PART_PONG; p->u.ping = m->pong; return m->body == 0;
     case VARVE__PEER__PART__KIND_BEAT: p->kind = PEER_PART_BEAT; return m->body == 0;

@@ -42,6 +42,8 @@ enum peer_refusal {
 
 struct peer_head { uint32_t header_bytes, body_bytes; uint64_t checksum; };
 
+enum peer_disk { PEER_DISK_WELL, PEER_DISK_FULL, PEER_DISK_STUCK }; /* server/reconcile.h; as on the wire */
+
 struct peer_hello {
     uint32_t version_min, version_max;
     int32_t node, wanted;
@@ -67,7 +69,7 @@ struct peer_part {
         struct { uint64_t id; uint32_t kind, total, at; uint64_t timeout_ms; enum err error; } call; /* and answers */
         uint64_t ping;                   /* and pongs */
     } u;
-    bool disk_full;                      /* ping */
+    enum peer_disk disk;                 /* ping */
 };
 
 /* A header while parts are added to it. */

@@ -1,6 +1,6 @@
 /* disk_fault: a library to preload that lets a disk fail on request. The file $VARVE_DISK_FAULT, while it exists, says what:
  *   write|sync ERRNO PATH_PART     writes to (or syncs of) files whose path has PATH_PART in it fail with that errno, having done nothing
- *   slow MILLISECONDS PATH_PART    their syncs take that much longer
+ *   slow MILLISECONDS PATH_PART    their syncs, and writes that sync, take that much longer
  * It cannot touch io_uring: for --set io.backend=blocking. */
 #include <dlfcn.h>
 #include <errno.h>
@@ -42,18 +42,20 @@ static void *real(const char *name) {
     return f;
 }
 
+static void wait_if_slow(int fd) {
+    int ms = failure("slow", fd);
+    if (ms > 0) nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L}, NULL);
+}
+
 ssize_t pwrite(int fd, const void *buf, size_t len, off_t at) {
     return fails("write", fd) ? -1 : ((ssize_t(*)(int, const void *, size_t, off_t))real("pwrite"))(fd, buf, len, at);
 }
 ssize_t pwrite64(int fd, const void *buf, size_t len, off64_t at) { return pwrite(fd, buf, len, at); }
 ssize_t pwritev2(int fd, const struct iovec *iov, int count, off_t at, int flags) {
+    if (flags & RWF_DSYNC) wait_if_slow(fd);
     return fails("write", fd) ? -1 : ((ssize_t(*)(int, const struct iovec *, int, off_t, int))real("pwritev2"))(fd, iov, count, at, flags);
 }
 ssize_t pwritev64v2(int fd, const struct iovec *iov, int count, off64_t at, int flags) { return pwritev2(fd, iov, count, at, flags); }
-static void wait_if_slow(int fd) {
-    int ms = failure("slow", fd);
-    if (ms > 0) nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L}, NULL);
-}
 int fdatasync(int fd) {
     wait_if_slow(fd);
     return fails("sync", fd) ? -1 : ((int (*)(int))real("fdatasync"))(fd);

@@ -189,6 +189,25 @@ def test_slow_disk_of_the_leader(ctx):
         load.check()
 
 
+def test_disk_of_the_leader_hangs(ctx):
+    """D5: it answers no more. What is led there, the metadata log too, goes to those whose disks do; nobody waits for it."""
+    with faulty(ctx, "leader") as (c, victim, fault, heal):
+        controller = c.controller()
+        with Load(c, "t") as load:
+            fault("slow 6000 journal-0/")
+            others = [n for n in c.running() if n is not victim]
+            wait_for("another leader", lambda: c.leader("t", but=(victim,)) is not victim, 20)
+            if controller is victim:
+                wait_for("another controller", lambda: (m := c.metadata(others[0], [])) and m.controller not in (-1, victim.id), 20)
+            load.wait_acks(200, GOES_ON)
+            ctx.varve("produce", "t", "--acks", "1", "-b", c.bootstrap, input="no:1:leader alone would wait\n")
+            assert victim.alive() and "has not come to an end" in victim.trace(), victim.trace()[-3000:]
+            heal()
+            settle(c, load)
+        load.check()
+        same_copies(ctx, c)
+
+
 def test_old_disk_comes_back(ctx):
     """D17: a copy of the disk from before is put back: nothing acknowledged since then is lost. The leader notices, says so, and does not count the
     node any more, until it begins anew as the operator is told."""
@@ -220,7 +239,7 @@ def test_old_disk_comes_back(ctx):
 
 test_each_disk_is_wiped_in_turn.slow = test_slow_disk_of_the_leader.slow = True
 for test in (test_sync_of_the_leader_fails, test_sync_of_a_follower_fails, test_write_of_the_leader_fails, test_slow_disk_of_a_follower,
-             test_slow_disk_of_the_leader, test_old_disk_comes_back, test_each_disk_is_wiped_in_turn):
+             test_slow_disk_of_the_leader, test_disk_of_the_leader_hangs, test_old_disk_comes_back, test_each_disk_is_wiped_in_turn):
     test.any_io = True
 for test in [f for name, f in list(globals().items()) if name.startswith("test_")]:
     test.slow = True
