@@ -152,7 +152,9 @@ static void checkpoint_flush(void *ctx, uint64_t seq) {
     c->flushing = true;
     c->seq = seq;
     c->waiting = c->count;
-    c->sync_all = c->count >= sh->sync_all_logs;
+    uint32_t with_files = 0;
+    for (uint32_t i = 0; i < c->count; i++) with_files += writer_needs_folder(c->v[i].log);
+    c->sync_all = with_files >= sh->sync_all_logs;
     if (c->waiting == 0) {
         flushed_all(sh);
         return;
@@ -174,7 +176,6 @@ static void checkpoint_done(void *ctx, enum err err) {
         if (err == OK) {
             /* C3: "W = min(end as of S, P of every TRUNCATE behind S that is durable)": flush_to was lowered by those. */
             l->synced = l->flush_to;
-            l->in_catalog = true;
         }
         impl_owe(l);
         shard_release_log(sh, l);

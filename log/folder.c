@@ -1,6 +1,6 @@
 /* folder.c - the folder of a partition: its making, its manifest, and its end.
  *
- * A folder belongs to the plid in its manifest, whatever its name. It is made with the first bytes,
+ * A folder belongs to the plid in its manifest, whatever its name. It is made with the first bytes, not before (writer_needs_folder),
  * and synced, manifest and parent too, before a checkpoint counts on it. */
 #include <errno.h>
 #include <stdio.h>

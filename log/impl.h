@@ -113,7 +113,7 @@ struct log_impl {
     bool delete_joined, delete_durable, folder_moved;
     struct image *image;            /* found by recovery: the protected bytes below W of W's block; NULL: none */
     bool export_due;                /* Kafka's checkpoint files are older than the log */
-    bool in_catalog;                /* a completed checkpoint has its state */
+    bool folder_counted;            /* found by recovery: the catalogue counts on bytes in its files, so there must be a folder */
     int64_t cleaned_end;            /* compaction has been here */
     int64_t compacted_end;          /* segments that begin below it may have gaps in their offsets */
     struct compact_run compact_run; /* the last one */

@@ -472,7 +472,8 @@ static enum err old_generation_goes(struct fixing *f) {
     return rc < 0 ? refuse(f, rc, "put the folder of a discarded log aside") : OK;
 }
 
-/* "A CREATEd folder whose manifest is missing or torn is stray and is made again from the journal." */
+/* "A CREATEd folder whose manifest is missing or torn is stray and is made again from the journal." So is that of a log without bytes
+ * in files, whether or not the catalogue names it. */
 static enum err fix_created_folder(struct fixing *f) {
     struct log_impl *l = f->l;
     char path[PATH_BYTES];
@@ -524,7 +525,7 @@ static void owner_back(void *ctx, const char *name, bool is_dir) {
     uint64_t plid = err == OK ? m.plid : 0;
     manifest_free(&m);
     struct log_impl *l = plid ? shard_find(&f->s->shards[log_store_shard_of(f->s, plid)], plid) : NULL;
-    if (!l || l->delete_durable || l->folder_made || !l->in_catalog) return;
+    if (!l || l->delete_durable || l->folder_made || !l->folder_counted) return;
     char from[PATH_BYTES], to[PATH_BYTES];
     path_folder(from, f->s->dir, name);
     path_folder(to, f->s->dir, l->folder);
@@ -546,7 +547,7 @@ static enum err fix_identities(struct fixing *f) {
     for (uint32_t i = 0; i < s->config.shards; i++)
         for (uint32_t k = 0; k < s->shards[i].log_count && f->err == OK; k++) {
             f->l = s->shards[i].logs[k];
-            if (!f->l->in_catalog || f->l->delete_durable) continue;
+            if (!f->l->folder_counted || f->l->delete_durable) continue;
             fix_identity(f);
             missing |= !f->l->folder_made;
         }
@@ -616,7 +617,7 @@ static enum err known_folders(struct log_store *s, struct folders *x) {
     for (uint32_t i = 0; i < s->config.shards; i++)
         for (uint32_t k = 0; k < s->shards[i].log_count; k++) {
             struct log_impl *l = s->shards[i].logs[k];
-            if (!l->delete_durable && (l->in_catalog || l->folder_made)) x->known[x->known_count++] = l->folder;
+            if (!l->delete_durable && (l->folder_counted || l->folder_made)) x->known[x->known_count++] = l->folder;
         }
     qsort(x->known, x->known_count, sizeof *x->known, by_name);
     return OK;
@@ -658,7 +659,7 @@ static enum err fix_shard(struct fixing *f, struct log_shard *sh) {
         l->pub.durable_end = l->pub.end;
         bool dirty = l->dirty;
         if (dirty && !l->delete_durable && l->folder_made) fix_files(f);
-        else if (!l->delete_durable && l->in_catalog) look_at_files(f);
+        else if (!l->delete_durable && l->folder_counted) look_at_files(f);
         if (dirty && !l->delete_durable && !l->folder_made) reindex_all(f);
         l->dropped_count = 0; /* a segment that the log has now may have the base of one that was dropped */
         l->droppable_total = l->dropped_total;
@@ -679,7 +680,7 @@ enum err recover_files(struct log_store *s, char *why, size_t why_len) {
     for (uint32_t i = 0; i < s->config.shards; i++)
         for (uint32_t k = 0; k < s->shards[i].log_count && f.err == OK; k++) {
             f.l = s->shards[i].logs[k];
-            if (!f.l->in_catalog && !f.l->delete_durable) fix_created_folder(&f);
+            if (!f.l->folder_counted && !f.l->delete_durable) fix_created_folder(&f);
         }
     if (f.err == OK) fix_identities(&f);
     if (f.err == OK) fix_folders(&f);

@@ -154,7 +154,7 @@ enum err reset_fold(struct log_impl *l, const uint8_t *body, uint32_t len) {
     enum err err = sound ? producers_take(m->producers, m->n_producers, m->base_offset, &known) : ERR_CORRUPT;
     if (err == OK) {
         impl_reset(l, m->base_epoch, m->base_offset, &known);
-        l->in_catalog = false; /* its folder is made again, like that of a log that was just created */
+        l->folder_counted = false; /* its folder is made again, like that of a log that was just created */
         l->folder_made = false;
     }
     varve__storage__reset_entry__free_unpacked(m, NULL);

@@ -183,5 +183,6 @@ enum { WRITE_BYTES = 512 * 1024 };
 void writer_want(struct log_impl *l);
 void shard_work(struct log_shard *sh);        /* starts writers for logs that wait */
 void writer_image_durable(struct log_impl *l);
+bool writer_needs_folder(const struct log_impl *l);
 void writers_free(struct log_shard *sh);
 #endif

@@ -343,8 +343,7 @@ static enum err decode(struct log_impl *l, const Varve__Storage__LogState *m) {
     l->compacted_end = m->compacted_end;
     l->producers_complete = m->producers_complete;
     l->synced = (struct place){segment_last(l)->base, segment_last(l)->size_bytes};
-    l->in_catalog = true;
-    l->folder_made = true;
+    l->folder_counted = l->folder_made = l->segment_count > 1 || l->synced.position > 0;
     return OK;
 }
 

@@ -86,6 +86,12 @@ static bool flush_due(const struct log_impl *l) {
     return l->in_checkpoint && l->pub.shard->checkpoint.flushing && !l->flushed;
 }
 
+/* A log without bytes is whole in the catalogue: thousands of new ones cost a checkpoint nothing here. */
+bool writer_needs_folder(const struct log_impl *l) {
+    if (l->folder_made || l->pending_bytes > 0 || l->truncated || l->dropped_count > 0) return true;
+    return l->flush_to.position > 0 || l->segments[0].base != l->flush_to.base;
+}
+
 static bool anything_durable(const struct log_impl *l) { return l->pending_bytes > 0 || flush_due(l) || l->folder_made || l->reset_due; }
 
 void writer_step(struct seg_writer *w) {
@@ -105,7 +111,7 @@ void writer_step(struct seg_writer *w) {
         return;
     }
     if (reset_step(w)) return;
-    int made = folder_make(sh, l);
+    int made = writer_needs_folder(l) ? folder_make(sh, l) : 0;
     if (made == -EEXIST) {
         wait_for_name(w);
         return;

@@ -952,10 +952,11 @@ START_TEST(a_clean_stop_leaves_what_kafka_expects) {
     text = file_text("t-0", PARTITION_METADATA_FILE);
     ck_assert_ptr_nonnull(strstr(text, "topic_id: QkJCQkJCQkJCQkJCQkJCQg"));
     free(text);
-    text = file_text("empty-2", EPOCH_CHECKPOINT_FILE);
+    text = file_text("t-0", EPOCH_CHECKPOINT_FILE);
     ck_assert_str_eq(text, "0\n1\n1 0\n");
     free(text);
     ck_assert(file_exists("t-0", "00000000000000000011.snapshot"));
+    ck_assert(!file_exists("empty-2", NULL)); /* folders come with the first bytes */
     io_destroy(m.io);
     start();
     ck_assert(m.recovery.clean);
@@ -964,6 +965,69 @@ START_TEST(a_clean_stop_leaves_what_kafka_expects) {
     stop();
     model_free(&a);
     model_free(&b);
+    teardown();
+}
+END_TEST
+
+/* Until then the catalogue has all of a log. */
+START_TEST(folders_come_with_the_first_bytes) {
+    struct model a;
+    setup(_i, 1);
+    start();
+    create(&a, "t", 0);
+    checkpoint();
+    ck_assert(!file_exists("t-0", NULL));
+    kill_machine();
+    start();
+    reopened(&a);
+    ck_assert_int_eq(a.log->epoch, 1);
+    ck_assert_uint_eq(m.recovery.faulty_logs, 0);
+    append_n(&a, 3, 1, 100, 1);
+    ck_assert(!file_exists("t-0", NULL));
+    checkpoint();
+    ck_assert(file_exists("t-0", MANIFEST_FILE));
+    kill_machine();
+    start();
+    reopened(&a);
+    check_all(&a, 1000);
+    ck_assert_ptr_null(model_check_files(&m, &a, true));
+    stop();
+    model_free(&a);
+    teardown();
+}
+END_TEST
+
+/* Metadata has given the name away; the shard of the old log has not heard of it when both are in a checkpoint. */
+START_TEST(a_log_without_bytes_leaves_the_folder_to_the_old_one) {
+    struct model old, new;
+    setup(_i, 2);
+    start();
+    create(&old, "t", 0);
+    append_n(&old, 20, 1, 1000, 1);
+    struct log_spec s = spec_of("t", 0);
+    while (log_store_shard_of(m.store, s.plid) == log_store_shard_of(m.store, old.plid)) s.plid = log_store_new_plid(m.store);
+    create_spec(&new, &s);
+    checkpoint();
+    kill_machine();
+    start();
+    ck_assert_uint_eq(m.recovery.faulty_logs, 0);
+    ck_assert_uint_eq(m.recovery.stray_folders, 0);
+    reopened(&old);
+    reopened(&new);
+    check_all(&old, 5000);
+    append_n(&new, 5, 1, 100, 1);
+    enum err deleted = ERR_COUNT;
+    log_delete(old.log, on_deleted, &deleted);
+    checkpoint();
+    ck_assert_int_eq(deleted, OK);
+    kill_machine();
+    start();
+    reopened(&new);
+    check_all(&new, 5000);
+    ck_assert_ptr_null(model_check_files(&m, &new, true));
+    stop();
+    model_free(&old);
+    model_free(&new);
     teardown();
 }
 END_TEST
@@ -1056,6 +1120,8 @@ int main(void) {
     tcase_add_loop_test(t, assigned_metadata_is_remembered, 0, 2);
     tcase_add_loop_test(t, a_directory_has_one_owner, 0, 2);
     tcase_add_loop_test(t, a_clean_stop_leaves_what_kafka_expects, 0, 2);
+    tcase_add_loop_test(t, folders_come_with_the_first_bytes, 0, 2);
+    tcase_add_loop_test(t, a_log_without_bytes_leaves_the_folder_to_the_old_one, 0, 2);
     tcase_add_loop_test(t, pending_bytes_are_accounted_to_zero, 0, 2);
     tcase_add_test(t, a_steady_stream_does_not_starve_checkpoints);
     suite_add_tcase(s, t);
