@@ -540,6 +540,13 @@ static void scripted_append(struct run *x, uint32_t slot, int n, uint32_t bytes)
     }
 }
 
+static void scripted_roll(struct run *x, uint32_t slot) {
+    struct model *mo = &x->models[slot];
+    if (x->down || !mo->log) return;
+    enum err err = log_roll(mo->log, 1000);
+    if (err != OK && !(x->down = sim_crashed(x->m.world, 0))) RUN_FAIL(x, "roll: %s", err_str(err));
+}
+
 static void scripted_truncate(struct run *x, uint32_t slot, uint32_t back) {
     struct model *mo = &x->models[slot];
     if (x->down || !mo->log) return;
@@ -573,13 +580,16 @@ static void scripted_delete(struct run *x, uint32_t slot) {
     log_delete(mo->log, deleted, mo);
 }
 
-/* Segments roll; the first bytes of a log whose empty folder is in the catalogue, too few for an index; files are cut inside a block below W, and across segments; the log start moves over a segment, twice before it is
+/* Segments roll; one before a checkpoint, so that what comes has a file and no index to write; files are cut inside a block below W, and across segments; the log start moves over a segment, twice before it is
  * durable; a topic is deleted and made again under its name at once; checkpoints run beside all that. */
 static void script(struct run *x) {
     for (uint32_t i = 0; i < 3; i++) scripted_create(x, i, (int32_t)i);
     scripted_create(x, 4, 4);
     for (uint32_t i = 0; i < 3; i++) scripted_append(x, i, 5, 700);
-    turns(x, 6);
+    scripted_append(x, 4, 1, 100);
+    turns(x, 2);
+    scripted_roll(x, 4);
+    turns(x, 4);
     scripted_checkpoint(x);
     turns(x, 3);
     scripted_append(x, 4, 2, 100);

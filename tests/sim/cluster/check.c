@@ -26,6 +26,7 @@ struct sight {                           /* one replica, as it was seen last */
     uint32_t life;                       /* of the node; what follows is of this life */
     bool here, reading, leading, established;
     int64_t high_watermark, start, end, verified;
+    int64_t halved_end;                  /* of the batch that the log start lay in when it was read */
     struct uuid incarnation;
     struct replica_position durable;     /* survives a life: what comes back must contain it */
     bool durable_known;
@@ -83,7 +84,8 @@ static void batch_committed(struct check *k, const struct node *n, struct group 
     struct batch_seen b = {h->base_offset, batch_last_offset(h), h->leader_epoch, h->total_bytes, crc32c(0, bytes, h->total_bytes)};
     covered(k->c)->verified_batches++;
     if (g->count == 0 || b.base > g->batches[g->count - 1].last) {
-        bool deleted = b.base <= k->sights[n->id][group_index(k, g->id)].start; /* before anybody looked at what lay between */
+        const struct sight *here = &k->sights[n->id][group_index(k, g->id)];
+        bool deleted = b.base <= here->start || b.base <= here->halved_end; /* before anybody looked at what lay between */
         if (g->count > 0 && b.base != g->batches[g->count - 1].last + 1 && !deleted)
             cluster_violated(k->c, "19 group %llu: behind offset %lld comes %lld", (unsigned long long)g->id, (long long)g->batches[g->count - 1].last, (long long)b.base);
         if (g->count == g->cap) {
@@ -132,6 +134,7 @@ static void read_done(struct reading *d) {
     for (size_t at = 0; at < len && batch_parse(all + at, len - at, &h) == OK; at += h.total_bytes) {
         if (batch_last_offset(&h) >= s->high_watermark) break;
         if (h.base_offset >= s->verified) batch_committed(k, d->n, k->groups[d->group], all + at, &h);
+        else s->halved_end = batch_last_offset(&h) + 1;
         s->verified = batch_last_offset(&h) + 1;
     }
     free(all);
