@@ -10,7 +10,7 @@
 #include "server/partition_impl.h"
 #include "tests/sim/cluster/cluster.h"
 
-enum { GROUPS_MAX = 400, EPOCHS_MAX = 4096 };
+enum { GROUPS_MAX = 400, EPOCHS_MAX = 4096, LOSSES_MAX = 4 };
 struct batch_seen { int64_t base, last; int32_t epoch; uint32_t bytes, crc; };
 struct group {                           /* one replicated log, over all nodes and lives */
     uint64_t id;
@@ -42,7 +42,8 @@ struct check {
     struct group *groups[GROUPS_MAX];
     uint32_t group_count;
     struct sight sights[BROKERS_MAX + 1][GROUPS_MAX]; /* by node, by index of the group */
-    struct sight lost[BROKERS_MAX + 1][GROUPS_MAX];   /* of a disk that is lost: what it acknowledged was true then */
+    struct sight lost[LOSSES_MAX][BROKERS_MAX + 1][GROUPS_MAX]; /* of disks that are lost: what they acknowledged was true then */
+    uint32_t losses[BROKERS_MAX + 1];
 };
 struct reading { struct log_read read; struct check *k; struct node *n; uint32_t life, group; };
 
@@ -198,16 +199,20 @@ static void check_leader(struct check *k, struct node *n, struct group *g, const
                          (long long)p->log->end, (long long)g->committed);
 }
 
+/* Of the disk that `m` has, or had when an acknowledgement that is still under way left it. NULL: never seen. */
+static const struct sight *sight_of(const struct check *k, uint32_t group, const struct replica_member *m) {
+    ASSERT(m->node > 0 && m->node <= BROKERS_MAX);
+    const struct sight *s = &k->sights[m->node][group];
+    for (uint32_t i = 0; i < LOSSES_MAX && !uuid_eq(&s->incarnation, &m->incarnation); i++) s = &k->lost[i][m->node][group];
+    return uuid_eq(&s->incarnation, &m->incarnation) ? s : NULL;
+}
+
 /* How many voters of `config` have durably what the leader shows as committed. */
 static uint32_t holders(struct check *k, uint32_t group, const struct replica *r, const struct replica_config *config) {
     uint32_t have = 0;
     for (int i = 0; i < config->voters; i++) {
-        const struct replica_member *m = &config->members[i];
-        ASSERT(m->node > 0 && m->node <= BROKERS_MAX);
-        const struct sight *s = &k->sights[m->node][group];
-        if (!uuid_eq(&s->incarnation, &m->incarnation)) s = &k->lost[m->node][group];
-        if (!uuid_eq(&s->incarnation, &m->incarnation)) continue;
-        have += s->durable_known && s->durable.epoch >= r->epoch && s->durable.offset >= r->high_watermark;
+        const struct sight *s = sight_of(k, group, &config->members[i]);
+        have += s && s->durable_known && s->durable.epoch >= r->epoch && s->durable.offset >= r->high_watermark;
     }
     return have;
 }
@@ -359,8 +364,9 @@ bool check_may_lose_disk(struct cluster *c) {
 
 void check_disk_lost(struct node *n) {
     check_members_disk_lost(n);
-    memcpy(n->c->check->lost[n->id], n->c->check->sights[n->id], sizeof n->c->check->lost[n->id]);
-    memset(n->c->check->sights[n->id], 0, sizeof n->c->check->sights[n->id]);
+    struct check *k = n->c->check;
+    memcpy(k->lost[k->losses[n->id]++ % LOSSES_MAX][n->id], k->sights[n->id], sizeof k->sights[n->id]);
+    memset(k->sights[n->id], 0, sizeof k->sights[n->id]);
 }
 
 static void tell_replica(struct cluster *c, const struct node *n, const struct partition *p) {

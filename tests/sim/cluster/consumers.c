@@ -27,7 +27,7 @@ static void drop_all(struct consumer *p) {
     p->epoch = p->past_epoch = 0;
     p->told = p->held = p->reported = p->fetched = none;
     p->give_up_ns = INT64_MAX;
-    p->lease_ns = 0;
+    p->lease_ns = p->revoke_ns = 0;
     p->full = true;
 }
 
@@ -48,7 +48,9 @@ static void come_anew(struct consumer *p, int64_t wait_ns) {
 
 static void put_out(struct consumer *p, int16_t error) {
     int64_t now = consumer_now(p);
-    bool early = p->epoch > 0 && p->lease_ns > now && (error != KERR_FENCED_MEMBER_EPOCH || now > p->lost_ns + LATE_NS);
+    /* What it was told to give up it has not reported to be free, be it that its coordinator stood still. */
+    bool slow = p->revoke_ns != 0 && now > p->revoke_ns + (REBALANCE_MS - 10) * MS;
+    bool early = p->epoch > 0 && p->lease_ns > now && !slow && (error != KERR_FENCED_MEMBER_EPOCH || now > p->lost_ns + LATE_NS);
     if (early)
         cluster_violated(p->c, "13 consumer %u of group crew is put out (error %d) in epoch %d, %lld ms after a heartbeat that was answered", p->index, error, p->epoch,
                          (long long)((now - p->answered_ns) / MS));
@@ -112,6 +114,7 @@ static void take(struct consumer *p, const struct k_consumer_group_heartbeat_res
     if (!less) p->give_up_ns = INT64_MAX;
     if (less && p->give_up_ns == INT64_MAX) {
         int64_t latest_ns = p->answered_ns + REBALANCE_MS * MS - 200 * MS;
+        if (p->revoke_ns == 0) p->revoke_ns = p->sent_ns;
         p->give_up_ns = MIN(consumer_now(p) + (consumer_draw(p, 2) ? 0 : (int64_t)consumer_draw(p, 500) * MS), latest_ns);
         covered(p->c)->crew_revoked++;
     }
@@ -140,6 +143,7 @@ static void beat_accepted(struct consumer *p, const struct k_consumer_group_hear
     covered(p->c)->crew_rode_through += p->moved;
     p->moved = p->full = false;
     p->reported = p->sent;
+    if (set_within(&p->reported, &p->told)) p->revoke_ns = 0;
     p->answered_ns = p->sent_ns;
     p->lease_ns = p->sent_ns + SESSION_NS;
     claims_check(p);

@@ -18,6 +18,12 @@ static inline bool set_has(const struct place_set *s, uint32_t i) { return s->w[
 static inline void set_add(struct place_set *s, uint32_t i) { s->w[i / 64] |= UINT64_C(1) << (i % 64); }
 static inline bool set_equal(const struct place_set *a, const struct place_set *b) { return memcmp(a, b, sizeof *a) == 0; }
 
+static inline bool set_within(const struct place_set *a, const struct place_set *b) {
+    for (uint32_t i = 0; i < PLACES / 64; i++)
+        if (a->w[i] & ~b->w[i]) return false;
+    return true;
+}
+
 enum subscription { BOTH, EVENTS, BOTH_BY_REGEX, SOME_BY_REGEX, BOTH_BY_RANGE, SUBSCRIPTIONS };
 struct consumer {
     struct client client;
@@ -38,6 +44,7 @@ struct consumer {
     int64_t sent_ns, answered_ns;        /* when that left; when the last one that was answered had */
     int64_t lease_ns;                    /* until then it cannot have been put out for silence */
     int64_t give_up_ns;                  /* what it holds and may not is given up then */
+    int64_t revoke_ns;                   /* when the heartbeat left whose answer told it to give something up that its coordinator has not heard to be free; 0: all is */
     int64_t lost_ns;                     /* when an answer was lost: the epoch that the coordinator has may be two ahead */
     int64_t beat_ns, return_ns;          /* when to send the next heartbeat; when to come back */
     bool full;                           /* the next heartbeat says everything: the coordinator may not have heard the last */
