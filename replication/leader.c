@@ -206,7 +206,7 @@ static uint32_t majority_round(const struct replica *r) {
  * what was committed by then is below our high watermark. One round at a time: reads that come meanwhile share the next. */
 static void confirm_reads(struct step *s) {
     struct replica *r = s->r;
-    if (!read_waits(r) || r->role != REPLICA_LEADER) return;
+    if (!read_waits(r)) return;
     uint32_t round = majority_round(r);
     if (!round_before(r->read_confirmed, round)) return;
     r->read_confirmed = round;
@@ -343,7 +343,7 @@ void leader_reply(struct step *s, const struct replica_message *m) {
     if (m->ok) quiet_answered(s, p, m);
     else quiet_end(s);
     confirm_reads(s);
-    if (r->role == REPLICA_LEADER) pump(s, p, p->below && s->now_ns - p->sent_ns >= heartbeat_interval(r));
+    pump(s, p, p->below && s->now_ns - p->sent_ns >= heartbeat_interval(r));
 }
 
 /* ---- commit --------------------------------------------------------------------------------------- */
@@ -374,7 +374,6 @@ static void inherit_start(struct step *s) {
     struct replica *r = s->r;
     int64_t start = r->voters_start < r->high_watermark ? r->voters_start : r->high_watermark;
     if (start > r->walk.start && !MUTANT(r, START_FORGOTTEN)) step_set_start(s, start);
-    r->voters_start = 0;
 }
 
 /* p.epoch == E: an element of an older epoch on a majority can still be overwritten by a candidate that holds a later marker
@@ -405,7 +404,7 @@ bool replica_in_sync(const struct replica *r, const struct replica_member *m, in
 
 bool replica_keeps_up(const struct replica *r, const struct replica_member *m, int64_t now_ns) {
     if (replica_in_sync(r, m, now_ns)) return true;
-    for (uint32_t i = 0; i < r->peer_count && r->role == REPLICA_LEADER; i++) {
+    for (uint32_t i = 0; i < r->peer_count; i++) {
         const struct replica_peer *p = &r->peers[i];
         if (replica_member_eq(&p->member, m) && !p->went_back)
             return now_ns - p->acked_ns < r->timeout_ns && p->caught_ns != INT64_MIN && now_ns - p->caught_ns < LAG_TIMEOUTS * r->timeout_ns;
@@ -417,7 +416,7 @@ uint32_t replica_copies(const struct replica *r, struct replica_position positio
     uint32_t n = 0;
     for (int i = 0; i < r->config.voters; i++) {
         struct replica_position p = match_of(r, &r->config.members[i]);
-        n += position_known(p) && replica_position_compare(p, position) >= 0;
+        n += replica_position_compare(p, position) >= 0;
     }
     return n;
 }

@@ -54,7 +54,7 @@ void quiet_round(struct step *s) {
 }
 
 bool quiet_offered(const struct replica *r) {
-    return r->quiet_ns > 0 && r->still_rounds == STILL_ROUNDS && r->established && !r->transferring && is_still(r);
+    return r->still_rounds == STILL_ROUNDS && r->established && !r->transferring && is_still(r);
 }
 
 void quiet_answered(struct step *s, struct replica_peer *p, const struct replica_message *m) {

@@ -109,6 +109,7 @@ void step_high_watermark(struct step *s, int64_t offset) {
 void step_become_follower(struct step *s) {
     struct replica *r = s->r;
     bool led = r->role == REPLICA_LEADER;
+    if (r->role == REPLICA_CANDIDATE) r->vote_seq = 0; /* its own vote is not asked for any more when that is durable */
     r->role = REPLICA_FOLLOWER;
     r->granted = 0;
     if (!led) return;
@@ -141,11 +142,7 @@ void step_adopt_config(struct step *s, const struct replica_config *c) {
     r->config = *c;
     step_persist_config(s);
     /* Grants were counted by the old one: try again with the new. */
-    if (r->role != REPLICA_FOLLOWER) {
-        r->role = REPLICA_FOLLOWER;
-        r->granted = 0;
-        r->vote_seq = 0;
-    }
+    step_become_follower(s);
     if (r->election_ns == INT64_MAX) election_reset(s);
 }
 

@@ -36,6 +36,7 @@ static void check_committed(struct world *w, struct node *n) {
     const struct replica *r = &n->replica;
     if (!n->up) return;
     if (r->high_watermark > w->committed_end) world_violated(w, "5 a high watermark beyond what is committed");
+    if (r->high_watermark < n->log.start) world_violated(w, "7 a high watermark before the log");
     if (r->high_watermark > n->log.end) world_violated(w, "7 a high watermark beyond the log");
     for (int64_t o = n->log.start; o < r->high_watermark && o < w->committed_end; o++)
         if (!same(&n->log.records[o], &w->committed[o])) world_violated(w, "5 a record below the high watermark is not the committed one");
@@ -126,6 +127,7 @@ static void check_asked(struct world *w, const struct node *n, const struct repl
 
 /* 8, 11: a vote or an acknowledgement was durably true when it left. */
 void check_sent(struct world *w, struct node *n, const struct replica_message *m) {
+    if (replica_member_eq(&m->to, &n->self)) world_violated(w, "8 somebody writes to itself");
     if (m->kind == REPLICA_VOTE_REPLY && m->ok) {
         const struct disk *d = &n->disk;
         if (d->epoch < m->epoch || (d->epoch == m->epoch && (!d->has_voted || !replica_member_eq(&d->voted, &m->to))))

@@ -331,9 +331,9 @@ static void sync_some(struct world *w, struct node *n, bool all) {
     if (n->up && n->op_count > 0) world_sync(w, n, all ? n->op_count : 1 + (uint32_t)below(w, n->op_count));
 }
 
-void world_vouch(struct world *w, struct node *n, const struct node *of) {
+void world_vouch(struct world *w, struct node *n, const struct node *of, int64_t ago_ns) {
     int64_t now = w->now_ns + n->skew_ns;
-    struct replica_event e = {.kind = REPLICA_VOUCHED, .u.vouched = {of->self, now > n->now_ns ? now : n->now_ns}};
+    struct replica_event e = {.kind = REPLICA_VOUCHED, .u.vouched = {of->self, (now > n->now_ns ? now : n->now_ns) - ago_ns}};
     bool known = !n->replica.quiet ? n->replica.leader_quiet : true;
     world_step(w, n, &e, NULL);
     if (w->actions.count > 0) world_violated(w, "a word for another one made somebody act");
@@ -343,7 +343,7 @@ void world_vouch(struct world *w, struct node *n, const struct node *of) {
 /* Whoever runs is vouched for, more or less, whether messages get through or not. */
 static void vouch_for_some(struct world *w, struct node *n) {
     for (uint32_t i = 0; i < w->options.nodes; i++)
-        if (&w->nodes[i] != n && w->nodes[i].up && !chance(w, 4)) world_vouch(w, n, &w->nodes[i]);
+        if (&w->nodes[i] != n && w->nodes[i].up && !chance(w, 4)) world_vouch(w, n, &w->nodes[i], 0);
 }
 
 void world_tick(struct world *w, struct node *n) {

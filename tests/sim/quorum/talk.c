@@ -38,6 +38,15 @@ static void print_patience(const struct world *w, const struct node *n) {
     else fprintf(w->out, "  %d waits %" PRId64 " ms\n", n->self.node, (at - (now > n->now_ns ? now : n->now_ns)) / 1000000);
 }
 
+static void print_members(struct world *w, const struct node *n) {
+    const struct replica *r = &n->replica;
+    for (uint32_t i = 0; i < r->peer_count; i++) {
+        const struct replica_peer *p = &r->peers[i];
+        const char *is = replica_in_sync(r, &p->member, n->now_ns) ? "is in sync" : replica_keeps_up(r, &p->member, n->now_ns) ? "keeps up" : "is behind";
+        fprintf(w->out, "  %d %s%s, its log starts at %" PRId64 "\n", p->member.node, is, p->voter ? "" : ", no voter", p->start);
+    }
+}
+
 static bool matches(const struct packet *p, const char *link) {
     return !link || (p->message.from.node == link[0] - '0' && p->message.to.node == link[2] - '0');
 }
@@ -83,6 +92,15 @@ static void settle(struct world *w) {
             sync(w, &w->nodes[k], 0);
         }
         if (on_their_way(w, NULL, ARRIVE) == 0 && waiting == 0) return;
+    }
+}
+
+static void beats(struct world *w, struct node *n, int count) {
+    FILE *out = w->out;
+    for (int i = 1; i <= count; i++) {
+        w->out = i < count ? NULL : out;
+        world_tick(w, n);
+        settle(w);
     }
 }
 
@@ -165,7 +183,14 @@ static bool command(struct world *w, char *words[4]) {
         struct replica_event e = {.kind = REPLICA_TRANSFER, .u.member = node_of(w, words[2])->self};
         return ask(w, n, &e);
     }
-    if (strcmp(verb, "vouch") == 0 && node_of(w, words[2])) return world_vouch(w, n, node_of(w, words[2])), true;
+    if (strcmp(verb, "beats") == 0 && words[2]) return beats(w, n, atoi(words[2])), true;
+    if (strcmp(verb, "members") == 0) return print_members(w, n), true;
+    if (strcmp(verb, "damage") == 0 || strcmp(verb, "mend") == 0) {
+        struct replica_event e = {.kind = REPLICA_DAMAGED, .u.damaged = verb[0] == 'd'};
+        return ask(w, n, &e);
+    }
+    if (strcmp(verb, "vouch") == 0 && node_of(w, words[2]))
+        return world_vouch(w, n, node_of(w, words[2]), words[3] ? atoi(words[3]) * INT64_C(1000000) : 0), true;
     if (strcmp(verb, "doubt") == 0) {
         struct replica_event e = {.kind = REPLICA_DOUBT};
         return ask(w, n, &e);

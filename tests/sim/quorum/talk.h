@@ -22,8 +22,11 @@
  *   config A 0,1[|2]        leader A is asked for these voters [and learners]; says what it answered
  *   start-at A O            leader A is asked to move the log start
  *   transfer A B            leader A is asked to hand over to B
+ *   beats A K               K times: A's clock jumps to its next deadline, then `settle`; only the last of them is told
  *   lost A B                A's connection to B breaks
- *   vouch A B               A hears that B's process runs
+ *   vouch A B [MS]          A hears that B's process runs, or ran MS milliseconds ago
+ *   damage A, mend A        records of A cannot be read, or can be again
+ *   members A               what leader A thinks of each other member
  *   doubt A                 A is told not to rely on silence
  *   state                   one line for each node */
 #ifndef SIM_QUORUM_TALK_H

@@ -106,8 +106,8 @@ enum err world_ask(struct world *w, struct node *n, const struct replica_event *
 /* What the last replica_step() into w->actions asked for. */
 void world_perform(struct world *w, struct node *n);
 void world_tick(struct world *w, struct node *n);
-/* `n` hears now that the process of `of` runs. */
-void world_vouch(struct world *w, struct node *n, const struct node *of);
+/* `n` hears now that the process of `of` ran so long ago. */
+void world_vouch(struct world *w, struct node *n, const struct node *of, int64_t ago_ns);
 void world_campaign(struct world *w, struct node *n);
 enum err world_read(struct world *w, struct node *n);
 enum err world_write(struct world *w, struct node *n, uint32_t records);
