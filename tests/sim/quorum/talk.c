@@ -104,6 +104,18 @@ static void beats(struct world *w, struct node *n, int count) {
     }
 }
 
+static void rest(struct world *w, struct node *n) {
+    FILE *out = w->out;
+    w->out = NULL;
+    int count = 0;
+    for (; count < 20 && !n->replica.quiet && !w->violation; count++) {
+        world_tick(w, n);
+        settle(w);
+    }
+    w->out = out;
+    world_trace(w, n->replica.quiet ? "%d is silent after %d heartbeats" : "%d goes on after %d heartbeats", n->self.node, count);
+}
+
 static bool parse_members(struct world *w, const char *text, struct replica_config *c) {
     bool learners = false;
     for (; *text; text++) {
@@ -142,6 +154,7 @@ static bool command(struct world *w, char *words[4]) {
         for (uint32_t i = 0; i < w->options.nodes; i++) sync(w, &w->nodes[i], 0);
         return true;
     }
+    if (strcmp(verb, "wait") == 0 && words[1]) return w->now_ns += atoi(words[1]) * INT64_C(1000000), true;
     if (!n) return false;
     if (strcmp(verb, "start") == 0 && !n->up) return world_start(w, n), true;
     if (strcmp(verb, "backup") == 0) return n->copy = n->disk, true;
@@ -183,6 +196,7 @@ static bool command(struct world *w, char *words[4]) {
         struct replica_event e = {.kind = REPLICA_TRANSFER, .u.member = node_of(w, words[2])->self};
         return ask(w, n, &e);
     }
+    if (strcmp(verb, "rest") == 0) return rest(w, n), true;
     if (strcmp(verb, "beats") == 0 && words[2]) return beats(w, n, atoi(words[2])), true;
     if (strcmp(verb, "members") == 0) return print_members(w, n), true;
     if (strcmp(verb, "damage") == 0 || strcmp(verb, "mend") == 0) {

@@ -23,6 +23,8 @@
  *   start-at A O            leader A is asked to move the log start
  *   transfer A B            leader A is asked to hand over to B
  *   beats A K               K times: A's clock jumps to its next deadline, then `settle`; only the last of them is told
+ *   rest A                  A's heartbeats, untold, until all have agreed to its silence
+ *   wait MS                 so much time passes
  *   lost A B                A's connection to B breaks
  *   vouch A B [MS]          A hears that B's process runs, or ran MS milliseconds ago
  *   damage A, mend A        records of A cannot be read, or can be again
