@@ -96,6 +96,7 @@ static const struct { uint32_t nodes, voters, features; } groups[] = {
     {4, 1, QUORUM_PREFIX | QUORUM_MEMBERS}, {5, 3, QUORUM_MEMBERS | QUORUM_WIPE}, {5, 3, QUORUM_PREFIX | QUORUM_MEMBERS | QUORUM_WIPE},
     {5, 1, QUORUM_PREFIX | QUORUM_MEMBERS | QUORUM_OBSERVERS}, {5, 2, QUORUM_PREFIX | QUORUM_MEMBERS | QUORUM_WIPE | QUORUM_OBSERVERS},
     {3, 3, QUORUM_QUIET}, {5, 3, QUORUM_QUIET | QUORUM_PREFIX | QUORUM_MEMBERS | QUORUM_WIPE},
+    {3, 3, QUORUM_LATE | QUORUM_PREFIX}, {5, 3, QUORUM_LATE | QUORUM_PREFIX | QUORUM_MEMBERS | QUORUM_WIPE},
 };
 enum { GROUPS = sizeof groups / sizeof groups[0] };
 
@@ -124,6 +125,7 @@ START_TEST(random_runs_keep_the_invariants) {
     if (o.features & QUORUM_MEMBERS) ck_assert_uint_gt(c.transfers, 0);
     if (o.features & QUORUM_OBSERVERS) ck_assert_uint_gt(c.observed, seeds);
     if (o.features & QUORUM_WIPE) ck_assert_uint_gt(c.wipes, 0);
+    if (o.features & QUORUM_LATE) ck_assert_uint_gt(c.late, seeds);
     if (o.features & QUORUM_QUIET) ck_assert_uint_gt(c.vouched, seeds / 20);
 }
 END_TEST

@@ -1,6 +1,6 @@
 /* main.c - quorum-sim: runs of the quorum core from the command line.
  *
- *   quorum-sim [--seed N] [--seeds K] [--steps S] [--nodes N] [--voters N] [--features prefix,members,wipe,quiet,observers] [--mutant NAME] [--trace]
+ *   quorum-sim [--seed N] [--seeds K] [--steps S] [--nodes N] [--voters N] [--features prefix,members,wipe,quiet,observers,late] [--mutant NAME] [--trace]
  *
  * One line for each seed that failed, and a summary; with --verbose one for every seed. Exit 1 on a failure. */
 #include <getopt.h>
@@ -11,7 +11,7 @@
 #include "tests/sim/quorum/run.h"
 
 static int usage(void) {
-    fprintf(stderr, "usage: quorum-sim [--seed N] [--seeds K] [--steps S] [--nodes N] [--voters N] [--features prefix,members,wipe,quiet,observers] "
+    fprintf(stderr, "usage: quorum-sim [--seed N] [--seeds K] [--steps S] [--nodes N] [--voters N] [--features prefix,members,wipe,quiet,observers,late] "
                     "[--mutant NAME] [--trace] [--verbose]\nmutants:");
     for (int m = 1; m < REPLICA_MUTANT_COUNT; m++) fprintf(stderr, " %s", replica_mutant_name((enum replica_mutant)m));
     fprintf(stderr, "\n");
@@ -47,7 +47,7 @@ int main(int argc, char **argv) {
         case 'f':
             o.features = (strstr(optarg, "prefix") ? QUORUM_PREFIX : 0) | (strstr(optarg, "members") ? QUORUM_MEMBERS : 0) |
                          (strstr(optarg, "wipe") ? QUORUM_WIPE : 0) | (strstr(optarg, "quiet") ? QUORUM_QUIET : 0) |
-                         (strstr(optarg, "observers") ? QUORUM_OBSERVERS : 0);
+                         (strstr(optarg, "observers") ? QUORUM_OBSERVERS : 0) | (strstr(optarg, "late") ? QUORUM_LATE : 0);
             break;
         default: return usage();
         }

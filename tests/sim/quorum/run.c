@@ -89,9 +89,10 @@ static void send(struct world *w, struct node *n, const struct replica_message *
     trace_message(w, m);
 }
 
-
-/* What was attached to an append is what the log had: perhaps less than was asked for. */
-struct departure { uint32_t peer; uint64_t session; struct replica_position position; };
+static void shorten(struct world *w, struct replica_message *m) {
+    if (m->end_offset > m->prev.offset && chance(w, 3))
+        replica_message_shorten(m, m->prev.offset + (int64_t)below(w, (uint64_t)(m->end_offset - m->prev.offset) + 1));
+}
 
 static void perform(struct world *w, struct node *n, const struct packet *in_hand) {
     struct departure left[REPLICA_MEMBERS_MAX];
@@ -126,8 +127,8 @@ static void perform(struct world *w, struct node *n, const struct packet *in_han
         case REPLICA_SEND: {
             if (a->message.kind == REPLICA_APPEND) {
                 struct replica_message *m = &a->message;
-                if (!w->directed && m->end_offset > m->prev.offset && chance(w, 3))
-                    replica_message_shorten(m, m->prev.offset + (int64_t)below(w, (uint64_t)(m->end_offset - m->prev.offset) + 1));
+                if (w->options.features & QUORUM_LATE) break; /* appends_leave() */
+                if (!w->directed) shorten(w, m);
                 left[left_count++] = (struct departure){a->peer, m->session, replica_message_end(m)};
             }
             send(w, n, &a->message);
@@ -194,7 +195,7 @@ void world_start(struct world *w, struct node *n) {
     n->replica.mutant = n->replica.walk.mutant = (int)w->options.mutant;
 #endif
     n->up = true;
-    n->read_count = 0;
+    n->read_count = n->left_count = 0;
     n->log = d->log;
     n->high_watermark = 0;
     struct replica_event e = {.kind = REPLICA_START, .u.start = &from};
@@ -272,6 +273,33 @@ static void deliver_some(struct world *w) {
         return;
     }
     world_deliver(w, i, chance(w, w->double_one_in));
+}
+
+/* Some that left are known to have; then those that wait leave. By then members may be others, and who leads, too. */
+static void appends_leave(struct world *w, struct node *n) {
+    uint32_t known = n->left_count > 0 ? (uint32_t)below(w, n->left_count + 1) : 0;
+    struct departure left[LATE_MAX];
+    memcpy(left, n->left, sizeof left);
+    n->left_count -= known;
+    memmove(n->left, n->left + known, n->left_count * sizeof *n->left);
+    for (uint32_t i = 0; i < known && !w->violation; i++) {
+        struct replica_event sent = {.kind = REPLICA_SENT, .u.sent = {left[i].peer, left[i].session, left[i].position}};
+        world_step(w, n, &sent, NULL);
+    }
+    for (uint32_t i = 0; i < n->replica.peer_count && n->left_count < LATE_MAX && !w->violation; i++) {
+        struct replica_message m;
+        struct departure d = {i, n->replica.peers[i].session, {0, 0}};
+        bool waits = n->replica.peers[i].sending;
+        for (uint32_t k = 0; k < n->left_count; k++) waits = waits && n->left[k].session != d.session;
+        if (!waits) continue;
+        if (replica_compose(&n->replica, i, &m)) {
+            shorten(w, &m);
+            send(w, n, &m);
+            d.position = replica_message_end(&m);
+            w->coverage->late++;
+        }
+        n->left[n->left_count++] = d;
+    }
 }
 
 enum err world_write(struct world *w, struct node *n, uint32_t records) {
@@ -468,7 +496,7 @@ static struct node *waiting(struct world *w, struct node *n) {
     return n;
 }
 
-enum happening { DELIVER, WRITE, SYNC, TICK, CRASH, RETURN, BREAK, MEMBERS, PREFIX, WIPE, CAMPAIGN, READ, HAPPENINGS };
+enum happening { DELIVER, WRITE, SYNC, TICK, CRASH, RETURN, BREAK, MEMBERS, PREFIX, WIPE, CAMPAIGN, READ, LEAVE, HAPPENINGS };
 
 static void something(struct world *w) {
     uint32_t total = 0, kind = 0;
@@ -490,6 +518,7 @@ static void something(struct world *w) {
     case WIPE: wipe(w, n); break;
     case CAMPAIGN: if (n->up) world_campaign(w, n); break;
     case READ: client_reads(w); break;
+    case LEAVE: if (n->up) appends_leave(w, n); break;
     case HAPPENINGS: break;
     }
     if (n->up && n->op_count > OPS_MAX - 60) sync_some(w, n, true); /* what a node may have on its way is bounded */
@@ -540,6 +569,7 @@ static void heal(struct world *w) {
         for (uint32_t i = 0; i < w->options.nodes; i++) {
             struct node *n = &w->nodes[i];
             if (n->up && replica_deadline(&n->replica) <= now) world_tick(w, n);
+            for (int k = 0; k < 4 && n->up; k++) appends_leave(w, n);
         }
         for (uint32_t i = 0; i < 100 && w->net_count > 0 && !w->violation; i++) {
             world_deliver(w, 0, false);
@@ -567,6 +597,7 @@ static void mix(struct world *w) {
     w->weights[BREAK] = breaks[below(w, 3)];
     w->weights[MEMBERS] = features & QUORUM_MEMBERS ? changes[below(w, 3)] : 0;
     w->weights[PREFIX] = features & QUORUM_PREFIX ? 2 : 0;
+    w->weights[LEAVE] = features & QUORUM_LATE ? 60 : 0;
     w->weights[WIPE] = features & QUORUM_WIPE ? 1 : 0;
     w->loss_one_in = losses[below(w, 3)];
     w->double_one_in = doubles[below(w, 3)];

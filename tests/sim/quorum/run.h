@@ -18,7 +18,8 @@ enum quorum_feature {
     QUORUM_MEMBERS = 2,                  /* configurations change, leadership is handed over */
     QUORUM_WIPE = 4,                     /* disks are lost, once at a time */
     QUORUM_QUIET = 8,                    /* little is written, and groups agree to be quiet */
-    QUORUM_OBSERVERS = 16                /* with QUORUM_MEMBERS: leaders are told of observers, dead incarnations among them */
+    QUORUM_OBSERVERS = 16,               /* with QUORUM_MEMBERS: leaders are told of observers, dead incarnations among them */
+    QUORUM_LATE = 32                     /* appends are made when they leave, as brokers do, and that they left is known later yet */
 };
 struct quorum_options {
     uint64_t seed;
@@ -30,7 +31,7 @@ struct quorum_options {
 /* What was reached, added up over runs: a search that never sees a situation proves nothing about it. */
 struct quorum_coverage {
     uint64_t steps, elections, commits, truncations, deep_truncations, zero_length_epochs, installs, configs, transfers, wipes,
-        old_epoch_acks, rejects, restarts, pre_votes_refused, reads, vouched, observed;
+        old_epoch_acks, rejects, restarts, pre_votes_refused, reads, vouched, observed, late;
 };
 struct quorum_result {
     uint64_t hash;

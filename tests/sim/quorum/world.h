@@ -6,7 +6,7 @@
 #include "tests/sim/quorum/run.h"
 #include "replication/replica.h"
 
-enum { NODES_MAX = 5, RECORDS_MAX = 400, MARKERS_MAX = 400, OPS_MAX = 200, NET_MAX = 60, EPOCHS_SEEN_MAX = 4000, READS_MAX = 16 };
+enum { NODES_MAX = 5, RECORDS_MAX = 400, MARKERS_MAX = 400, OPS_MAX = 200, NET_MAX = 60, EPOCHS_SEEN_MAX = 4000, READS_MAX = 16, LATE_MAX = 16 };
 #define TIMEOUT_NS INT64_C(1000000000)
 
 struct record { int32_t epoch; uint64_t value; };
@@ -39,6 +39,8 @@ struct disk {
     struct record tail[RECORDS_MAX];     /* mutant TRUNC_NOT_DURABLE: what a truncation cut off, until the next sync */
     int64_t tail_from, tail_to;
 };
+/* What was attached to an append is what the log had: perhaps less than was asked for. */
+struct departure { uint32_t peer; uint64_t session; struct replica_position position; };
 struct node {
     bool up, rolled_back;
     struct replica_member self;
@@ -53,6 +55,8 @@ struct node {
     int64_t high_watermark;              /* the last that was told, in this life */
     struct { uint32_t round; int64_t committed; } reads[READS_MAX]; /* not answered; what was committed when they came */
     uint32_t read_count;
+    struct departure left[LATE_MAX];     /* QUORUM_LATE: appends that have left, which it does not know yet */
+    uint32_t left_count;
     int32_t voted_epoch;                 /* of the newest grant that left, in this incarnation */
     struct replica_member voted_for;
 };
@@ -82,7 +86,7 @@ struct world {
     bool young;                          /* talk: all processes have just begun */
     bool relaxed;                        /* talk: who lacks what it had acknowledged lost power */
     bool directed;                       /* by a conversation: nothing is left to chance */
-    uint32_t weights[12];                /* of what may happen, by the enum in run.c */
+    uint32_t weights[13];                /* of what may happen, by the enum in run.c */
     uint32_t loss_one_in, double_one_in;
     uint64_t drift_ns;                   /* time passes by up to this much with each step */
     const char *violation;
