@@ -40,6 +40,7 @@ struct coordinator {
     int32_t partition;
     uint64_t plid;
     enum coordinator_state state;
+    bool unreadable;                      /* FAILED because the log is damaged: loaded again when it is not any more */
     int64_t loaded_ns;                    /* what was committed by others was committed before */
     struct group *groups;
     struct list link;                     /* in set->all */
@@ -61,7 +62,7 @@ struct group_set {
     struct list work;                     /* coordinator.work */
     struct mail work_mail;
     bool work_posted, stopped;
-    struct timer expiry_timer;
+    struct timer expiry_timer, again_timer;
     uint64_t topics_version;              /* struct group_topics */
     int64_t wall_base_ms, mono_base_ns;   /* of the clock of consumer groups */
     struct arena arena;                   /* of one replay */
@@ -75,6 +76,8 @@ void coordinator_work(struct coordinator *c);
 /* Loading is over: deadlines begin to count. */
 void coordinator_activated(struct coordinator *c);
 void coordinator_free_if_gone(struct coordinator *c);
+/* It is FAILED and unreadable: a look now and then whether it is mended (server/partition_mend.c). */
+void coordinator_load_again(struct coordinator *c);
 /* The coordinator of a partition that this reactor leads now; NULL: it is not here, or it may have been replaced while this thread did not
  * run, and a majority has not said otherwise yet. */
 struct coordinator *group_set_coordinator(struct group_set *s, int32_t partition);

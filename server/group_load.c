@@ -3,7 +3,7 @@
  * Record types that are not ours are passed over, as Kafka does. A record of a known type that does not parse was never state of
  * any coordinator (what we write, we can read): it is reported and passed over. Not so with records of consumer groups, which may say
  * who owns a partition, and where the log itself cannot be read, for what is missing may be the newest offsets: the partition's
- * groups are refused until an operator has looked at it. */
+ * groups are refused; in the second case until the log is mended, with another replica's batches or by an operator. */
 #include <stdlib.h>
 #include "base/assert.h"
 #include "base/trace.h"
@@ -80,6 +80,7 @@ static bool read_ok(struct coordinator *c) {
         return false;
     }
     if (l->read.err != ERR_RANGE || l->range_errors++ > 3) failed(c, err_str(l->read.err));
+    if (l->read.err == ERR_CORRUPT) coordinator_load_again(c);
     return false;
 }
 

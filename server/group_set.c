@@ -13,6 +13,7 @@
 enum {
     WORK_SLICE_NS = 400000,
     DROPS_PER_LOOK = 64,
+    AGAIN_NS = 250000000,
     REPLAY_ARENA_BYTES = 256 << 20, /* an array's element has 3 bytes in a record at least, and up to 40 in memory */
 };
 
@@ -97,6 +98,8 @@ static void on_expiry(struct timer *t) {
     arm_expiry(s);
 }
 
+static void on_again(struct timer *t);
+
 struct group_set *group_set_new(struct reactor *r) {
     struct group_set *s = calloc(1, sizeof *s);
     if (!s) return NULL;
@@ -107,6 +110,7 @@ struct group_set *group_set_new(struct reactor *r) {
     list_init(&s->work);
     arena_init(&s->arena, REPLAY_ARENA_BYTES);
     timer_init(&s->expiry_timer, on_expiry);
+    timer_init(&s->again_timer, on_again);
     return s;
 }
 
@@ -184,6 +188,29 @@ static const struct image_topic *group_topic(const struct group_set *s) {
     return im ? image_topic_by_name(im, STR_LIT(GROUP_TOPIC)) : NULL;
 }
 
+void coordinator_load_again(struct coordinator *c) {
+    struct group_set *s = c->set;
+    c->unreadable = true;
+    if (!s->stopped && !timer_armed(&s->again_timer)) timer_set(&s->reactor->timers, &s->again_timer, s->reactor->now_ns + AGAIN_NS);
+}
+
+/* Those whose logs can be read now begin once more. */
+static void on_again(struct timer *t) {
+    struct group_set *s = CONTAINER_OF(t, struct group_set, again_timer);
+    for (int32_t i = 0; i < s->count; i++) {
+        struct coordinator *c = s->coordinators[i];
+        int64_t end;
+        if (!c || c->state != COORDINATOR_FAILED || !c->unreadable) continue;
+        const struct log *log = partition_log(s->reactor, c->plid, &end);
+        if (log && log->faulty) {
+            coordinator_load_again(c);
+            continue;
+        }
+        coordinator_leave(c);
+        adjust(s, group_topic(s), i);
+    }
+}
+
 static void grow(struct group_set *s, int32_t count) {
     if (count <= s->count) return;
     s->coordinators = realloc(s->coordinators, (size_t)count * sizeof *s->coordinators);
@@ -233,6 +260,7 @@ struct coordinator *group_set_coordinator(struct group_set *s, int32_t partition
 void group_set_stop(struct group_set *s) {
     s->stopped = true;
     timer_cancel(&s->reactor->timers, &s->expiry_timer);
+    timer_cancel(&s->reactor->timers, &s->again_timer);
     for (int32_t i = 0; i < s->count; i++)
         if (s->coordinators[i]) coordinator_leave(s->coordinators[i]);
 }
