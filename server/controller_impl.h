@@ -75,6 +75,7 @@ struct metadata_follower {
     struct mail mail;                 /* goes on from the loop */
     bool away;                        /* the group is, or the mail */
     bool found;                       /* by the last watch: there is something to read */
+    bool unreadable;                  /* what comes next is damaged here, which has been said; another broker has it (partition_mend.c) */
     enum err err;                     /* of the group, as it came home */
     uint8_t *bytes;                   /* whole batches that were read: [at, len) are not applied yet */
     size_t at, len, cap;

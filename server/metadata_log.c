@@ -160,6 +160,16 @@ static void broken(struct controller *c, enum err err) {
     retry_later(c);
 }
 
+/* It is read again and again until it is mended: by itself while another broker has it. */
+static enum err damaged(struct controller *c) {
+    struct metadata_follower *f = &c->follow;
+    if (cluster_stage(c->broker) == CLUSTER_ALONE || c->role.config.count == 1) return ERR_CORRUPT;
+    if (!f->unreadable)
+        trace_warn("metadata", "the metadata log is damaged, at offset %llu: waiting for another broker's copy", (unsigned long long)f->applied);
+    f->unreadable = true;
+    return ERR_AGAIN;
+}
+
 static enum err take_bytes(struct metadata_follower *f, const struct log_read *r) {
     f->at = f->len = 0;
     if (r->bytes > f->cap) {
@@ -179,7 +189,8 @@ static void read_home(struct fetch_group *g) {
     struct controller *c = g->request;
     struct metadata_follower *f = &c->follow;
     f->err = f->part.error || !f->part.read ? ERR_AGAIN : take_bytes(f, f->part.read);
-    if (f->part.error == KERR_KAFKA_STORAGE_ERROR || f->part.error == KERR_CORRUPT_MESSAGE) f->err = ERR_CORRUPT;
+    if (f->part.error == KERR_KAFKA_STORAGE_ERROR || f->part.error == KERR_CORRUPT_MESSAGE) f->err = damaged(c);
+    else f->unreadable = false;
     if (g->loan) buf_unref(fetch_loan_buf(g->loan));
     go_on(c);
 }
