@@ -66,7 +66,7 @@ static void complete(struct controller_edit *e, const struct reassign_at_target 
     const struct image_partition *p = t ? image_partition(t, done->partition) : NULL;
     struct image_replica at[IMAGE_REPLICAS_MAX];
     int32_t n = 0;
-    if (!p || p->replicas_offset != done->replicas_offset || !image_partition_is_moving(p)) return; /* said before, or something else is wanted now */
+    if (!p || p->replicas_offset != done->replicas_offset) return; /* said before, or something else is wanted now */
     for (int32_t i = 0; i < p->replica_count; i++) {
         if (p->at[i].removing) continue;
         at[n] = p->at[i];

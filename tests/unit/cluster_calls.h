@@ -87,6 +87,29 @@ static inline struct produced produce_at(int32_t id, const char *topic) {
     return r;
 }
 
+struct fetched { int16_t error; int32_t preferred, bytes; int64_t high_watermark; };
+static inline struct fetched fetch_at(int32_t id, const char *topic, int64_t offset, const char *rack, int16_t version) {
+    struct k_fetch_request q;
+    struct k_fetch_response a;
+    struct k_fetch_request_topics t;
+    struct k_fetch_request_topics_partitions p;
+    k_fetch_request_init(&q);
+    k_fetch_request_topics_init(&t);
+    k_fetch_request_topics_partitions_init(&p);
+    p.fetch_offset = offset;
+    p.partition_max_bytes = 1 << 20;
+    t.topic = str_from(topic);
+    t.partitions = &p;
+    q.topics = &t;
+    t.partitions_n = q.topics_n = 1;
+    q.max_bytes = 1 << 20;
+    q.max_wait_ms = 0;
+    if (version >= 11) q.rack_id = str_from(rack);
+    ck_assert(TRY(id, API_FETCH, version, fetch, q, a));
+    const struct k_fetch_response_responses_partitions *got = &a.responses[0].partitions[0];
+    return (struct fetched){got->error_code, version >= 11 ? got->preferred_read_replica : -1, got->records.len, got->high_watermark};
+}
+
 /* ---- groups ------------------------------------------------------------------------------------------------------ */
 
 /* 0: none. */

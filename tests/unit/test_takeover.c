@@ -1,6 +1,7 @@
 /* Brokers that were replaced and do not know it yet, and those that take over: coordinators that slept, reassignments that are given up.
  * Whole brokers in the simulated world. */
 #include "base/trace.h"
+#include "server/partition.h"
 #include "tests/unit/cluster_calls.h"
 
 static void set_up(void) {
@@ -109,6 +110,145 @@ START_TEST(what_was_heard_before_a_sleep_is_no_answer_after_it) {
 }
 END_TEST
 
+/* ---- reassignments ---------------------------------------------------------------------------------------------------- */
+
+struct nodes { int32_t n, at[BROKERS]; };
+#define NODES(...) ((struct nodes){.n = (int32_t)(sizeof (int32_t[]){__VA_ARGS__} / 4), .at = {__VA_ARGS__}})
+
+/* Topic "t" with one partition, its replicas in this order. */
+static void create_on(struct nodes where) {
+    struct k_create_topics_request q;
+    struct k_create_topics_response a;
+    struct k_create_topics_request_topics t;
+    struct k_create_topics_request_topics_assignments p = {0, where.at, where.n};
+    k_create_topics_request_init(&q);
+    k_create_topics_request_topics_init(&t);
+    t.name = STR_LIT("t");
+    t.num_partitions = t.replication_factor = -1;
+    t.assignments = &p;
+    t.assignments_n = 1;
+    q.topics = &t;
+    q.topics_n = 1;
+    q.timeout_ms = 30000;
+    ck_assert(TRY(controller_id(), API_CREATE_TOPICS, 7, create_topics, q, a));
+    ck_assert_int_eq(a.topics[0].error_code, 0);
+}
+
+/* Nobody: what is running is cancelled. Returns the partition's error code. */
+static int16_t move_at(int32_t id, struct nodes to) {
+    struct k_alter_partition_reassignments_request q;
+    struct k_alter_partition_reassignments_response a;
+    struct k_alter_partition_reassignments_request_topics_partitions p = {0, to.at, to.n ? to.n : -1};
+    struct k_alter_partition_reassignments_request_topics t = {STR_LIT("t"), &p, 1};
+    k_alter_partition_reassignments_request_init(&q);
+    q.topics = &t;
+    q.topics_n = 1;
+    ck_assert(TRY(id, API_ALTER_PARTITION_REASSIGNMENTS, 1, alter_partition_reassignments, q, a));
+    ck_assert_int_eq(a.error_code, 0);
+    return a.responses[0].partitions[0].error_code;
+}
+
+static const struct image_partition *moved_partition(void) {
+    const struct image *im = atomic_load(&places[controller_id()].b->image);
+    return image_partition(image_topic_by_name(im, STR_LIT("t")), 0);
+}
+static bool is_moving(void) { return image_partition_is_moving(moved_partition()); }
+static bool is_at_rest(void) { return controller_id() && !is_moving(); }
+static bool replicas_are(struct nodes are) {
+    const struct image_partition *p = moved_partition();
+    bool same = p->replica_count == are.n;
+    for (int32_t i = 0; same && i < are.n; i++) same = p->replicas[i] == are.at[i];
+    return same;
+}
+static struct reactor *owner_on(int32_t id) { return &places[id].b->reactors[moved_partition()->owner]; }
+static bool has_log(int32_t id) {
+    int64_t end;
+    return partition_log(owner_on(id), moved_partition()->plid, &end) != NULL;
+}
+static int32_t not_controller(int32_t but) {
+    int32_t id = other_than(controller_id());
+    return id == but ? other_than(id) : id;
+}
+
+/* One that leaves keeps its log until a majority of those who stay knows that it is none of them: before that it could still be asked for
+ * its vote, and what it has may be elsewhere once. */
+START_TEST(a_move_is_done_when_a_majority_knows) {
+    int32_t leader = controller_id(), stays = not_controller(0), leaves = not_controller(stays);
+    create_on(NODES(leader, stays, leaves));
+    ck_assert_int_eq(await_leader(leader, "t"), leader);
+    ck_assert_int_eq(produce_at(leader, "t").error, 0);
+    world_run(SECOND);
+    places[stays].paused = true;
+    ck_assert_int_eq(move_at(leader, NODES(leader, stays)), 0);
+    world_run(250 * MS);
+    ck_assert_uint_eq(leaders_get(owner_on(leader), moved_partition()->plid)->count, 2); /* the leader's own step is made */
+    ck_assert(is_moving() && has_log(leaves));
+    world_run(2 * SECOND);
+    ck_assert(is_moving() && has_log(leaves));
+    places[stays].paused = false;
+    ck_assert(world_until(is_at_rest, 10 * SECOND));
+    ck_assert(replicas_are(NODES(leader, stays)));
+    world_run(SECOND);
+    ck_assert(!has_log(leaves));
+}
+END_TEST
+
+/* Replicas are as they were before: who was to come goes, who was to leave stays. */
+START_TEST(a_move_that_is_cancelled_leaves_what_was) {
+    int32_t was = controller_id(), comes = not_controller(0);
+    create_on(NODES(was));
+    ck_assert_int_eq(await_leader(was, "t"), was);
+    ck_assert_int_eq(produce_at(was, "t").error, 0);
+    ck_assert_int_eq(move_at(was, NODES()), KERR_NO_REASSIGNMENT_IN_PROGRESS);
+    places[comes].paused = true;
+    ck_assert_int_eq(move_at(was, NODES(comes)), 0);
+    world_run(100 * MS);
+    ck_assert(is_moving());
+    ck_assert_int_eq(move_at(was, NODES()), 0);
+    world_run(100 * MS);
+    places[comes].paused = false;
+    ck_assert(world_until(is_at_rest, 10 * SECOND));
+    ck_assert(replicas_are(NODES(was)));
+    world_run(2 * SECOND);
+    ck_assert(has_log(was) && !has_log(comes));
+    ck_assert_int_eq(produce_at(was, "t").error, 0);
+    ck_assert_int_gt(fetch_at(was, "t", 0, "", 12).bytes, 0);
+}
+END_TEST
+
+static int32_t first_target;
+static bool first_move_is_made(void) {
+    const struct leader_info *info = leaders_get(owner_on(first_target), moved_partition()->plid);
+    return info && info->leader == first_target && info->count == 1;
+}
+
+/* A leader's word that the move is done comes late: meanwhile another move was asked for. It is not that one's end: who has the records would
+ * delete them before anybody else has any. */
+START_TEST(a_late_word_ends_no_other_move) {
+    int32_t from = controller_id(), second = not_controller(0);
+    first_target = not_controller(second);
+    create_on(NODES(from));
+    ck_assert_int_eq(await_leader(from, "t"), from);
+    ck_assert_int_eq(produce_at(from, "t").error, 0);
+    world_run(SECOND);
+    ck_assert_int_eq(move_at(from, NODES(first_target)), 0);
+    ck_assert(world_until(first_move_is_made, 10 * SECOND));
+    ck_assert(is_moving());
+    sim_link_delay(world, (unsigned)first_target, (unsigned)from, 400 * MS);
+    places[second].paused = true;
+    ck_assert_int_eq(move_at(from, NODES(second)), 0);
+    ck_assert(is_moving() && replicas_are(NODES(second, first_target, from)));
+    world_run(SECOND);
+    ck_assert(is_moving() && has_log(first_target));
+    places[second].paused = false;
+    sim_link_delay(world, (unsigned)first_target, (unsigned)from, 0);
+    ck_assert(world_until(is_at_rest, 10 * SECOND));
+    ck_assert(replicas_are(NODES(second)));
+    ck_assert_int_eq(await_leader(from, "t"), second);
+    ck_assert_int_gt(fetch_at(second, "t", 0, "", 12).bytes, 0);
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("takeover");
     TCase *t = tcase_create("coordinators");
@@ -117,6 +257,13 @@ int main(void) {
     tcase_add_test(t, a_coordinator_that_slept_tells_nothing_old);
     tcase_add_test(t, a_coordinator_that_slept_and_is_cut_off_tells_nothing_old);
     tcase_add_test(t, what_was_heard_before_a_sleep_is_no_answer_after_it);
+    suite_add_tcase(s, t);
+    t = tcase_create("reassignments");
+    tcase_set_timeout(t, 60);
+    tcase_add_checked_fixture(t, set_up, world_end);
+    tcase_add_test(t, a_move_is_done_when_a_majority_knows);
+    tcase_add_test(t, a_move_that_is_cancelled_leaves_what_was);
+    tcase_add_test(t, a_late_word_ends_no_other_move);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
