@@ -224,6 +224,7 @@ static void take_controller(struct registration *g, const Varve__Cluster__Addres
 void registration_answered(struct cluster *cl, const Varve__Cluster__RegisterAnswer *m) {
     struct registration *g = &cl->registration;
     bool done = m && m->status == VARVE__CLUSTER__REGISTER_ANSWER__STATUS__OK;
+    g->again = g->again || !done;
     attempt_in(cl, done ? AGAIN_NS : RETRY_NS);
     if (!m) return;
     take_addresses(cl, m);

@@ -528,6 +528,31 @@ START_TEST(an_id_is_taken_while_its_broker_answers) {
 }
 END_TEST
 
+static int unregistered;
+static void unregister_make(struct controller_change *ch, struct controller_edit *e) {
+    (void)ch;
+    controller_remove_broker(e, places[unregistered].id);
+}
+static void unregister_done(struct controller_change *ch) { (void)ch; }
+static bool is_unregistered(void) { return !image_node(image_of(unregistered), places[unregistered].id); }
+
+/* It asks the controller to be entered again, which dies: then it asks the next one, though metadata does not change any more. */
+START_TEST(a_broker_that_was_unregistered_asks_until_it_is_back) {
+    static struct controller_change change;
+    three_at_rest();
+    int at = active();
+    unregistered = (at + 1) % 3;
+    change = (struct controller_change){.caller = &places[at].b->reactors[0], .make = unregister_make, .done = unregister_done};
+    controller_submit(places[at].b->controller, &change);
+    ck_assert(run_until(is_unregistered, SECOND));
+    die(&places[at], SIM_LOSE_NONE);
+    run(5 * SECOND);
+    ck_assert_int_ge(active(), 0);
+    for (int k = 0; k < 3; k++)
+        if (k != at) ck_assert(image_node(image_of(k), places[unregistered].id) != NULL);
+}
+END_TEST
+
 /* ---- disks that are lost, majorities that are away ------------------------------------------------------------ */
 
 static bool third_votes_anew(void) { return places[5].b && votes(5) && quorum()->count == 3 && quorum()->voters == 3; }
@@ -835,6 +860,7 @@ static Suite *cluster_suite(void) {
     tcase_add_test(t, a_broker_of_another_cluster_stays_outside);
     tcase_add_test(t, a_second_broker_with_the_same_id_is_refused);
     tcase_add_test(t, an_id_is_taken_while_its_broker_answers);
+    tcase_add_test(t, a_broker_that_was_unregistered_asks_until_it_is_back);
     tcase_add_test(t, a_broker_that_lost_its_disk_votes_again);
     tcase_add_test(t, a_minority_waits);
     tcase_add_test(t, voters_that_were_added_find_each_other);
