@@ -39,8 +39,8 @@ struct broker {
     struct uuid cluster_id;
     struct peers *peers;                 /* other brokers: server/peer.h */
     struct quota_table *quotas;          /* what clients have used of theirs: atomics, any thread (server/quota_table.h) */
-    _Atomic(int64_t) metadata_heard_ns;  /* when the metadata log's leader was heard last; INT64_MAX: nobody else has one */
-    _Atomic(int64_t) metadata_heard_end; /* what is committed of it, by what it said */
+    _Atomic(int64_t) metadata_asked_ns;  /* when the controller was asked the last question that it has answered (cluster_knows_since()) */
+    _Atomic(uint64_t) metadata_known_end; /* what its image said then, or later */
     _Atomic(int64_t) group_bytes;        /* what consumer groups hold, all reactors together */
     atomic_bool stopping;
     atomic_bool failed;                  /* the data directory is latched */

@@ -35,6 +35,9 @@ void cluster_find(struct broker *b);
 void cluster_join(struct broker *b);
 /* The client listeners are open: their ports are known now. */
 void cluster_listening(struct broker *b);
+/* Whether the image of `r`, the caller's reactor, certainly has all that was committed to the metadata log at `since_ns` (io_mono_ns()): what
+ * it lacks is gone then, and not merely unheard of. If that is not known the controller is asked: another time it may be. */
+bool cluster_knows_since(struct reactor *r, int64_t since_ns);
 /* A new image is the newest: where other brokers are, whether this one is still one of them. */
 void cluster_image(struct broker *b);
 /* Another broker refused a connection, or was refused one (struct peer_hooks): what that means is in cluster_refused.c. */

@@ -49,8 +49,11 @@ struct registration {
     uint8_t *request;                 /* a Broker message, owned */
     uint32_t request_len;
     uint64_t wanted;                  /* metadata is to be here up to this */
-    bool again;                       /* the facts have changed */
+    bool again;                       /* the facts have changed, or somebody wants to know how new metadata is */
     struct timer timer;
+    int64_t asked_ns;                 /* when the question was sent that is away */
+    struct mail wanted_mail;          /* from whichever reactor wants to know */
+    atomic_bool wanted_away;
 };
 
 struct cluster {

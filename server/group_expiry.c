@@ -8,6 +8,7 @@
  * ahead makes nothing old, as with records (housekeeping.h). */
 #include "base/trace.h"
 #include "server/api.h"
+#include "server/cluster.h"
 #include "server/group_api.h"
 #include "server/group_coordinator_impl.h"
 
@@ -51,7 +52,7 @@ void group_expiry_end(struct coordinator *c) {
 
 static bool topic_gone(const struct group *g, const struct group_offset_topic *t) {
     /* What an earlier coordinator took commits for, this broker may not have heard of yet. */
-    if (!partition_metadata_since(group_reactor(g), g->coordinator->loaded_ns)) return false;
+    if (!cluster_knows_since(group_reactor(g), g->coordinator->loaded_ns)) return false;
     const struct image_topic *known = image_topic_by_name(reactor_image(group_reactor(g)), (struct str){t->name, t->name_len});
     return !known || (!uuid_is_zero(&t->id) && !uuid_eq(&t->id, &known->id));
 }

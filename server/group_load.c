@@ -22,7 +22,7 @@ static void loaded(struct coordinator *c) {
     struct group_load *l = &c->load;
     struct reactor *r = c->set->reactor;
     c->state = COORDINATOR_ACTIVE;
-    c->loaded_ns = c->set->reactor->now_ns;
+    c->loaded_ns = io_mono_ns(r->io);
     coordinator_activated(c);
     if (l->unknown > 0)
         trace_info("groups", "%s-%d: %llu records of types that are not known here were passed over", GROUP_TOPIC, c->partition,

@@ -106,10 +106,6 @@ void partition_unsettle(struct reactor *r, uint64_t group);
 /* The same for all that are led here: nodes came, went, or changed. */
 void partition_unsettle_all(struct reactor *r);
 
-/* Whether the image of this reactor certainly has all that was committed to the metadata log at `since_ns`: what it lacks is gone
- * then, and not merely unheard of. */
-bool partition_metadata_since(const struct reactor *r, int64_t since_ns);
-
 /* ---- operations ---- */
 struct partition_op {
     struct reactor *caller, *owner;

@@ -273,28 +273,7 @@ static void tell_waiters(struct partition *p, const struct before *was, bool mes
     if (moved || was->established != r->established || was->led != partition_is_led(p)) partition_wake_watchers(p);
 }
 
-/* ---- how new the metadata log is here ----------------------------------------------------------------- */
-
-/* A leader that does not know yet that it has been replaced is heard for D at most (check-quorum), so who is heard 2 D later than
- * something was committed knows of it. */
-static void note_metadata(struct partition *p, const struct replica_event *event) {
-    struct broker *b = p->map->reactor->broker;
-    const struct replica *r = &p->replica;
-    bool alone = !partition_is_replicated(p);
-    bool led = event->kind == REPLICA_TICK && partition_is_led(p) && r->established;
-    bool told = event->kind == REPLICA_MESSAGE && event->u.message->kind == REPLICA_APPEND && event->u.message->established &&
-                r->has_leader && replica_member_eq(&event->u.message->from, &r->leader) && r->high_watermark >= event->u.message->high_watermark;
-    if (!alone && !led && !told) return;
-    atomic_store_explicit(&b->metadata_heard_end, r->high_watermark, memory_order_relaxed);
-    atomic_store_explicit(&b->metadata_heard_ns, alone ? INT64_MAX : p->map->reactor->now_ns, memory_order_release);
-}
-
-bool partition_metadata_since(const struct reactor *r, int64_t since_ns) {
-    int64_t heard_ns = atomic_load_explicit(&r->broker->metadata_heard_ns, memory_order_acquire);
-    int64_t end = atomic_load_explicit(&r->broker->metadata_heard_end, memory_order_relaxed);
-    if (!r->image || r->image->metadata_end < (uint64_t)end) return false;
-    return heard_ns == INT64_MAX || heard_ns >= since_ns + 2 * REPLICA_TIMEOUT_NS;
-}
+/* ---- the metadata log ----------------------------------------------------------------------------------- */
 
 /* What is committed followers learn with the next append, or heartbeat. All brokers wait for what metadata says: a round at once. */
 static void tell_followers(struct partition *p) {
@@ -361,7 +340,6 @@ enum err partition_step(struct partition *p, const struct replica_event *event, 
     }
     note_quiet(p);
     arm(p);
-    if (p->plid == METADATA_GROUP) note_metadata(p, event);
     tell_leaders(p, &was, event->kind == REPLICA_MESSAGE || event->kind == REPLICA_TICK);
     tell_waiters(p, &was, event->kind == REPLICA_MESSAGE);
     if (p->plid == METADATA_GROUP && p->replica.high_watermark != was.high_watermark) tell_followers(p);
@@ -401,7 +379,7 @@ enum err partition_start_replica(struct partition *p, bool campaign_soon) {
         .voted = {l->vote.node, l->vote.incarnation}, .base = {l->base_epoch, l->start}, .end = l->end,
         .timeout_ns = REPLICA_TIMEOUT_NS, .campaign_soon = campaign_soon, .young_until_ns = p->map->reactor->born_ns + PROCESS_YOUNG_NS,
         .relaxed = b->config.relaxed,
-        .quiet_ns = p->plid == METADATA_GROUP ? 0 : QUIET_NS, /* how new the metadata log is heartbeats tell (note_metadata()) */
+        .quiet_ns = p->plid == METADATA_GROUP ? 0 : QUIET_NS, /* one group of thousands */
     };
     struct replica_marker *markers = NULL;
     from.seed = p->plid ^ load_le64(from.self.incarnation.b) ^ (uint64_t)p->map->reactor->now_ns; /* others must draw other times */

@@ -3,7 +3,9 @@
  * Asks whoever may be the controller, again and again, until the controller has said that the record is there; then waits
  * until metadata is here up to that point, and the broker is a member. Later it looks at each new image: a record that is gone
  * or different (an operator removed this broker, its ports are known only now) is asked for again; one with another
- * incarnation says that another broker has taken this one's place. */
+ * incarnation says that another broker has taken this one's place.
+ *
+ * The same question tells how new the image is here: cluster_knows_since(). */
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -196,6 +198,7 @@ static void attempt(struct timer *t) {
     g->call.request = (struct bytes){g->request, (int32_t)g->request_len};
     g->away = true;
     g->again = false;
+    g->asked_ns = cluster_reactor(cl)->now_ns;
     g->remote = !here;
     if (here) registration_handle(cl->broker, g->call.request, answered_here, cl);
     else peer_call(&g->call);
@@ -221,6 +224,43 @@ static void take_controller(struct registration *g, const Varve__Cluster__Addres
     strcpy(g->host, a->host);
 }
 
+/* ---- how new metadata is -------------------------------------------------------------------------------------- */
+
+/* The controller's image showed all that was committed when it was asked, for a majority has said since that nobody else is it
+ * (controller.c, changes that change nothing); and it is written up to `end`. What it tells by itself, with its heartbeats, may have been
+ * under way for any time, or lain in a socket whose thread stood still. */
+static void note_known(struct cluster *cl, uint64_t end) {
+    struct broker *b = cl->broker;
+    atomic_store_explicit(&b->metadata_known_end, end, memory_order_relaxed);
+    atomic_store_explicit(&b->metadata_asked_ns, cl->registration.asked_ns, memory_order_release);
+}
+
+static void known_wanted(struct mail *m) {
+    struct cluster *cl = CONTAINER_OF(m, struct cluster, registration.wanted_mail);
+    struct registration *g = &cl->registration;
+    atomic_store_explicit(&g->wanted_away, false, memory_order_release);
+    if (cl->stopping || cluster_stage(cl->broker) != CLUSTER_MEMBER) return; /* it asks anyway */
+    g->again = true;
+    if (!g->away) attempt_in(cl, 0);
+}
+
+bool cluster_knows_since(struct reactor *r, int64_t since_ns) {
+    struct broker *b = r->broker;
+    if (!r->image) return false;
+    if (!b->cluster) return true; /* nobody else writes any */
+    int64_t asked_ns = atomic_load_explicit(&b->metadata_asked_ns, memory_order_acquire);
+    uint64_t end = atomic_load_explicit(&b->metadata_known_end, memory_order_relaxed);
+    if (asked_ns >= since_ns) return r->image->metadata_end >= end;
+    struct registration *g = &b->cluster->registration;
+    if (!atomic_exchange_explicit(&g->wanted_away, true, memory_order_acq_rel)) {
+        g->wanted_mail.deliver = known_wanted;
+        mailbox_post(&cluster_reactor(b->cluster)->mailbox, &g->wanted_mail);
+    }
+    return false;
+}
+
+/* ---- answers ------------------------------------------------------------------------------------------------- */
+
 void registration_answered(struct cluster *cl, const Varve__Cluster__RegisterAnswer *m) {
     struct registration *g = &cl->registration;
     bool done = m && m->status == VARVE__CLUSTER__REGISTER_ANSWER__STATUS__OK;
@@ -233,6 +273,7 @@ void registration_answered(struct cluster *cl, const Varve__Cluster__RegisterAns
     case VARVE__CLUSTER__REGISTER_ANSWER__STATUS__OK:
         if (!g->registered) g->wanted = m->metadata_end;
         g->registered = true;
+        note_known(cl, m->metadata_end);
         controller_wants(cl->broker->controller, m->metadata_end);
         registration_look(cl);
         break;

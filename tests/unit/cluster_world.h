@@ -28,6 +28,7 @@ struct place {
     struct io *ios[REACTORS];
     struct log_recovery recovery;
     bool ready, paused;
+    bool stands[REACTORS];               /* this thread does not get to run */
 };
 static struct sim_world *world;
 static struct place places[BROKERS + 1];
@@ -84,6 +85,7 @@ static bool place_turns(struct place *p, int64_t *next) {
     bool turned = false;
     for (int i = 0; p->b && !p->paused && i < REACTORS; i++) {
         struct reactor *r = &p->b->reactors[i];
+        if (p->stands[i]) continue;
         if (sim_io_ready(p->ios[i]) || r->busy || timers_next(&r->timers) <= sim_now_ns(world)) {
             turned = true;
             reactor_turn(r, 0);

@@ -1,6 +1,8 @@
 /* Brokers that were replaced and do not know it yet, and those that take over: coordinators that slept, reassignments that are given up.
  * Whole brokers in the simulated world. */
 #include "base/trace.h"
+#include "server/cluster.h"
+#include "server/group_coordinator.h"
 #include "server/partition.h"
 #include "tests/unit/cluster_calls.h"
 
@@ -16,6 +18,33 @@ static void cut_off(int32_t id, bool is) {
         sim_link_cut(world, (unsigned)id, (unsigned)k, is);
         sim_link_cut(world, (unsigned)k, (unsigned)id, is);
     }
+}
+
+static int32_t not_controller(int32_t but) {
+    int32_t id = other_than(controller_id());
+    return id == but ? other_than(id) : id;
+}
+
+struct nodes { int32_t n, at[BROKERS]; };
+#define NODES(...) ((struct nodes){.n = (int32_t)(sizeof (int32_t[]){__VA_ARGS__} / 4), .at = {__VA_ARGS__}})
+
+/* Topic "t" with one partition, its replicas in this order. */
+static void create_on(struct nodes where) {
+    struct k_create_topics_request q;
+    struct k_create_topics_response a;
+    struct k_create_topics_request_topics t;
+    struct k_create_topics_request_topics_assignments p = {0, where.at, where.n};
+    k_create_topics_request_init(&q);
+    k_create_topics_request_topics_init(&t);
+    t.name = STR_LIT("t");
+    t.num_partitions = t.replication_factor = -1;
+    t.assignments = &p;
+    t.assignments_n = 1;
+    q.topics = &t;
+    q.topics_n = 1;
+    q.timeout_ms = 30000;
+    ck_assert(TRY(controller_id(), API_CREATE_TOPICS, 7, create_topics, q, a));
+    ck_assert_int_eq(a.topics[0].error_code, 0);
 }
 
 /* ---- coordinators that slept --------------------------------------------------------------------------------------- */
@@ -110,29 +139,110 @@ START_TEST(what_was_heard_before_a_sleep_is_no_answer_after_it) {
 }
 END_TEST
 
-/* ---- reassignments ---------------------------------------------------------------------------------------------------- */
+/* ---- coordinators whose metadata is old ------------------------------------------------------------------------------ */
 
-struct nodes { int32_t n, at[BROKERS]; };
-#define NODES(...) ((struct nodes){.n = (int32_t)(sizeof (int32_t[]){__VA_ARGS__} / 4), .at = {__VA_ARGS__}})
-
-/* Topic "t" with one partition, its replicas in this order. */
-static void create_on(struct nodes where) {
-    struct k_create_topics_request q;
-    struct k_create_topics_response a;
-    struct k_create_topics_request_topics t;
-    struct k_create_topics_request_topics_assignments p = {0, where.at, where.n};
-    k_create_topics_request_init(&q);
-    k_create_topics_request_topics_init(&t);
-    t.name = STR_LIT("t");
-    t.num_partitions = t.replication_factor = -1;
-    t.assignments = &p;
-    t.assignments_n = 1;
-    q.topics = &t;
-    q.topics_n = 1;
-    q.timeout_ms = 30000;
-    ck_assert(TRY(controller_id(), API_CREATE_TOPICS, 7, create_topics, q, a));
-    ck_assert_int_eq(a.topics[0].error_code, 0);
+static void set_up_expiry(void) {
+    trace_set_level(getenv("VARVE_TEST_TRACE") ? TRACE_INFO : TRACE_ERROR);
+    world_begin("offsets.retention.check.interval.ms=20\n");
 }
+
+/* A group whose partition lives on another reactor than the metadata log. */
+static const char *group_beside_metadata(uint32_t metadata) {
+    static const char *const names[] = {"a", "b", "c", "d"}; /* four partitions */
+    const struct image *im = atomic_load(&places[controller_id()].b->image);
+    const struct image_topic *t = image_topic_by_name(im, STR_LIT("__consumer_offsets"));
+    for (int i = 0; i < 4; i++)
+        if (t->partitions[group_partition_of(str_from(names[i]), t->partition_count)].owner != metadata) return names[i];
+    ck_abort_msg("all partitions are on one reactor");
+}
+
+/* Offsets of a topic that is gone are removed. The one who takes over a group has not heard yet of a topic that was made a moment ago, and
+ * that its predecessor took commits for; and what it hears of metadata then is from before that, for the thread that has its log stood still
+ * (so many ms longer than the group's next coordinator took to load). It may be that the controller can tell it how much it lacks. */
+static const struct { int64_t stands_on_ms; bool is_cut; } lacks[] = {{300, true}, {1100, true}, {3000, true}, {1100, false}};
+START_TEST(offsets_of_a_topic_that_is_not_known_yet_are_kept) {
+    uint32_t metadata, owner;
+    int32_t controller = controller_id();
+    (void)controller_metadata_plid(places[controller].b->controller, &metadata);
+    await_coordinator(controller, "a");
+    world_run(2 * SECOND);
+    const char *g = group_beside_metadata(metadata);
+    int32_t before = await_coordinator(controller, g), after = not_controller(before);
+    /* What the controller has said so far lies there; more does not come. */
+    places[after].stands[metadata] = true;
+    world_run(200 * MS);
+    sim_link_cut(world, (unsigned)controller, (unsigned)after, lacks[_i].is_cut);
+    create_on(NODES(controller));
+    for (int i = 0; i < 40 && commit_at(before, g, 7); i++) world_run(10 * MS);
+    ck_assert_int_eq(committed_at(before, g), 7);
+    const struct image *im = atomic_load(&places[controller].b->image);
+    const struct image_topic *t = image_topic_by_name(im, STR_LIT("__consumer_offsets"));
+    const struct image_partition *p = &t->partitions[group_partition_of(str_from(g), t->partition_count)];
+    owner = p->owner;
+    struct replica_member heir = {after, *log_store_incarnation(places[after].b->store)};
+    ck_assert_int_eq(partition_transfer(&places[before].b->reactors[owner], p->plid, &heir), OK);
+    for (int i = 0; i < 100 && committed_at(after, g) != 7; i++) world_run(MS);
+    ck_assert_int_eq(committed_at(after, g), 7);
+    world_run(lacks[_i].stands_on_ms * MS);
+    places[after].stands[metadata] = false;
+    if (lacks[_i].is_cut) world_run(100 * MS);
+    ck_assert_ptr_null(image_topic_by_name(places[after].b->reactors[owner].image, STR_LIT("t")));
+    sim_link_cut(world, (unsigned)controller, (unsigned)after, false);
+    world_run(3 * SECOND);
+    ck_assert_int_eq(await_committed(controller, g), 7);
+}
+END_TEST
+
+static void delete_topic(void) {
+    struct k_delete_topics_request q;
+    struct k_delete_topics_response a;
+    struct str name = STR_LIT("t");
+    k_delete_topics_request_init(&q);
+    q.topic_names = &name;
+    q.topic_names_n = 1;
+    q.timeout_ms = 30000;
+    ck_assert(TRY(controller_id(), API_DELETE_TOPICS, 5, delete_topics, q, a));
+    ck_assert_int_eq(a.responses[0].error_code, 0);
+}
+
+START_TEST(how_new_metadata_is_can_be_asked_at_any_time) {
+    for (int round = 0; round < 3; round++) {
+        int64_t now_ns = sim_now_ns(world);
+        for (int32_t id = 1; id <= BROKERS; id++)
+            for (int i = 0; i < REACTORS; i++) ck_assert(!cluster_knows_since(&places[id].b->reactors[i], now_ns));
+        world_run(100 * MS);
+        for (int32_t id = 1; id <= BROKERS; id++)
+            for (int i = 0; i < REACTORS; i++) ck_assert(cluster_knows_since(&places[id].b->reactors[i], now_ns));
+    }
+}
+END_TEST
+
+/* A group whose coordinator is not the controller. */
+static const char *group_beside_controller(void) {
+    static const char *const names[] = {"a", "b", "c", "d"};
+    for (int i = 0; i < 4; i++)
+        if (await_coordinator(controller_id(), names[i]) != controller_id()) return names[i];
+    ck_abort_msg("the controller coordinates all");
+}
+
+/* At any coordinator: also at one that takes over when the topic has gone already. By asking alone it can know so, for metadata does not
+ * change any more. */
+START_TEST(offsets_of_a_topic_that_is_gone_go) {
+    int32_t controller = controller_id();
+    create_on(NODES(controller));
+    const char *g = group_beside_controller();
+    int32_t coordinator = await_coordinator(controller, g);
+    for (int i = 0; i < 40 && commit_at(coordinator, g, 7); i++) world_run(50 * MS);
+    world_run(SECOND);
+    ck_assert_int_eq(committed_at(coordinator, g), 7);
+    if (_i == 1) place_kill(coordinator);
+    delete_topic();
+    for (int i = 0; i < 40 && await_committed(controller, g) != -1; i++) world_run(50 * MS);
+    ck_assert_int_eq(await_committed(controller, g), -1);
+}
+END_TEST
+
+/* ---- reassignments ---------------------------------------------------------------------------------------------------- */
 
 /* Nobody: what is running is cancelled. Returns the partition's error code. */
 static int16_t move_at(int32_t id, struct nodes to) {
@@ -165,11 +275,6 @@ static bool has_log(int32_t id) {
     int64_t end;
     return partition_log(owner_on(id), moved_partition()->plid, &end) != NULL;
 }
-static int32_t not_controller(int32_t but) {
-    int32_t id = other_than(controller_id());
-    return id == but ? other_than(id) : id;
-}
-
 /* One that leaves keeps its log until a majority of those who stay knows that it is none of them: before that it could still be asked for
  * its vote, and what it has may be elsewhere once. */
 START_TEST(a_move_is_done_when_a_majority_knows) {
@@ -257,6 +362,13 @@ int main(void) {
     tcase_add_test(t, a_coordinator_that_slept_tells_nothing_old);
     tcase_add_test(t, a_coordinator_that_slept_and_is_cut_off_tells_nothing_old);
     tcase_add_test(t, what_was_heard_before_a_sleep_is_no_answer_after_it);
+    suite_add_tcase(s, t);
+    t = tcase_create("metadata");
+    tcase_set_timeout(t, 60);
+    tcase_add_checked_fixture(t, set_up_expiry, world_end);
+    tcase_add_test(t, how_new_metadata_is_can_be_asked_at_any_time);
+    tcase_add_loop_test(t, offsets_of_a_topic_that_is_gone_go, 0, 2);
+    tcase_add_loop_test(t, offsets_of_a_topic_that_is_not_known_yet_are_kept, 0, ARRAY_LEN(lacks));
     suite_add_tcase(s, t);
     t = tcase_create("reassignments");
     tcase_set_timeout(t, 60);
