@@ -6,8 +6,11 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include "log/kafka_files.h"
+#include "log/names.h"
 #include "tools/dump_compare.h"
 #include "tools/dump_repair.h"
 
@@ -169,6 +172,15 @@ static void verify_file(struct dump *d, const struct folder *f, const char *path
 
 /* With filters, and for figures, the rest of a folder is of no interest. */
 static bool only_logs(const struct dump *d) { return d->summary || filter_any(&d->filter); }
+
+static void say_missing(struct dump *d, const char *path, int error) {
+    struct str topic;
+    int32_t partition;
+    bool hint = error == ENOENT && folder_parse(name_of(path), &topic, &partition) == FOLDER_PARTITION;
+    d->unreadable = true;
+    fflush(stdout);
+    fprintf(stderr, "varve dump: %s: %s%s\n", path, strerror(error), hint ? " (a partition that never had records has no folder)" : "");
+}
 
 static void dump_file(struct dump *d, const char *path) {
     int64_t base;
@@ -379,6 +391,7 @@ int cmd_dump(int argc, char **argv) {
     for (int i = optind; i < argc && !d.follow; i++) {
         d.walking = is_dir(argv[i], true);
         if (d.walking) visit(&d, argv[i], 0);
+        else if (access(argv[i], F_OK) != 0) say_missing(&d, argv[i], errno);
         else dump_file(&d, argv[i]);
         summary_say(&d, argv[i]);
     }

@@ -324,7 +324,12 @@ def test_group_commands(ctx):
     assert b.stop() == 0
     dumped = ""
     for i in range(4):
-        dumped += ctx.varve("dump", "--records", os.path.join(b.data, f"__consumer_offsets-{i}")).stdout
+        folder = os.path.join(b.data, f"__consumer_offsets-{i}")
+        if os.path.isdir(folder):
+            dumped += ctx.varve("dump", "--records", folder).stdout
+        else:
+            missing = ctx.varve("dump", "--records", folder, check=False)
+            assert missing.returncode == 1 and "never had records has no folder" in missing.stderr, missing.stderr
     assert 'key: {"type":"1","data":{"group":"g","topic":"t","partition":0}} payload: {"version":' in dumped
     assert 'key: {"type":"1","data":{"group":"g","topic":"u","partition":0}} payload: <DELETE>' in dumped
 
