@@ -155,7 +155,6 @@ void impl_set_start(struct log_impl *l, int64_t start);
 void impl_epochs_changed(struct log_impl *l);         /* takes pub.epoch, epoch_start and base_epoch from the table */
 /* ERR_NOMEM: it is as it was. */
 MUST_CHECK enum err impl_set_replica_config(struct log_impl *l, const uint8_t *data, size_t len);
-void impl_forget_max_timestamp(struct log_impl *l);   /* takes it from the segments again */
 /* The files of a segment that left the list: they go once l->droppable_total says so. */
 void impl_drop_files(struct log_impl *l, int64_t base);
 

@@ -42,7 +42,7 @@ struct log_impl *impl_new(struct log_shard *sh, uint64_t plid, const char *topic
         free(l);
         return NULL;
     }
-    l->pub = (struct log){.plid = plid, .topic = name, .partition = partition, .max_timestamp = -1, .shard = sh};
+    l->pub = (struct log){.plid = plid, .topic = name, .partition = partition, .shard = sh};
     epochs_init(&l->pub.epochs);
     producers_init(&l->pub.producers);
     log_config_defaults(&l->config);
@@ -113,7 +113,6 @@ enum err impl_add_batch(struct log_impl *l, const struct batch_header *h, uint32
         s->max_timestamp = h->max_timestamp;
         s->max_timestamp_offset = batch_last_offset(h);
     }
-    pub->max_timestamp = MAX(pub->max_timestamp, h->max_timestamp);
     pub->size_bytes += h->total_bytes;
     return OK;
 }
@@ -140,11 +139,6 @@ void impl_drop_files(struct log_impl *l, int64_t base) {
     }
     l->dropped[l->dropped_count++] = base;
     l->dropped_total++;
-}
-
-void impl_forget_max_timestamp(struct log_impl *l) {
-    l->pub.max_timestamp = -1;
-    for (uint32_t i = 0; i < l->segment_count; i++) l->pub.max_timestamp = MAX(l->pub.max_timestamp, l->segments[i].max_timestamp);
 }
 
 void impl_epochs_changed(struct log_impl *l) {
@@ -182,7 +176,6 @@ void impl_set_start(struct log_impl *l, int64_t start) {
     }
     faulty_trim(l);
     if (!removed) return;
-    impl_forget_max_timestamp(l);
     tail_drop_written(l);
     struct segment *first = &l->segments[0];
     if (l->synced.base < first->base) l->synced = (struct place){first->base, 0};

@@ -193,7 +193,6 @@ struct log {
     uint32_t replica_config_len;
     uint64_t generation;                 /* counts log_reset() */
     uint64_t size_bytes;                 /* of all batches in [start, end) */
-    int64_t max_timestamp;               /* -1: no records */
     struct epochs epochs;
     struct producers producers;
     bool deleted, faulty;

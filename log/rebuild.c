@@ -231,7 +231,6 @@ static enum err rebuild_log(struct rebuilding *x, const char *folder, const stru
     if (err == OK) {
         l->pub.start = l->segments[0].base;
         l->pub.end = segment_last(l)->end;
-        impl_forget_max_timestamp(l);
         for (uint32_t i = 0; i < x->old_count && !old; i++)
             if (x->old[i].plid == m->plid && state_decode(NULL, m->plid, x->old[i].data, x->old[i].len, &old) != OK) old = NULL;
         if (old) err = inherit(l, old);

@@ -25,7 +25,6 @@ void impl_reset(struct log_impl *l, int32_t base_epoch, int64_t offset, struct p
     pub->start = pub->end = pub->durable_end = offset;
     impl_epochs_changed(l);
     pub->size_bytes = 0;
-    pub->max_timestamp = -1;
     pub->generation++;
     producers_free(&pub->producers);
     pub->producers = *producers;

@@ -214,7 +214,6 @@ enum err state_encode(const struct log_impl *l, uint8_t **data, uint32_t *len) {
     m.start = l->pub.start;
     m.end = l->pub.end;
     m.config = &config;
-    m.max_timestamp = l->pub.max_timestamp;
     m.size_bytes = l->pub.size_bytes;
     m.cleaned_end = l->cleaned_end;
     m.compacted_end = l->compacted_end;
@@ -333,7 +332,6 @@ static enum err decode(struct log_impl *l, const Varve__Storage__LogState *m) {
     struct log *pub = &l->pub;
     pub->start = m->start;
     pub->end = pub->durable_end = m->end;
-    pub->max_timestamp = m->max_timestamp;
     pub->size_bytes = m->size_bytes;
     faulty_trim(l);
     epochs_trim(&pub->epochs, pub->start); /* states of versions before kept the entry in force at the start */

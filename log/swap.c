@@ -36,7 +36,6 @@ static void replace(struct log_impl *l, uint32_t count, const struct segment *ma
     faulty_forget(l, made->base, made->end); /* of a file that is not the log's any more; the new one was made of what is sound */
     tail_drop_below(l, made->end);
     read_hints_forget(l->pub.shard, l->pub.plid);
-    impl_forget_max_timestamp(l);
 }
 
 enum err swap_join(struct log_impl *l, uint32_t count, const struct segment *made, const struct digest128 *digest, int64_t cleaned_end, bool dense) {

@@ -263,7 +263,6 @@ enum err impl_cut(struct log_impl *l, int64_t end, struct place place, int32_t e
     if (!folding) journal_pending_add(pub->shard->journal, (int64_t)impl_unwritten(l) - (int64_t)before);
     if (!folding && (err = truncate_reindex(l, s)) != OK) return err;
     if (!folding && l->producers_lost && (err = truncate_find_producers(l)) != OK) return err;
-    impl_forget_max_timestamp(l);
     return OK;
 }
 
