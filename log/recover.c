@@ -179,6 +179,7 @@ static enum err fold_log(struct log_impl *l, const struct journal_entry *e) {
     case ENTRY_SWAP: return swap_fold(l, e->body, e->body_len);
     case ENTRY_DELETE:
         l->delete_joined = l->delete_durable = true;
+        l->pending_bytes = 0; /* no file will hold them: the disk's reserve must not count them in this life */
         shard_forget_name(l->pub.shard, l);
         return OK;
     default: return ERR_UNSUPPORTED;
@@ -645,7 +646,6 @@ static enum err deleted_go(struct log_shard *sh) {
         struct log_impl *l = sh->logs[i];
         if (!l->delete_durable) continue;
         l->folder_moved = true;
-        l->pending_bytes = 0;
         shard_release_log(sh, l);
         if (sh->failed != OK) return ERR_NOMEM;
     }

@@ -191,9 +191,9 @@ static inline enum err find_wait(struct machine *m, struct log *l, struct log_fi
 /* ---- the model ------------------------------------------------------------------------------------ */
 
 struct model_batch { int64_t base, end; uint8_t *bytes; uint32_t len; int64_t producer_id; int32_t base_sequence; int32_t epoch; };
-enum { STARTS_MAX = 32 };
+enum { STARTS_MAX = 32, MODEL_PRODUCERS = 3, MODEL_FIRST_PRODUCER = 7 };
 /* What happened to the log since it was last opened, in the order of the journal. */
-struct model_op { bool cut; struct model_batch batch; int64_t end; };   /* end: of the log behind it */
+struct model_op { bool cut, reset; struct model_batch batch; int64_t end; };   /* end: of the log behind it; a reset is a cut */
 struct model {
     uint64_t plid;
     char topic[32];
@@ -205,6 +205,7 @@ struct model {
     uint32_t op_count, op_cap, ops_durable;
     struct model_batch *opened;          /* as of the last opening */
     uint32_t opened_count;
+    int64_t opened_end;
     uint8_t **owned;                     /* bytes of all batches ever */
     uint32_t owned_count, owned_cap;
     int64_t end;
@@ -214,7 +215,7 @@ struct model {
     uint64_t *created_high;              /* NULL: nobody asks */
     bool created, delete_asked, deleted;
     bool unsure;                         /* being compared with what was found: not the log's content yet */
-    int64_t next_sequence;
+    int64_t next_sequence[MODEL_PRODUCERS];
 };
 
 /* Operations are durable in order; so many are, as the log reports it. */
@@ -258,6 +259,13 @@ static inline void model_cut(struct model *x, int64_t end) {
     model_op_add(x, &(struct model_op){.cut = true, .end = end});
 }
 
+/* The log has begun anew at `end`. */
+static inline void model_reset(struct model *x, int64_t end) {
+    model_batches_cut(x, 0);
+    x->end = end;
+    model_op_add(x, &(struct model_op){.cut = true, .reset = true, .end = end});
+}
+
 static inline void model_free(struct model *x) {
     for (uint32_t i = 0; i < x->owned_count; i++) free(x->owned[i]);
     free(x->owned);
@@ -286,11 +294,13 @@ static inline void model_add(struct model *x, int64_t base, int64_t last, const 
 /* The model as of the first `n` operations since the last opening. */
 static inline void model_as_of(struct model *x, uint32_t n) {
     x->count = 0;
-    x->end = 0;
     for (uint32_t i = 0; i < x->opened_count; i++) model_batch_push(x, &x->opened[i]);
+    x->end = x->opened_end;
     for (uint32_t i = 0; i < n; i++) {
-        if (x->ops[i].cut) model_batches_cut(x, x->ops[i].end);
-        else model_batch_push(x, &x->ops[i].batch);
+        if (x->ops[i].cut) model_batches_cut(x, x->ops[i].reset ? 0 : x->ops[i].end);
+        if (x->ops[i].reset) x->end = x->ops[i].end;
+        if (x->ops[i].cut) continue;
+        model_batch_push(x, &x->ops[i].batch);
     }
 }
 
@@ -301,6 +311,7 @@ static inline void model_opened(struct model *x) {
     ASSERT(x->opened);
     for (uint32_t i = 0; i < x->count; i++) x->opened[i] = x->batches[i];
     x->opened_count = x->count;
+    x->opened_end = x->end;
     x->op_count = x->ops_durable = 0;
 }
 

@@ -4,6 +4,7 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include "tests/unit/log_memory.h"
 #include "tests/unit/log_watch.h"
 #include "tests/unit/alloc_hook.h"
 #include "tests/unit/mutants.h"
@@ -101,9 +102,9 @@ static void do_append(struct run *x, struct model *mo) {
     else if (kind < 15) s.value_bytes = (uint32_t)pick(x, 6000);
     s.timestamp += mo->log->end;
     if (kind > 60) {
-        s.producer_id = 7;
+        s.producer_id = MODEL_FIRST_PRODUCER + (kind > 80) + (kind > 95);
         s.producer_epoch = 0;
-        s.base_sequence = (int32_t)mo->next_sequence;
+        s.base_sequence = (int32_t)mo->next_sequence[s.producer_id - MODEL_FIRST_PRODUCER];
     }
     struct log_append a;
     enum err err = append_spec(mo->log, &s, &a);
@@ -111,7 +112,7 @@ static void do_append(struct run *x, struct model *mo) {
     if (err != OK) RUN_FAIL(x, "append: %s", err_str(err));
     if (a.duplicate) RUN_FAIL(x, "append: a new batch was called a duplicate");
     if (a.base_offset != mo->end) RUN_FAIL(x, "append: base offset %lld, expected %lld", (long long)a.base_offset, (long long)mo->end);
-    if (s.producer_id >= 0) mo->next_sequence += s.records;
+    if (s.producer_id >= 0) mo->next_sequence[s.producer_id - MODEL_FIRST_PRODUCER] += s.records;
     model_add(mo, a.base_offset, a.last_offset, &s);
 }
 
@@ -130,18 +131,18 @@ static void do_set_start(struct run *x, struct model *mo) {
 }
 
 static void find_sequence(struct model *mo) {
-    mo->next_sequence = 0;
+    memset(mo->next_sequence, 0, sizeof mo->next_sequence);
     for (uint32_t i = 0; i < mo->count; i++) {
         struct batch_header h;
         if (mo->batches[i].producer_id >= 0 && batch_parse(mo->batches[i].bytes, mo->batches[i].len, &h) == OK)
-            mo->next_sequence = (int64_t)h.base_sequence + h.last_offset_delta + 1;
+            mo->next_sequence[mo->batches[i].producer_id - MODEL_FIRST_PRODUCER] = (int64_t)h.base_sequence + h.last_offset_delta + 1;
     }
 }
 
 static void do_truncate(struct run *x, struct model *mo) {
     struct log *l = mo->log;
     if (mo->count == 0) return;
-    uint32_t back = 1 + (uint32_t)pick(x, mo->count < 5 ? mo->count : 5);
+    uint32_t most = mo->count < 5 || pick(x, 4) == 0 ? mo->count : 5, back = 1 + (uint32_t)pick(x, most);
     int64_t offset = mo->batches[mo->count - back].base;
     if (offset < l->start) return;
     int32_t epoch = epochs_at(&l->epochs, offset > 0 ? offset - 1 : 0);
@@ -151,6 +152,19 @@ static void do_truncate(struct run *x, struct model *mo) {
     if (l->end != offset) RUN_FAIL(x, "truncate: end is %lld instead of %lld", (long long)l->end, (long long)offset);
     note(mo, "truncate", offset);
     model_cut(mo, offset);
+    find_sequence(mo);
+}
+
+/* As a replica does whose leader's log starts behind what it has. */
+static void do_reset(struct run *x, struct model *mo) {
+    struct log *l = mo->log;
+    int64_t offset = l->start + (int64_t)pick(x, (uint64_t)(l->end - l->start) + 20);
+    enum err err = log_reset(l, l->epoch, offset, NULL, 0);
+    if (err == ERR_IO || err == ERR_CLOSED || excused(x, err)) return;
+    if (err != OK) RUN_FAIL(x, "reset: %s", err_str(err));
+    note(mo, "reset", offset);
+    model_reset(mo, offset);
+    mo->start_asked = offset;
     find_sequence(mo);
 }
 
@@ -174,10 +188,10 @@ static void do_read(struct run *x, struct model *mo) {
 }
 
 static void do_duplicate(struct run *x, struct model *mo) {
-    (void)x;
+    int64_t producer_id = MODEL_FIRST_PRODUCER + (int64_t)pick(x, MODEL_PRODUCERS);
     for (uint32_t i = mo->count; i-- > 0;) {
         const struct model_batch *b = &mo->batches[i];
-        if (b->producer_id < 0) continue;
+        if (b->producer_id != producer_id) continue;
         /* A truncation may have emptied the window; then the state is made from what the log still has. */
         if (b->base < impl_of(mo->log)->segments[0].base) return;
         struct batch_header h;
@@ -208,7 +222,8 @@ static void step(struct run *x) {
         enum err err = log_begin_epoch(mo->log, mo->log->epoch + 1);
         if (err != OK && err != ERR_IO && err != ERR_CLOSED && !excused(x, err)) RUN_FAIL(x, "begin_epoch: %s", err_str(err));
     } else if (what < 87) do_set_start(x, mo);
-    else if (what < 90) do_truncate(x, mo);
+    else if (what < 90 && pick(x, 8) > 0) do_truncate(x, mo);
+    else if (what < 90) do_reset(x, mo);
     else if (what < 92) journal_checkpoint(x->m.store->journal, false, NULL, NULL);
     else if (what < 93) {
         mo->delete_asked = true;
@@ -220,6 +235,17 @@ static void step(struct run *x) {
         uint32_t turns = 1 + (uint32_t)pick(x, 20);
         for (uint32_t i = 0; i < turns && !x->down; i++) x->down = !machine_turn(&x->m, 1000000);
     }
+}
+
+/* What logs know of themselves, wherever the life is. */
+static void check_memory(struct run *x) {
+    for (uint32_t i = 0; i < MODELS_MAX; i++) {
+        struct model *mo = &x->models[i];
+        if (!mo->log || mo->delete_asked || x->m.failed != OK || mo->log->shard->failed != OK) continue;
+        const char *wrong = memory_log_wrong(mo);
+        if (wrong) RUN_FAIL(x, "partition %d, in memory: %s", mo->partition, wrong);
+    }
+    if (x->m.failed == OK && memory_pending_wrong(&x->m)) RUN_FAIL(x, "the journal counts other bytes as pending than the logs have");
 }
 
 /* ---- after recovery ----------------------------------------------------------------------------------- */
@@ -330,9 +356,11 @@ static void one_life(struct run *x, uint64_t crash_in, uint32_t steps, bool stop
     x->strays = !x->m.recovery.fresh && !x->m.recovery.clean;
     memory_fails(x, false); /* what is tried is the log, not the comparing */
     check_all(x);
+    if (!x->down) check_memory(x);
     memory_fails(x, true);
     for (uint32_t i = 0; i < steps && !x->down && !x->message[0]; i++) {
         step(x);
+        if (i % 8 == 0) check_memory(x);
         (void)watch_durable(&x->watch);
         x->down |= sim_crashed(x->m.world, 0);
     }
@@ -531,10 +559,10 @@ static void scripted_append(struct run *x, uint32_t slot, int n, uint32_t bytes)
     struct model *mo = &x->models[slot];
     for (int i = 0; i < n && !x->down && mo->log; i++) {
         struct batch_spec s = {.records = 1 + i % 3, .value_bytes = bytes, .timestamp = 1000 + mo->log->end, .producer_id = i % 2 ? 7 : -1,
-                               .base_sequence = (int32_t)mo->next_sequence, .seed = mo->plid * 1000 + (uint64_t)mo->end};
+                               .base_sequence = (int32_t)mo->next_sequence[0], .seed = mo->plid * 1000 + (uint64_t)mo->end};
         struct log_append a;
         enum err err = append_spec(mo->log, &s, &a);
-        if (err == OK && s.producer_id >= 0) mo->next_sequence += s.records;
+        if (err == OK && s.producer_id >= 0) mo->next_sequence[0] += s.records;
         if (err == OK) model_add(mo, a.base_offset, a.last_offset, &s);
         else if (!(x->down = sim_crashed(x->m.world, 0))) RUN_FAIL(x, "append: %s", err_str(err));
     }

@@ -476,6 +476,27 @@ START_TEST(a_block_that_recovery_cuts_comes_back_from_its_image) {
 }
 END_TEST
 
+/* A log whose records and whose end are both in the journal: no file will hold them, and nobody waits for that. */
+START_TEST(a_deleted_log_is_not_pending_after_a_start) {
+    struct model a;
+    setup("/data");
+    start();
+    create(&a, "t", 1u << 30);
+    append(&a, 20, 2000);
+    enum err gone = ERR_COUNT;
+    log_delete(a.log, on_checkpoint, &gone);
+    while (gone == ERR_COUNT) ck_assert(machine_turn(&m, 1000000));
+    crash(SIM_LOSE_ALL);
+    start();
+    ck_assert_uint_gt(m.recovery.journal_groups, 0);
+    ck_assert_ptr_null(log_shard_by_plid(m.shards[0], a.plid));
+    ck_assert_uint_eq(journal_pending_bytes(m.store->journal), 0);
+    crash(SIM_LOSE_ALL);
+    model_free(&a);
+    teardown();
+}
+END_TEST
+
 /* Without varve.meta a journal is not this node's to use: its votes belong to an incarnation that nobody knows. */
 START_TEST(a_journal_without_varve_meta_is_refused) {
     struct model a;
@@ -511,6 +532,7 @@ int main(void) {
     tcase_add_test(t, a_failed_sync_of_a_segment_loses_nothing);
     tcase_add_loop_test(t, a_torn_block_comes_back_from_its_image, 0, 2);
     tcase_add_test(t, a_block_that_recovery_cuts_comes_back_from_its_image);
+    tcase_add_test(t, a_deleted_log_is_not_pending_after_a_start);
     tcase_add_test(t, a_journal_without_varve_meta_is_refused);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
