@@ -14,20 +14,27 @@ enum { AUTO_CREATE_MAX = 100 };  /* names that one request may have created */
 
 /* A leader that died, or handed over, has a successor within some 10 ms; within some 100 where thousands of partitions lost theirs on a
  * busy machine. A client that is told of none asks again a quarter of a second later, or later still; so it is told a little later, but of
- * the successor. Only while the leader was heard from not long ago: a partition that stays without a leader makes nobody wait. Nor does a
- * request that waits hold up others: as soon as the next one of its connection is there, it is answered. */
+ * the successor. Only while the leader was heard from not long ago: a partition that stays without a leader makes nobody wait. And
+ * when others wait behind it on its connection, it waits for a moment only: what the client wants besides, of partitions that have a leader,
+ * does not suffer from those that have none. Not at once: a client that is told of no leader sends nothing there for up to a second. */
 #define ENDED_WITHIN_NS INT64_C(600000000)
 #define HOLD_NS INT64_C(300000000)
+#define HOLD_OTHERS_NS INT64_C(100000000)    /* when others wait behind it */
 #define HOLD_PAUSE_NS INT64_C(10000000)      /* the first; each further one is twice as long, up to */
 #define HOLD_PAUSE_MAX_NS INT64_C(40000000)
 enum { HOLD_PARTITIONS_MAX = 1000 };
 
-/* A broker that was lost is shown once more on each connection, though others lead what it led. Current librdkafka gives up a broker that is
- * shown no more; when it learns of the new leaders in the same answer, partitions get lost on their way from the old one to the new, and it
- * sends nothing to them until it looks for strays, up to a second later. Only once: one that stays in its list keeps the pause before the
- * next attempt to connect, which grows to ten seconds when brokers die again and again; one that comes anew begins without. (It asks twice
- * when a connection breaks, so it hears both.) An answer that does not know all new leaders yet does not count. */
-#define SHOWN_NS INT64_C(2000000000)
+/* Of a broker that was lost a connection is told in two steps, for the sake of current librdkafka. It gives up a broker that is shown no
+ * more, at once, and when it learns in the same answer who leads instead, partitions get lost on their way from the old one to the new: it
+ * sends nothing to them until it looks for strays, up to a second later. So the answer that names the new leaders shows the old broker once
+ * more; one that knows of no leaders yet does not, for then there is nobody to be lost on the way to.
+ *
+ * But one that stays in its list keeps the pause before the next attempt to connect, which grows to ten seconds when brokers die again and
+ * again; one that comes anew begins without. So the next answer leaves out the broker that was shown once more, also if it is back by then,
+ * as long as it leads nothing that is asked for. It asks for that next answer soon in most cases: a connection that breaks with records under
+ * way makes it ask twice. After ten seconds the pause is over in any case. */
+#define NEWS_NS INT64_C(2000000000)
+#define LEFT_OUT_NS INT64_C(10000000000)
 
 struct metadata_state;
 struct partition_target { struct metadata_state *state; struct k_metadata_response_topics_partitions *out; };
@@ -43,7 +50,6 @@ struct metadata_state {
     uint32_t partitions, expected;
     int64_t hold_until_ns, pause_ns;
     struct timer timer;
-    bool hurried;                /* other requests wait behind it */
 };
 
 /* What the image says about one topic. False: closing. */
@@ -139,9 +145,26 @@ static bool fill_topics(struct metadata_state *s) {
     return true;
 }
 
-static bool is_shown_again(const struct metadata_state *s, const struct api_node *n) {
+/* Whether that this broker was lost is told here for the first time. */
+static bool is_news(const struct metadata_state *s, const struct api_node *n) {
     int64_t silent_ns = peer_silence_ns(s->rq->reactor, n->id);
-    return n->host.p && s->rq->conn && silent_ns < SHOWN_NS && s->rq->reactor->now_ns - silent_ns > s->rq->conn->lost_shown_ns;
+    return n->host.p && s->rq->conn && silent_ns < NEWS_NS && s->rq->reactor->now_ns - silent_ns > s->rq->conn->lost_told_ns;
+}
+
+static bool is_leader(const struct metadata_state *s, int32_t id) {
+    for (int32_t i = 0; i < s->out.topics_n; i++)
+        for (int32_t k = 0; k < s->out.topics[i].partitions_n; k++)
+            if (s->out.topics[i].partitions[k].leader_id == id) return true;
+    return false;
+}
+
+/* It was shown though it was lost, and the client has not heard yet that it was. */
+static bool is_left_out(const struct metadata_state *s, const struct api_node *n) {
+    const struct conn *c = s->rq->conn;
+    if (!c || s->rq->reactor->now_ns - c->lost_told_ns > LEFT_OUT_NS || n->id == s->out.controller_id) return false;
+    for (uint32_t i = 0; i < c->lost_shown_count; i++)
+        if (c->lost_shown[i] == n->id) return !is_leader(s, n->id);
+    return false;
 }
 
 static bool fill_cluster(struct metadata_state *s) {
@@ -153,24 +176,34 @@ static bool fill_cluster(struct metadata_state *s) {
     return true;
 }
 
+static void show_broker(struct metadata_state *s, const struct api_node *n) {
+    struct k_metadata_response_brokers *out = &s->out.brokers[s->out.brokers_n++];
+    k_metadata_response_brokers_init(out);
+    out->node_id = n->id;
+    out->host = n->host;
+    out->port = n->port;
+    out->rack = n->rack;
+}
+
 /* At the end: those that lead now must be among them. */
 static void show_brokers(struct metadata_state *s) {
-    bool again = false;
-    for (int32_t i = 0; i < s->nodes.count; i++) {
-        const struct api_node *n = &s->nodes.list[i];
-        bool lost = !api_node_is_shown(n);
-        if (lost && !is_shown_again(s, n)) continue;
-        again = again || lost;
-        struct k_metadata_response_brokers *out = &s->out.brokers[s->out.brokers_n++];
-        k_metadata_response_brokers_init(out);
-        out->node_id = n->id;
-        out->host = n->host;
-        out->port = n->port;
-        out->rack = n->rack;
-    }
-    if (again && s->expected == 0) s->rq->conn->lost_shown_ns = s->rq->reactor->now_ns;
+    int32_t again[CONN_LOST_SHOWN_MAX];
+    uint32_t again_count = 0;
+    bool told = false;
     const struct api_node *controller = api_nodes_find(&s->nodes, controller_leader_node(request_broker(s->rq)));
     s->out.controller_id = controller && api_node_is_shown(controller) ? controller->id : -1;
+    for (int32_t i = 0; i < s->nodes.count; i++) {
+        const struct api_node *n = &s->nodes.list[i];
+        bool lost = !api_node_is_shown(n), news = lost && is_news(s, n), shown_again = news && s->expected == 0;
+        told = told || news;
+        if (shown_again && again_count < CONN_LOST_SHOWN_MAX) again[again_count++] = n->id;
+        if (lost ? shown_again : !is_left_out(s, n)) show_broker(s, n);
+    }
+    struct conn *c = s->rq->conn;
+    if (!c) return;
+    if (told) c->lost_told_ns = s->rq->reactor->now_ns;
+    c->lost_shown_count = again_count;
+    memcpy(c->lost_shown, again, again_count * sizeof *again);
 }
 
 /* Only the controller makes topics. */
@@ -193,13 +226,13 @@ static void ask_again(struct timer *t) {
 /* Whether the answer is put off, for leaders that there will be in a moment. */
 static bool hold(struct metadata_state *s) {
     struct reactor *r = s->rq->reactor;
-    if (s->expected == 0 || s->hurried || s->partitions > HOLD_PARTITIONS_MAX) return false;
-    if (!s->hold_until_ns) {
-        s->hold_until_ns = r->now_ns + HOLD_NS;
+    if (s->expected == 0 || s->partitions > HOLD_PARTITIONS_MAX) return false;
+    if (s->pause_ns == 0) {
+        s->hold_until_ns = MIN(s->hold_until_ns, r->now_ns + HOLD_NS);
         s->pause_ns = HOLD_PAUSE_NS;
     }
     if (r->now_ns >= s->hold_until_ns) return false;
-    timer_set(&r->timers, &s->timer, r->now_ns + s->pause_ns);
+    timer_set(&r->timers, &s->timer, MIN(r->now_ns + s->pause_ns, s->hold_until_ns));
     s->pause_ns = MIN(2 * s->pause_ns, HOLD_PAUSE_MAX_NS);
     return true;
 }
@@ -218,13 +251,14 @@ static void looked(struct partition_questions *q) {
     if (!hold(s)) answer(s);
 }
 
-/* What the client wants besides, of partitions that have their leader, is not to wait for those that have none. */
+/* Others wait behind it, perhaps before it does. */
 static void hurry(struct request *rq) {
     struct metadata_state *s = rq->state;
-    s->hurried = true; /* also if it is only about to wait */
-    if (!timer_armed(&s->timer)) return;
-    timer_cancel(&rq->reactor->timers, &s->timer);
-    answer(s);
+    struct reactor *r = rq->reactor;
+    request_refresh_time(rq);
+    s->hold_until_ns = MIN(s->hold_until_ns, r->now_ns + HOLD_OTHERS_NS);
+    s->pause_ns = MIN(s->pause_ns, HOLD_PAUSE_NS);
+    if (timer_armed(&s->timer)) timer_set(&r->timers, &s->timer, MIN(s->timer.deadline_ns, r->now_ns + HOLD_PAUSE_NS));
 }
 
 /* Whether there was a leader a moment ago: it is dead, or has said that it leads no more. */
@@ -253,6 +287,7 @@ void api_metadata(struct request *rq) {
     s->rq = rq;
     rq->state = s;
     rq->hurry = hurry;
+    s->hold_until_ns = INT64_MAX;
     timer_init(&s->timer, ask_again);
     if (!request_decoded(rq, k_metadata_request_decode(&s->in, &rq->body, request_version(rq)))) return;
     k_metadata_response_init(&s->out);

@@ -27,6 +27,7 @@
 #define CONN_STALLED_NS 300000000       /* without room for answers: who has taken nothing for so long may be closed */
 #define CONN_SHED_NS 50000000           /* how often it is looked for them */
 #define CONN_RESPONSE_BYTES_MAX 268435456u
+#define CONN_LOST_SHOWN_MAX 4
 
 struct conn {
     struct list link;                   /* in set->conns */
@@ -48,7 +49,10 @@ struct conn {
     uint8_t *backlog;
     uint32_t backlog_off, backlog_len;
     int64_t active_ns;
-    int64_t lost_shown_ns;              /* when Metadata last showed a lost broker here (api_metadata.c) */
+    /* what Metadata has told here of brokers that were lost (api_metadata.c): when last, and which it showed all the same in its last answer */
+    int64_t lost_told_ns;
+    int32_t lost_shown[CONN_LOST_SHOWN_MAX];
+    uint32_t lost_shown_count;
     /* quotas */
     struct client_quotas quotas;
     bool muted;                         /* nothing is read until `unmute` fires (KIP-219) */

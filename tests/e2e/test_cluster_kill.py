@@ -65,7 +65,7 @@ def leader_asked(client, then=None):
 
 def test_who_asks_for_a_leader_holds_nobody_up(ctx):
     """A partition has lost its only replica: who asks for its leader is told a little later that there is none, for there might be one in a
-    moment. Not so when a record for another partition comes behind the question on the same connection."""
+    moment. Sooner when a record for another partition comes behind the question on the same connection."""
     c = Cluster(ctx)
     c.create("t", partitions=6, min_insync_replicas=2)
     c.create("alone", replicas=1)
@@ -81,9 +81,9 @@ def test_who_asks_for_a_leader_holds_nobody_up(ctx):
         victim.start()
         c.wait_in_sync("t", "alone")
         print(f"with a record behind it {took * 1000:.0f} ms, alone {waited * 1000:.0f} ms")
-        if took < 0.2 <= waited:
+        if took < 0.25 <= waited:
             break
-    assert took < 0.2 <= waited
+    assert took < 0.25 <= waited
 
 
 def test_follower_is_killed(ctx):

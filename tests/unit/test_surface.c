@@ -342,6 +342,8 @@ START_TEST(a_dead_leader_is_not_shown) {
     int32_t second = 6 - victim - at;
     place_kill(second);
     client_hang_up(second);
+    a = metadata_of(at, "t", false); /* it knows of no leaders yet: clients have no way to lose */
+    ck_assert(a.brokers_n == 1 && a.topics[0].partitions[0].leader_id == -1);
     world_run(3 * SECOND);
     a = metadata_of(at, "t", false);
     ck_assert_int_eq(a.brokers_n, 1);
@@ -357,6 +359,26 @@ START_TEST(a_dead_leader_is_not_shown) {
     world_run(5 * SECOND);
     a = metadata_of(at, "t", false);
     for (int32_t i = 0; i < 3; i++) ck_assert_int_eq(a.topics[0].partitions[i].isr_nodes_n, 3);
+}
+END_TEST
+
+/* Clients are to forget what they know of a broker that was lost: one answer leaves it out, when it no longer is. But who leads is shown. */
+START_TEST(a_broker_that_was_lost_is_left_out_once) {
+    int32_t victim = other_than(controller_id()), at = 6 - victim - controller_id();
+    ck_assert_int_eq(create_at(at, "t", 3, 3), 0);
+    ck_assert_int_eq(create_at(at, "alone", 3, 1), 0); /* each broker leads one of them */
+    world_run(SECOND);
+    static const char *const asked[] = {"t", "alone"};
+    for (int i = 0; i < 2; i++) {
+        place_kill(victim);
+        client_hang_up(victim);
+        world_run(SECOND);
+        ck_assert_int_eq(metadata_of(at, "t", false).brokers_n, 3);
+        place_start(victim);
+        ck_assert(world_until(is_whole, 5 * SECOND));
+        ck_assert_int_eq(metadata_of(at, asked[i], false).brokers_n, i == 0 ? 2 : 3);
+        ck_assert_int_eq(metadata_of(at, "t", false).brokers_n, 3);
+    }
 }
 END_TEST
 
@@ -477,6 +499,7 @@ int main(void) {
     tcase_add_test(t, the_next_leader_is_waited_for);
     tcase_add_test(t, partitions_that_were_added_are_led);
     tcase_add_test(t, a_dead_leader_is_not_shown);
+    tcase_add_test(t, a_broker_that_was_lost_is_left_out_once);
     tcase_add_test(t, a_follower_names_the_leader);
     tcase_add_test(t, only_the_coordinator_answers_for_a_group);
     tcase_add_test(t, groups_survive_the_loss_of_any_broker);
