@@ -39,7 +39,7 @@ enum err leader_peers(struct step *s) {
     struct replica *r = s->r;
     struct replica_peer *peers = NULL;
     uint32_t n = 0, most = r->config.count + r->observer_count;
-    if (most > 1 || !replica_config_is_voter(&r->config, &r->self)) {
+    if (most > 1) {
         if (step_not_alone(s) != OK) return ERR_NOMEM;
         peers = calloc(most, sizeof *peers);
         if (!peers) return ERR_NOMEM;
@@ -47,7 +47,7 @@ enum err leader_peers(struct step *s) {
     for (int i = 0; i < r->config.count; i++)
         if (!replica_member_eq(&r->config.members[i], &r->self)) peers[n++] = peer_of(s, &r->config.members[i], i < r->config.voters);
     for (uint32_t i = 0; i < r->observer_count; i++)
-        if (r->observers[i].node != r->self.node && !replica_config_has_node(&r->config, r->observers[i].node)) peers[n++] = peer_of(s, &r->observers[i], false);
+        if (!replica_config_has_node(&r->config, r->observers[i].node)) peers[n++] = peer_of(s, &r->observers[i], false);
     free(r->peers);
     r->peers = peers;
     r->peer_count = n;
@@ -135,7 +135,7 @@ bool replica_compose(const struct replica *r, uint32_t peer, struct replica_mess
 /* Where `p` is to go on, if the log still has it. */
 static void aim(struct replica *r, struct replica_peer *p) {
     struct replica_position at;
-    if (walk_floor(&r->walk, p->next, &at) && at.offset >= r->walk.start) p->next = at;
+    if (walk_floor(&r->walk, p->next, &at)) p->next = at;
     else p->below = true;
 }
 
@@ -238,16 +238,13 @@ enum err leader_begin(struct step *s) {
     struct replica *r = s->r;
     enum err err = walk_reserve(&r->walk, 1);
     if (err) return err;
-    free(r->peers);
-    r->peers = NULL;
-    r->peer_count = 0;
+    ASSERT(r->peer_count == 0);
     err = leader_peers(s); /* they get `next` from before the marker */
     if (err) return err;
     r->role = REPLICA_LEADER;
-    r->transferring = r->orphaned = r->favours = false;
+    r->orphaned = r->favours = false;
     r->tries = 0;
     r->read_round = r->read_confirmed = r->round;
-    if (!election_alone(r)) r->established = false; /* alone: what was committed is, whatever epoch comes */
     r->epoch_start = r->walk.end;
     step_begin_epoch(s, r->epoch);
     if (!election_alone(r)) {
@@ -302,7 +299,7 @@ static void accepted(struct step *s, struct replica_peer *p, const struct replic
     if (replica_position_compare(match, p->match) > 0) p->match = match;
     if (p->below) p->next = p->match; /* it began at our base */
     p->probing = p->below = false;
-    if (replica_position_compare(match, p->next) > 0 && walk_contains(&r->walk, match)) p->next = match;
+    if (replica_position_compare(match, p->next) > 0) p->next = match;
     if (replica_position_compare(p->match, p->next) >= 0) p->in_flight = 0;
     else if (p->in_flight > 0) p->in_flight--;
     leader_commit(s);

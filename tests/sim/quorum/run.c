@@ -148,11 +148,15 @@ static void perform(struct world *w, struct node *n, const struct packet *in_han
             break;
         }
         case REPLICA_ROLE:
+            n->leads = n->replica.role == REPLICA_LEADER;
+            n->established = n->replica.established;
             if (n->replica.role != REPLICA_LEADER) break;
             if (n->replica.established && n->replica.peer_count > 0) check_high_watermark(w, n, n->replica.high_watermark);
             break;
         }
     }
+    if (!w->violation && (n->leads != (n->replica.role == REPLICA_LEADER) || n->established != n->replica.established))
+        world_violated(w, "1 who leads has changed, and nobody was told");
     if (n->replica.role == REPLICA_LEADER && !was_leading) {
         w->coverage->elections++;
         check_leader(w, n);
@@ -198,6 +202,7 @@ void world_start(struct world *w, struct node *n) {
     n->read_count = n->left_count = 0;
     n->log = d->log;
     n->high_watermark = 0;
+    n->leads = n->established = false;
     struct replica_event e = {.kind = REPLICA_START, .u.start = &from};
     world_step(w, n, &e, NULL);
 }

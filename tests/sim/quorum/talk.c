@@ -116,6 +116,43 @@ static void rest(struct world *w, struct node *n) {
     world_trace(w, n->replica.quiet ? "%d is silent after %d heartbeats" : "%d goes on after %d heartbeats", n->self.node, count);
 }
 
+static void epochs(struct world *w, struct node *n, int count) {
+    FILE *out = w->out;
+    w->out = NULL;
+    for (int i = 0; i < count && !w->violation; i++) {
+        world_campaign(w, n);
+        settle(w);
+        (void)world_write(w, n, 1); /* refused: its epoch is over */
+        settle(w);
+    }
+    w->out = out;
+}
+
+static void arrive(struct world *w, const struct node *from, const struct node *to) {
+    const char link[] = {(char)('0' + from->self.node), '>', (char)('0' + to->self.node), 0};
+    on_their_way(w, link, ARRIVE);
+}
+
+static void load(struct world *w, struct node *n, struct node *late, int count) {
+    FILE *out = w->out;
+    w->out = NULL;
+    for (int i = 0; i < count && !w->violation; i++) {
+        (void)world_write(w, n, 1);
+        sync(w, n, 0);
+        for (struct node *x = w->nodes; x < w->nodes + w->options.nodes; x++) {
+            if (x == late || x == n) continue;
+            arrive(w, n, x);
+            sync(w, x, 0);
+            arrive(w, x, n);
+        }
+        arrive(w, late, n);
+        arrive(w, n, late);
+        sync(w, late, 0);
+        w->now_ns += TIMEOUT_NS / 5;
+    }
+    w->out = out;
+}
+
 static bool parse_members(struct world *w, const char *text, struct replica_config *c) {
     bool learners = false;
     for (; *text; text++) {
@@ -196,6 +233,8 @@ static bool command(struct world *w, char *words[4]) {
         struct replica_event e = {.kind = REPLICA_TRANSFER, .u.member = node_of(w, words[2])->self};
         return ask(w, n, &e);
     }
+    if (strcmp(verb, "epochs") == 0 && words[2]) return epochs(w, n, atoi(words[2])), true;
+    if (strcmp(verb, "load") == 0 && node_of(w, words[2]) && words[3]) return load(w, n, node_of(w, words[2]), atoi(words[3])), true;
     if (strcmp(verb, "rest") == 0) return rest(w, n), true;
     if (strcmp(verb, "beats") == 0 && words[2]) return beats(w, n, atoi(words[2])), true;
     if (strcmp(verb, "members") == 0) return print_members(w, n), true;

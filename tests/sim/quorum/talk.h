@@ -23,6 +23,8 @@
  *   start-at A O            leader A is asked to move the log start
  *   transfer A B            leader A is asked to hand over to B
  *   beats A K               K times: A's clock jumps to its next deadline, then `settle`; only the last of them is told
+ *   epochs A K              K times, untold: A stands for election at once, settle, writes a record, settle
+ *   load A B K              K times, untold: A writes a record, and 200 ms pass; what B answers arrives when the others have answered the next
  *   rest A                  A's heartbeats, untold, until all have agreed to its silence
  *   wait MS                 so much time passes
  *   lost A B                A's connection to B breaks

@@ -53,6 +53,7 @@ struct node {
     struct record values[RECORDS_MAX * 2];
     uint32_t value_count;
     int64_t high_watermark;              /* the last that was told, in this life */
+    bool leads, established;             /* as was told */
     struct { uint32_t round; int64_t committed; } reads[READS_MAX]; /* not answered; what was committed when they came */
     uint32_t read_count;
     struct departure left[LATE_MAX];     /* QUORUM_LATE: appends that have left, which it does not know yet */
