@@ -191,8 +191,7 @@ static bool read_waits(const struct replica *r) { return round_before(r->read_co
 
 /* The newest round that a majority of the voters has answered in our epoch. */
 static uint32_t majority_round(const struct replica *r) {
-    uint32_t sorted[REPLICA_MEMBERS_MAX], n = 0;
-    if (replica_config_is_voter(&r->config, &r->self)) sorted[n++] = r->round;
+    uint32_t sorted[REPLICA_MEMBERS_MAX] = {r->round}, n = 1; /* a leader votes */
     for (uint32_t i = 0; i < r->peer_count; i++) {
         if (!r->peers[i].voter) continue;
         uint32_t k = n++, round = r->peers[i].went_back ? r->round - ROUNDS_APART_MAX : r->peers[i].acked_round;
@@ -238,7 +237,7 @@ enum err leader_begin(struct step *s) {
     struct replica *r = s->r;
     enum err err = walk_reserve(&r->walk, 1);
     if (err) return err;
-    ASSERT(r->peer_count == 0);
+    ASSERT(r->peer_count == 0 && replica_config_is_voter(&r->config, &r->self));
     err = leader_peers(s); /* they get `next` from before the marker */
     if (err) return err;
     r->role = REPLICA_LEADER;
@@ -259,7 +258,7 @@ enum err leader_begin(struct step *s) {
 /* Check-quorum: who cannot reach a majority must not go on as if it led. */
 static bool has_majority(const struct step *s) {
     const struct replica *r = s->r;
-    uint32_t n = replica_config_is_voter(&r->config, &r->self);
+    uint32_t n = 1;
     for (uint32_t i = 0; i < r->peer_count; i++)
         n += r->peers[i].voter && !r->peers[i].went_back && s->now_ns - r->peers[i].acked_ns < r->timeout_ns;
     return n >= replica_config_majority(&r->config);

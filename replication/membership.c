@@ -4,7 +4,7 @@
 
 /* A majority of the voters has stored the configuration in force, in this epoch (M2): no quorum of an older one can still form. */
 bool replica_config_is_held(const struct replica *r) {
-    uint32_t n = replica_config_is_voter(&r->config, &r->self) && r->durable_seq >= r->barrier_seq;
+    uint32_t n = r->durable_seq >= r->barrier_seq;
     for (uint32_t i = 0; i < r->peer_count; i++) {
         const struct replica_peer *p = &r->peers[i];
         n += p->voter && !p->went_back && position_known(p->match) && replica_config_compare(p->acked_config, r->config.id) == 0;
