@@ -265,7 +265,7 @@ static void appended(struct step *s, struct replica_position p) {
 
 static enum err move_start(struct step *s, int64_t offset) {
     struct replica *r = s->r;
-    if (r->role != REPLICA_LEADER || !r->established) return ERR_CLOSED;
+    if (!r->established) return ERR_CLOSED;
     if (offset > r->high_watermark) return ERR_RANGE;
     if (offset > r->walk.start) step_set_start(s, offset);
     r->heartbeat_ns = s->now_ns; /* others hear of it soon: somebody waits until a majority has it */
