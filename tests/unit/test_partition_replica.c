@@ -14,7 +14,7 @@
 #include "tests/sim/io_sim.h"
 #include "tests/sim/prng.h"
 
-enum { NODES = 3, GROUP = 77, MESSAGES_MAX = 4096, MS = 1000000 };
+enum { NODES = 3, GROUP = 77, MESSAGES_MAX = 4096, MS = 1000000, SLOW_MS = 400 };
 
 /* ---- the world --------------------------------------------------------------------------------- */
 
@@ -26,6 +26,7 @@ static struct node nodes[NODES];
 static struct message queue[MESSAGES_MAX];
 static uint32_t queued, sent_appends, sent_bytes;
 static bool cut[NODES][NODES];           /* from, to */
+static int slow = -1;                    /* its disk takes SLOW_MS for whatever it is asked */
 static uint32_t lose_ppm, double_ppm;
 static int64_t delay_ns_max;
 static struct prng dice;
@@ -116,10 +117,17 @@ static void deliver_due(void) {
 
 static void check_agreement(void);
 
+static void turn_node(int i) {
+    struct sim_tuning *tuning = sim_tuning(w), usual = *tuning;
+    if (i == slow) tuning->disk_ns_min = tuning->disk_ns_max = SLOW_MS * (int64_t)MS;
+    reactor_turn(reactor(i), 0);
+    *tuning = usual;
+}
+
 static void turn(void) {
     int64_t next = sim_now_ns(w) + 20 * MS;
     for (int i = 0; i < NODES; i++)
-        if (nodes[i].up) reactor_turn(reactor(i), 0);
+        if (nodes[i].up) turn_node(i);
     for (int i = 0; i < NODES; i++)
         if (nodes[i].up) next = MIN(next, reactor(i)->busy ? sim_now_ns(w) : timers_next(&reactor(i)->timers));
     for (uint32_t k = 0; k < queued; k++) next = MIN(next, queue[k].due_ns);
@@ -188,6 +196,7 @@ static void start(int count) {
     memset(cut, 0, sizeof cut);
     queued = sent_appends = sent_bytes = lose_ppm = double_ppm = 0;
     delay_ns_max = 200000;
+    slow = -1;
     trace_set_level(TRACE_ERROR);
     dice = (struct prng){4711};
     w = sim_world_new(99);
@@ -589,16 +598,74 @@ START_TEST(a_deletion_waits_for_the_leaders_disk) {
     ck_assert_int_eq(write_to(l, -1, 20), KERR_NONE);
     run_ms(200);
     isolate((l + 2) % NODES, true);
-    struct sim_tuning *tuning = sim_tuning(w), usual = *tuning;
-    tuning->disk_ns_min = tuning->disk_ns_max = 400 * (int64_t)MS;
+    slow = l;
     delete_start(&d, l, 10);
-    reactor_turn(reactor(l), 0);
-    *tuning = usual;
     run_ms(300);
     ck_assert_int_eq(partition_begin(part(near)), 10);
     ck_assert(partition_is_led(part(l)) && !d.done);
     run_ms(200);
     ck_assert(d.done && d.op.op.error == KERR_NONE);
+    stop();
+}
+END_TEST
+
+/* What the leader has been told of the start at `i`. */
+static int64_t acknowledged_start(int l, int i) {
+    const struct replica *core = &part(l)->replica;
+    for (uint32_t k = 0; k < core->peer_count; k++)
+        if (index_of(core->peers[k].member.node) == i) return core->peers[k].start;
+    return -1;
+}
+
+/* A follower whose disk is behind is told of a start beyond what it has durably: it moves when it has that, and is acknowledged when it
+ * has it. Whoever acknowledged it still has it after a crash. */
+START_TEST(a_start_is_acknowledged_when_it_is_durable) {
+    struct deletion d;
+    start(3);
+    int l = await_leader(300), behind = (l + 1) % NODES;
+    ck_assert_int_eq(write_to(l, -1, 5), KERR_NONE);
+    run_ms(200);
+    slow = behind;
+    ck_assert_int_eq(write_to(l, -1, 20), KERR_NONE);
+    run_ms(20);
+    delete_start(&d, l, 10);
+    run_ms(50);
+    ck_assert(d.done && d.op.op.error == KERR_NONE);
+    ck_assert_int_eq(part(behind)->start_due, 10);
+    ck_assert_int_lt(part(behind)->log->durable_end, 10);
+    for (int i = 0; i < 10000 && acknowledged_start(l, behind) < 10; i++) turn();
+    ck_assert_int_ge(acknowledged_start(l, behind), 10);
+    slow = -1;
+    kill_node(behind, SIM_LOSE_ALL);
+    open_node(behind);
+    ck_assert_int_eq(part(behind)->log->start, 10);
+    all_equal();
+    stop();
+}
+END_TEST
+
+/* The same at a leader, whose own copy counts: two moves wait for what is committed and is not durable here yet. */
+START_TEST(two_starts_of_a_leader_whose_disk_is_behind) {
+    struct deletion d[2];
+    start(3);
+    int l = await_leader(300);
+    ck_assert_int_eq(write_to(l, -1, 5), KERR_NONE);
+    run_ms(200);
+    slow = l;
+    ck_assert_int_eq(write_to(l, -1, 1), KERR_NONE); /* its journal is busy with that: all else goes with the next write */
+    ck_assert_int_eq(write_to(l, -1, 20), KERR_NONE);
+    isolate((l + 2) % NODES, true);
+    delete_start(&d[0], l, 10);
+    delete_start(&d[1], l, 15);
+    ck_assert_int_eq(part(l)->start_due, 15);
+    for (int i = 0; i < 10000 && !d[0].done; i++) turn();
+    ck_assert(d[0].done && d[0].op.op.error == KERR_NONE);
+    slow = -1;
+    kill_node(l, SIM_LOSE_ALL);
+    open_node(l);
+    ck_assert_int_ge(part(l)->log->start, 10);
+    isolate((l + 2) % NODES, false);
+    all_equal();
     stop();
 }
 END_TEST
@@ -997,6 +1064,8 @@ int main(void) {
     tcase_add_test(t, deleted_records_stay_deleted);
     tcase_add_test(t, a_deletion_is_told_when_a_majority_has_it);
     tcase_add_test(t, a_deletion_waits_for_the_leaders_disk);
+    tcase_add_test(t, a_start_is_acknowledged_when_it_is_durable);
+    tcase_add_test(t, two_starts_of_a_leader_whose_disk_is_behind);
     tcase_add_test(t, a_deletion_is_not_told_by_who_went_back);
     tcase_add_test(t, a_deletion_is_told_by_voters);
     tcase_add_test(t, a_write_that_comes_back_from_a_helper_finds_another_leader);
