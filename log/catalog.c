@@ -48,7 +48,7 @@ void catalog_close(struct catalog *c) {
 void catalog_attach(struct catalog *c, struct io *io) { c->io = io; }
 
 /* A stop makes two checkpoints, and the next start writes the file anew. */
-uint64_t catalog_bytes(const struct catalog *c) { return c->live_bytes + c->next_bytes + 3 * CATALOG_FOOTER_BYTES_MAX; }
+uint64_t catalog_bytes(const struct catalog *c) { return c->live_bytes + c->promised_bytes + 3 * CATALOG_FOOTER_BYTES_MAX; }
 
 /* ---- start ----------------------------------------------------------------------------------- */
 
@@ -196,7 +196,7 @@ static void finish(struct catalog *c, enum err err) {
     free(c->next_live);
     c->buf = c->old = NULL;
     c->next_live = NULL;
-    c->next_bytes = 0;
+    c->promised_bytes = 0;
     c->done(c->ctx, err);
 }
 
@@ -242,14 +242,7 @@ static void append_synced(struct io_op *op) {
         finish(c, ERR_IO);
         return;
     }
-    uint64_t footer_at = c->last_footer;
-    for (size_t at = 0; at < c->buf_len;) {
-        struct catalog_record r;
-        ASSERT(catalog_record_parse(c->buf, c->buf_len, at, &r) == OK);
-        footer_at = c->file_bytes + at;
-        at += r.bytes;
-    }
-    adopt(c, c->file_bytes + c->buf_len, footer_at);
+    adopt(c, c->file_bytes + c->buf_len, c->next_footer);
     finish(c, OK);
 }
 
@@ -280,9 +273,7 @@ static void rewrite_synced(struct io_op *op) {
     io_close(c->io, c->fd);
     c->fd = c->tmp_fd;
     c->tmp_fd = -1;
-    uint64_t footer_at = 0;
-    if (c->next_count > 0) footer_at = c->next_live[c->next_count - 1].offset + c->next_live[c->next_count - 1].bytes;
-    adopt(c, c->buf_len, footer_at);
+    adopt(c, c->buf_len, c->next_footer);
     finish(c, OK);
 }
 
@@ -294,30 +285,42 @@ static void rewrite_written(struct io_op *op) {
 }
 
 /* `old` holds the file; `buf` the new records, which the merged list names at file_bytes and beyond. */
-static void rewrite_read(struct io_op *op) {
+static void rewrite_work(struct io_op *op) {
     struct catalog *c = CONTAINER_OF(op, struct catalog, op);
-    if (op->result != (int64_t)c->file_bytes) {
-        finish(c, ERR_IO);
-        return;
-    }
-    memcpy(c->old + c->file_bytes, c->buf, c->buf_len);
     uint8_t *whole;
     size_t len;
-    uint64_t footer_at;
-    enum err err = assemble(c->old, c->file_bytes + c->buf_len, c->next_live, c->next_count, c->next_bytes, &c->footer,
-                            &whole, &len, &footer_at);
+    memcpy(c->old + c->file_bytes, c->buf, c->buf_len);
+    c->work_err = assemble(c->old, c->file_bytes + c->buf_len, c->next_live, c->next_count, c->next_bytes, &c->footer,
+                           &whole, &len, &c->next_footer);
+    if (c->work_err != OK) return;
+    free(c->buf);
+    c->buf = whole;
+    c->buf_len = len;
+}
+
+static void rewrite_made(struct io_op *op) {
+    struct catalog *c = CONTAINER_OF(op, struct catalog, op);
+    enum err err = c->work_err;
     if (err != OK) {
         if (err == ERR_CORRUPT) trace_error("journal", "%s: a record has changed on disk since it was written", c->path);
         finish(c, err == ERR_NOMEM ? ERR_NOMEM : ERR_IO);
         return;
     }
-    free(c->buf);
-    c->buf = whole;
-    c->buf_len = len;
     c->tmp_fd = io_open(c->io, c->tmp_path, IO_OPEN_READ | IO_OPEN_WRITE | IO_OPEN_CREATE | IO_OPEN_TRUNC);
     bool passes = c->tmp_fd == -ENOSPC || c->tmp_fd == -EDQUOT || c->tmp_fd == -EMFILE || c->tmp_fd == -ENFILE;
     if (c->tmp_fd < 0) finish(c, passes ? ERR_NOSPACE : ERR_IO);
     else submit(c, IO_WRITE, c->tmp_fd, 0, rewrite_written);
+}
+
+static void help(struct catalog *c, void (*work)(struct io_op *op), void (*done)(struct io_op *op)) {
+    c->op = (struct io_op){.kind = IO_WORK, .work = work, .done = done};
+    io_submit(c->io, &c->op);
+}
+
+static void rewrite_read(struct io_op *op) {
+    struct catalog *c = CONTAINER_OF(op, struct catalog, op);
+    if (op->result != (int64_t)c->file_bytes) finish(c, ERR_IO);
+    else help(c, rewrite_work, rewrite_made);
 }
 
 static int state_order(const void *a, const void *b) {
@@ -363,36 +366,49 @@ static void merge(struct catalog *c, const struct journal_state *states, uint32_
     }
 }
 
+static void commit_work(struct io_op *op) {
+    struct catalog *c = CONTAINER_OF(op, struct catalog, op);
+    uint32_t footer_bytes = 0;
+    if (c->state_count > 0) qsort(c->states, c->state_count, sizeof *c->states, state_order);
+    c->work_err = encode_states(c, c->states, c->state_count);
+    if (c->work_err != OK) return;
+    merge(c, c->states, c->state_count);
+    c->next_footer = c->file_bytes + c->buf_len;
+    uint8_t *footer = catalog_footer_build(&c->footer, c->buf, c->buf_len, c->state_count, c->last_footer, c->next_footer, &footer_bytes);
+    if (footer == NULL) {
+        c->work_err = ERR_NOMEM;
+        return;
+    }
+    uint64_t appended = c->next_footer + footer_bytes;
+    c->rewriting = appended > CATALOG_REWRITE_MIN_BYTES && appended > 2 * (c->next_bytes + footer_bytes);
+    if (c->rewriting) {
+        c->old = malloc(c->file_bytes + c->buf_len + 1);
+        if (c->old == NULL) c->work_err = ERR_NOMEM;
+    } else {
+        memcpy(c->buf + c->buf_len, footer, footer_bytes);
+        c->buf_len += footer_bytes;
+    }
+    free(footer);
+}
+
+static void commit_made(struct io_op *op) {
+    struct catalog *c = CONTAINER_OF(op, struct catalog, op);
+    if (c->work_err != OK) {
+        finish(c, c->work_err);
+        return;
+    }
+    c->promised_bytes = c->next_bytes;
+    if (c->rewriting) submit(c, IO_READ, c->fd, 0, rewrite_read);
+    else submit(c, IO_WRITE, c->fd, c->file_bytes, append_written);
+}
+
 void catalog_commit(struct catalog *c, struct journal_state *states, uint32_t count, const struct catalog_footer *f,
                     void (*done)(void *ctx, enum err err), void *ctx) {
     ASSERT(c->buf == NULL);
     c->done = done;
     c->ctx = ctx;
     c->footer = *f;
-    if (count > 0) qsort(states, count, sizeof *states, state_order);
-    enum err err = encode_states(c, states, count);
-    uint32_t footer_bytes = 0;
-    uint8_t *footer = NULL;
-    if (err == OK) {
-        merge(c, states, count);
-        footer = catalog_footer_build(f, c->buf, c->buf_len, count, c->last_footer, c->file_bytes + c->buf_len, &footer_bytes);
-        if (footer == NULL) err = ERR_NOMEM;
-    }
-    if (err != OK) {
-        finish(c, err);
-        return;
-    }
-    uint64_t appended = c->file_bytes + c->buf_len + footer_bytes;
-    c->rewriting = appended > CATALOG_REWRITE_MIN_BYTES && appended > 2 * (c->next_bytes + footer_bytes);
-    if (c->rewriting) {
-        free(footer);
-        c->old = malloc(c->file_bytes + c->buf_len + 1);
-        if (c->old == NULL) finish(c, ERR_NOMEM);
-        else submit(c, IO_READ, c->fd, 0, rewrite_read);
-        return;
-    }
-    memcpy(c->buf + c->buf_len, footer, footer_bytes);
-    c->buf_len += footer_bytes;
-    free(footer);
-    submit(c, IO_WRITE, c->fd, c->file_bytes, append_written);
+    c->states = states;
+    c->state_count = count;
+    help(c, commit_work, commit_made);
 }

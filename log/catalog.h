@@ -60,12 +60,17 @@ struct catalog {
     struct catalog_live *live;    /* ascending by plid */
     uint32_t live_count;
     uint64_t live_bytes;
-    /* the commit in progress */
+    uint64_t promised_bytes;      /* live_bytes as they will be */
+    /* the commit in progress: a helper thread's while it puts together what is written, of thousands of states */
     struct io_op op;
     struct iovec iov;
+    struct journal_state *states;
+    uint32_t state_count;
     struct catalog_live *next_live;
     uint32_t next_count;
     uint64_t next_bytes;
+    uint64_t next_footer;         /* where the footer will be */
+    enum err work_err;
     uint8_t *buf;                 /* what is written */
     size_t buf_len;
     uint8_t *old;                 /* the old file, for a rewrite */
@@ -88,7 +93,7 @@ MUST_CHECK enum err catalog_load(struct catalog *c, struct io *io, const char *p
 MUST_CHECK enum err catalog_renew(struct catalog *c, const struct catalog_footer *f);
 /* From here on operations go through `io`. */
 void catalog_attach(struct catalog *c, struct io *io);
-/* Appends `states` (any order, each plid at most once; sorted here, data is copied) and `f`; `done` when durable.
+/* Appends `states` (any order, each plid at most once; sorted here; lent until `done`) and `f`; `done` when durable.
  * ERR_NOSPACE: the catalogue is as before, try again later. ERR_IO is final. */
 void catalog_commit(struct catalog *c, struct journal_state *states, uint32_t count, const struct catalog_footer *f,
                     void (*done)(void *ctx, enum err err), void *ctx);

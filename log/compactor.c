@@ -481,6 +481,7 @@ static enum err manifest_prepare(struct compactor *c) {
     struct manifest m;
     enum err err = folder_manifest_read(sh->io, sh->store->dir, l->folder, &m);
     if (err != OK) return err;
+    impl_change(l);
     for (uint32_t i = c->group_from; i < c->group_to; i++) {
         manifest_remove(&m, c->sources[i].base);
         segment_of(l, c->sources[i].base)->sealed = false;
@@ -504,6 +505,7 @@ static void group_end(struct compactor *c) {
         swap_unlink(c->sh->io, c->sh->store->dir, l, first->base, c->swap_id);
         c->swap_id = 0;
         if (cleaned_end(c) > l->cleaned_end) {
+            impl_change(l);
             l->cleaned_end = cleaned_end(c);
             impl_dirty(l);
         }

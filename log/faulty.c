@@ -86,6 +86,7 @@ enum err faulty_add(struct log_impl *l, const struct faulty_range *r, const char
     uint32_t i = first_behind(l, r->start);
     if (i < l->faulty_count && l->faulty[i].start <= r->start && l->faulty[i].end >= r->end) return ERR_EXISTS;
     say(l, r, why);
+    impl_change(l);
     l->pub.faulty |= r->end > l->pub.start;
     if (!room(l)) return ERR_NOMEM;
     while (i < l->faulty_count && l->faulty[i].start < r->start) i++;
@@ -103,6 +104,7 @@ void faulty_heal(struct log_impl *l, int64_t start) {
     uint32_t i = first_behind(l, start);
     if (i == l->faulty_count || l->faulty[i].start != start) return;
     trace_info("log", "%s: offsets %lld to %lld read right again and are served", l->folder, (long long)start, (long long)l->faulty[i].end - 1);
+    impl_change(l);
     removed(l, i, 1);
     impl_dirty(l);
 }

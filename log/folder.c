@@ -61,6 +61,7 @@ enum err folder_manifest_remake(struct log_shard *sh, struct log_impl *l) {
     struct manifest m;
     manifest_of(l, &m);
     enum err err = folder_manifest_write(sh->io, sh->store->dir, l, &m);
+    impl_change(l);
     for (uint32_t i = 0; i < l->segment_count; i++) {
         l->segments[i].sealed = false;
         files_forget_digests(&sh->files, l->pub.plid, l->segments[i].base);

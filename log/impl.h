@@ -14,6 +14,7 @@
 #include "log/index.h"
 #include "log/journal.h"
 #include "log/log.h"
+#include "log/mutant.h"
 
 struct shard_slice;
 struct seg_writer;
@@ -76,6 +77,12 @@ struct log_impl {
     char *folder;                   /* name within the data directory */
     struct segment *segments;       /* ascending, at least one */
     uint32_t segment_count, segment_cap;
+    /* What the turn of a cut looks at, of thousands of logs, lies together. */
+    uint32_t dirty_index;           /* in shard->dirty, while `dirty`: changed since the last cut */
+    uint32_t untaken;               /* > 0: the running checkpoint has its state still to encode, as of the cut; its place there + 1 */
+    bool dirty, in_checkpoint, flushed;
+    bool delete_joined;
+    struct place flush_to;          /* while `in_checkpoint`: its end, to be written exactly */
     struct tail tail;
     struct faulty_range *faulty;    /* ascending; were durable and cannot be read: kept but not served */
     uint32_t faulty_count, faulty_cap;
@@ -84,7 +91,6 @@ struct log_impl {
     uint64_t owed_bytes;            /* of the disk, for more than that: counted in the journal */
     uint32_t owed_mark;             /* of what that was when it was counted */
     struct place synced;            /* W */
-    struct place flush_to;          /* while `in_checkpoint`: its end, to be written exactly */
     int64_t flush_end;              /* offset of flush_to */
     uint32_t truncates_joined;      /* TRUNCATE and RESET entries that are not durable: no file may be touched */
     int64_t truncate_end;           /* while `truncated`: the lowest end, */
@@ -99,18 +105,16 @@ struct log_impl {
     uint32_t effect_index;
     uint64_t seq_slice;             /* the same for its SEQ effect */
     uint32_t seq_index;
-    struct list dirty_link;         /* shard->dirty: changed since the last cut */
     struct list work_link;          /* shard->work: waits for a writer */
     struct log_impl *name_next;     /* in its hash chain */
     bool named;
     struct seg_writer *writer;      /* at work on the files */
-    bool dirty, in_checkpoint, flushed;
     bool folder_made, folder_unsynced, manifest_unsynced;
     bool producers_lost;            /* a truncation emptied the window of some */
     bool producers_complete;        /* none of those that ever wrote here was forgotten */
     bool truncated;                 /* a durable TRUNCATE is to be applied to the files */
     bool reset_due;                 /* a durable RESET: the folder is of a generation that is over */
-    bool delete_joined, delete_durable, folder_moved;
+    bool delete_durable, folder_moved;
     struct image *image;            /* found by recovery: the protected bytes below W of W's block; NULL: none */
     bool export_due;                /* Kafka's checkpoint files are older than the log */
     bool folder_counted;            /* found by recovery: the catalogue counts on bytes in its files, so there must be a folder */
@@ -124,9 +128,16 @@ struct log_impl {
 static inline struct log_impl *impl_of(struct log *l) { return CONTAINER_OF(l, struct log_impl, pub); }
 static inline const struct log_impl *impl_of_const(const struct log *l) { return CONTAINER_OF(l, struct log_impl, pub); }
 
+/* checkpoint.c: encodes the state of a log that is `untaken`, which is still the one as of the cut. */
+void checkpoint_take(struct log_impl *l);
+
 /* NULL: memory. */
 struct log_impl *impl_new(struct log_shard *sh, uint64_t plid, const char *topic, size_t topic_len, int32_t partition);
 void impl_free(struct log_impl *l);
+/* Whoever changes what state_encode() encodes calls the one before and the other after, in one turn. */
+static inline void impl_change(struct log_impl *l) {
+    if (l->untaken > 0 && !MUTANT(CUT_LATE)) checkpoint_take(l);
+}
 void impl_dirty(struct log_impl *l);
 /* space.c: what the log will need of the disk has changed. */
 void impl_owe(struct log_impl *l);

@@ -85,7 +85,7 @@ struct journal_entry {
 };
 
 struct journal_shard_ops {        /* all run on the shard's thread */
-    void (*checkpoint_cut)(void *ctx);           /* submit a slice with cut = true now; remember the states as of it */
+    void (*checkpoint_cut)(void *ctx);           /* submit a slice with cut = true; remember the states as of it */
     void (*checkpoint_flush)(void *ctx, uint64_t seq);   /* S; end with journal_checkpoint_flushed() */
     void (*checkpoint_done)(void *ctx, enum err err);    /* not after `failed` */
     void (*pressure)(void *ctx);                 /* the level changed: journal_pressure() */

@@ -48,14 +48,21 @@ struct log_impl *impl_new(struct log_shard *sh, uint64_t plid, const char *topic
     log_config_defaults(&l->config);
     l->folder = folder_copy;
     l->truncate_end = -1;
-    list_init(&l->dirty_link);
     list_init(&l->work_link);
     return l;
 }
 
+static void dirty_remove(struct log_impl *l) {
+    struct log_shard *sh = l->pub.shard;
+    ASSERT(l->dirty_index < sh->dirty_count && sh->dirty[l->dirty_index] == l);
+    struct log_impl *last = sh->dirty[--sh->dirty_count];
+    sh->dirty[l->dirty_index] = last;
+    last->dirty_index = l->dirty_index;
+}
+
 void impl_free(struct log_impl *l) {
     if (l->owed_bytes > 0) journal_owed_add(l->pub.shard->journal, -(int64_t)l->owed_bytes);
-    list_remove(&l->dirty_link);
+    if (l->dirty) dirty_remove(l);
     list_remove(&l->work_link);
     while (l->segment_count > 0) segment_remove_last(l);
     free(l->segments);
@@ -72,13 +79,17 @@ void impl_free(struct log_impl *l) {
 }
 
 void impl_dirty(struct log_impl *l) {
+    ASSERT(l->untaken == 0 || MUTANT(CUT_LATE)); /* else the state at the cut is lost: impl_change() was not called */
     l->export_due = true;
     if (l->dirty) {
         impl_owe_more(l);
         return;
     }
     l->dirty = true;
-    list_push_back(&l->pub.shard->dirty, &l->dirty_link);
+    struct log_shard *sh = l->pub.shard;
+    ASSERT(sh->dirty_count < sh->log_cap);
+    l->dirty_index = sh->dirty_count;
+    sh->dirty[sh->dirty_count++] = l;
     impl_owe(l);
 }
 
@@ -199,6 +210,7 @@ static enum err join_create(struct log_shard *sh, const struct log_impl *l) {
 }
 
 static enum err join_marker(struct log_shard *sh, struct log_impl *l, int32_t epoch) {
+    impl_change(l);
     enum err err = shard_effect_reserve(sh);
     if (err == OK) err = epochs_append(&l->pub.epochs, epoch, l->pub.end);
     if (err != OK) return err;
@@ -253,6 +265,7 @@ void log_delete(struct log *pub, void (*deleted)(void *ctx, enum err err), void 
     struct log_impl *l = impl_of(pub);
     struct log_shard *sh = pub->shard;
     ASSERT(!l->delete_joined);
+    impl_change(l);
     l->delete_joined = true;
     shard_forget_name(sh, l);
     pub->deleted = true;
@@ -275,6 +288,7 @@ void log_delete(struct log *pub, void (*deleted)(void *ctx, enum err err), void 
  * catalogue only bridges the time until then, so no journal entry is needed. */
 void log_configure(struct log *pub, const struct log_config *c) {
     struct log_impl *l = impl_of(pub);
+    impl_change(l);
     l->config = *c;
     impl_dirty(l);
 }
@@ -307,6 +321,7 @@ enum err impl_roll(struct log_impl *l, int64_t created_ms) {
 
 static enum err roll(struct log_impl *l, int64_t now_ms) {
     struct log_shard *sh = l->pub.shard;
+    impl_change(l);
     Varve__Storage__RollEntry m = VARVE__STORAGE__ROLL_ENTRY__INIT;
     m.segment_base = l->pub.end;
     m.created_ms = now_ms;
@@ -380,6 +395,7 @@ static enum err append_reserve(struct log_impl *l, const struct batch_header *h,
 void impl_expire_producers(struct log_impl *l, int64_t now_ms) {
     if (l->pub.producers.count == 0 || now_ms < l->expire_at_ms) return;
     uint32_t known = l->pub.producers.count;
+    impl_change(l);
     producers_expire(&l->pub.producers, now_ms, l->config.producer_id_expiration_ms);
     if (l->pub.producers.count < known) l->producers_complete = false;
     l->expire_at_ms = now_ms + EXPIRE_INTERVAL_MS;
@@ -387,6 +403,7 @@ void impl_expire_producers(struct log_impl *l, int64_t now_ms) {
 
 enum err impl_append(struct log_impl *l, const uint8_t *batch, const struct batch_header *h, int64_t append_time_ms, int64_t now_ms) {
     struct log_shard *sh = l->pub.shard;
+    impl_change(l);
     enum err err = append_reserve(l, h, now_ms);
     if (err == OK) err = join_batch(l, batch, h, append_time_ms);
     if (err != OK) return err;
@@ -464,6 +481,7 @@ enum err log_set_start(struct log *pub, int64_t offset, void (*done)(struct log 
     enum err err = shard_effect_reserve(sh);
     if (err == OK) err = shard_message(sh, ENTRY_LOGSTART, pub->plid, &m.base);
     if (err != OK) return err;
+    impl_change(l);
     impl_set_start(l, offset);
     if (MUTANT(UNLINK_EARLY)) {
         l->droppable_total = l->dropped_total;

@@ -59,6 +59,8 @@ struct log_store_config {
     bool direct;                         /* O_DIRECT works here (io_probe_direct) */
     bool has_peers;                      /* others have what is here: a journal, catalogue or varve.meta that is damaged is a lost disk */
     bool fsync_never;                    /* relaxed mode for tests of speed only; printed at start */
+    uint32_t checkpoint_logs;            /* tests: so many logs does a checkpoint look at in a turn; 0: by the clock */
+    bool check_cuts;                     /* tests: those encoded later are held against what they were at the cut */
     void (*failed)(void *ctx, enum err err, const char *what); /* the directory is latched */
     void *failed_ctx;
 };

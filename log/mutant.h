@@ -25,6 +25,7 @@
     X(FOOTER_UNPADDED)     /* the next checkpoint is appended to the block that holds the last footer */               \
     X(READABLE_IS_DURABLE) /* R1, R4: what recovery has read is not made durable */                                    \
     X(NO_HOLD)             /* C1: entries behind a shard's cut join groups up to S */                                  \
+    X(CUT_LATE)            /* C1: a state is encoded with what has changed since the cut */                            \
     X(TORN_INDEX)          /* the torn end of an index is believed */                                                  \
     X(NOTHING_OWED)        /* disk space is counted for the bytes of batches only */                                   \
     X(PIECE_FORGOTTEN)     /* a piece that was made while nobody looked is counted as free space */

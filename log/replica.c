@@ -30,6 +30,7 @@ enum err log_set_vote(struct log *pub, const struct log_vote *v) {
     struct entry_vote e = {.epoch = v->epoch, .id = v->has_voted ? v->node : -1};
     if (v->has_voted) e.incarnation = v->incarnation;
     entry_vote_encode(p, &e);
+    impl_change(l);
     pub->vote = (struct log_vote){.epoch = e.epoch, .has_voted = v->has_voted, .node = e.id, .incarnation = e.incarnation};
     impl_dirty(l);
     return OK;
@@ -43,6 +44,7 @@ enum err log_set_replica_config(struct log *pub, const uint8_t *data, uint32_t l
     m.has_replica_config = true;
     m.replica_config = (ProtobufCBinaryData){len, (uint8_t *)(uintptr_t)data};
     if ((err = shard_message(pub->shard, ENTRY_CONFIG, pub->plid, &m.base)) != OK) return err;
+    impl_change(l);
     if ((err = impl_set_replica_config(l, data, len)) != OK) {
         shard_fail(pub->shard, err, "no memory for a replica's configuration"); /* the journal has it */
         return err;
@@ -88,6 +90,7 @@ enum err log_append_copies(struct log *pub, int32_t epoch, const uint8_t *batche
         expected = batch_last_offset(&h) + 1;
     }
     if (err != OK) return err;
+    impl_change(l);
     impl_expire_producers(l, now_ms);
     for (size_t at = 0; at < len && err == OK; at += h.total_bytes) {
         err = batch_parse(batches + at, len - at, &h);

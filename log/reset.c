@@ -136,6 +136,7 @@ enum err log_reset(struct log *pub, int32_t base_epoch, int64_t offset, const ui
     }
     trace_info("log", "%s: discarded; it begins anew at offset %lld", l->folder, (long long)offset);
     l->truncates_joined++;
+    impl_change(l);
     impl_dirty(l);
     impl_reset(l, base_epoch, offset, &known);
     struct effect *e = shard_effect(sh, EFFECT_RESET, l);

@@ -81,6 +81,7 @@ static bool batches_right(struct seg_writer *w, const uint8_t *p, uint32_t len) 
 /* No digest rather than a wrong one; reads of this range, or the scrubber, will report what is wrong with it. */
 static void seal_give_up(struct seg_writer *w, struct segment *s, const char *why) {
     trace_error("log", "%s: segment %lld gets no digest, from byte %u: %s", w->log->folder, (long long)s->base, w->seal_at, why);
+    impl_change(w->log);
     s->sealed = true;
     seal_forget(w);
     writer_step(w);
@@ -109,6 +110,7 @@ static void seal_read(struct seg_writer *w, int64_t result) {
     enum err err = digester_feed(w->digester, w->buf, (size_t)result);
     if (err == OK && w->seal_at >= s->size_bytes) {
         err = manifest_add(w, s);
+        impl_change(l);
         if (err == OK) {
             s->sealed = true;
             impl_dirty(l);

@@ -40,7 +40,6 @@ enum err shard_init(struct log_shard *sh, struct log_store *store, uint32_t inde
                              .writers_max = MAX(MIN(store->config.open_files_max / store->config.shards / WRITER_FILES, (uint32_t)WRITERS_MAX), 1u)};
     list_init(&sh->submitted);
     list_init(&sh->tails);
-    list_init(&sh->dirty);
     list_init(&sh->work);
     list_init(&sh->waiting);
     list_init(&sh->unlinks);
@@ -49,6 +48,7 @@ enum err shard_init(struct log_shard *sh, struct log_store *store, uint32_t inde
     list_init(&sh->checks);
     timer_init(&sh->retry, retry_fire);
     timer_init(&sh->more_work, more_work_fire);
+    timer_init(&sh->checkpoint_timer, checkpoint_timer);
     timer_init(&sh->stop_timer, shard_stop_timer);
     sh->scrub = calloc(1, sizeof *sh->scrub);
     if (!sh->scrub) return ERR_NOMEM;
@@ -83,6 +83,7 @@ void shard_free(struct log_shard *sh) {
     if (sh->timers) {
         timer_cancel(sh->timers, &sh->retry);
         timer_cancel(sh->timers, &sh->more_work);
+        timer_cancel(sh->timers, &sh->checkpoint_timer);
         timer_cancel(sh->timers, &sh->stop_timer);
         timer_cancel(sh->timers, &sh->scrub->timer);
     }
@@ -96,6 +97,7 @@ void shard_free(struct log_shard *sh) {
     free(sh->scrub);
     for (uint32_t i = 0; i < sh->log_count; i++) impl_free(sh->logs[i]);
     free(sh->logs);
+    free(sh->dirty);
     free(sh->names);
     free(sh->removed);
     if (sh->open) {
@@ -180,6 +182,9 @@ enum err shard_add_log(struct log_shard *sh, struct log_impl *l) {
         struct log_impl **v = realloc(sh->logs, cap * sizeof *v);
         if (!v) return ERR_NOMEM;
         sh->logs = v;
+        v = realloc(sh->dirty, cap * sizeof *v);
+        if (!v) return ERR_NOMEM;
+        sh->dirty = v;
         sh->log_cap = cap;
     }
     enum err err = name_add(sh, l);

@@ -46,13 +46,25 @@ static inline struct journal_pos shard_slice_pos(const struct shard_slice *ss, u
 }
 
 struct scrub;
-struct checkpoint_log { struct log_impl *log; struct journal_state state; bool remove; };
+struct checkpoint_log {
+    struct log_impl *log;
+    struct journal_state state;
+    bool remove;
+    uint8_t *expected;              /* log_store_config.check_cuts: the state as it was in the turn of the cut */
+    uint32_t expected_len;
+};
 struct checkpoint {
     bool active, flushing;
+    bool durable;                   /* S is, which is group `seq` */
     bool sync_all;                  /* the file system as a whole, not file by file */
     uint64_t seq;
     struct checkpoint_log *v;
     uint32_t count, waiting;
+    uint32_t taken;                 /* the first so many logs are encoded; of the others those that have changed since the cut */
+    uint32_t wanted;                /* the first so many logs have been given to the writers */
+    bool done, cut_due;             /* the footer is durable; the next checkpoint waits */
+    uint32_t finished;              /* of the first so many logs W has moved */
+    uint32_t with_files;
     uint64_t *removed;              /* plids of logs that are gone already */
     uint32_t removed_count;
     struct journal_states *states;  /* on their way to the catalogue */
@@ -86,11 +98,13 @@ struct log_shard {
     uint64_t tail_bytes, tail_bytes_max;
     uint64_t pinned_bytes;          /* gone from the tails, but lent to readers that have not given it back */
 
-    struct list dirty;              /* logs changed since the last cut */
+    struct log_impl **dirty;        /* logs changed since the last cut; room for all of them */
+    uint32_t dirty_count;
     uint64_t *removed;              /* plids deleted since the last cut whose memory is gone */
     uint32_t removed_count, removed_cap;
     uint64_t cuts;                  /* checkpoints begun: an IMAGE counts only within its own */
     struct checkpoint checkpoint;
+    struct timer checkpoint_timer;  /* the next slice of it */
 
     struct files files;
     struct list work;               /* logs that wait for a writer */
@@ -166,6 +180,7 @@ extern const struct journal_shard_ops shard_journal_ops;
 /* The log's files hold what the checkpoint wants, synced; or it is gone. */
 void checkpoint_log_flushed(struct log_shard *sh, struct log_impl *l);
 void checkpoint_free(struct log_shard *sh);
+void checkpoint_timer(struct timer *t);
 
 /* compactor.c: for a store that is closed. */
 bool compactor_busy(const struct log_shard *sh);

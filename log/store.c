@@ -300,7 +300,7 @@ static void exported_deliver(struct mail *m) {
 }
 
 static void export_when_idle(struct log_shard *sh) {
-    bool idle = sh->failed != OK || (sh->writers_busy == 0 && !timer_armed(&sh->more_work) && list_empty(&sh->unlinks) && list_empty(&sh->reads) && !scrub_busy(sh) &&
+    bool idle = sh->failed != OK || (sh->writers_busy == 0 && !sh->checkpoint.active && !timer_armed(&sh->more_work) && list_empty(&sh->unlinks) && list_empty(&sh->reads) && !scrub_busy(sh) &&
                                      !compactor_busy(sh) && (sh != &sh->store->shards[0] || journal_rest(sh->store->journal)));
     if (!idle) {
         timer_set(sh->timers, &sh->stop_timer, io_mono_ns(sh->io) + STOP_POLL_NS);

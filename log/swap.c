@@ -59,6 +59,7 @@ enum err swap_join(struct log_impl *l, uint32_t count, const struct segment *mad
     if (err == OK) err = shard_message(sh, ENTRY_SWAP, l->pub.plid, &m.base);
     free(bases);
     if (err != OK) return err;
+    impl_change(l);
     replace(l, count, made, cleaned_end, dense);
     struct effect *e = shard_effect(sh, EFFECT_SWAP, l);
     e->offset = made->base;

@@ -345,6 +345,7 @@ enum err log_truncate(struct log *pub, int32_t epoch, int64_t offset) {
     if (!p) return err;
     entry_truncate_encode(p, &(struct entry_truncate){.end = end, .place = {place.base, place.position}, .epoch = epoch});
     l->truncates_joined++;
+    impl_change(l);
     impl_dirty(l);
     err = impl_cut(l, end, place, epoch);
     struct effect *e = shard_effect(sh, EFFECT_TRUNCATE, l);

@@ -40,7 +40,8 @@ static inline void machine_failed(void *ctx, enum err err, const char *what) {
 
 static inline struct log_store_config machine_config(const char *dir, uint32_t shards) {
     return (struct log_store_config){.dir = dir, .node_id = 1, .shards = shards, .journal_bytes = 8u << 20, .journal_piece_bytes = 1u << 20,
-                                     .journal_depth = 2, .tail_bytes = 1u << 20, .open_files_max = 64, .direct = true};
+                                     .journal_depth = 2, .tail_bytes = 1u << 20, .open_files_max = 64, .direct = true,
+                                     .checkpoint_logs = 1, .check_cuts = true};
 }
 
 /* OK: open and attached. */

@@ -145,7 +145,7 @@ static inline void watch_image(struct log_watch *w, const struct log_impl *l, in
     if (to <= from) return;
     w->rewrites++;
     uint64_t s = j->ck.phase >= CHECKPOINT_SEALED ? j->ck.seq : j->checkpoint_seq;
-    if (j->ck.phase == CHECKPOINT_CUTTING && l->pub.shard->checkpoint.active) s = UINT64_MAX;
+    if (j->ck.phase == CHECKPOINT_CUTTING && l->pub.shard->checkpoint.active && !l->pub.shard->checkpoint.done) s = UINT64_MAX;
     for (uint32_t i = 0; i < w->image_count; i++) {
         const struct watched_image *x = &w->images[i];
         if (x->plid == l->pub.plid && x->base == base && x->from <= from && x->to >= to && x->seq > s && x->seq <= watch_durable(w)) return;
@@ -198,7 +198,7 @@ static inline void watch_request(void *ctx, const struct sim_request *r) {
         struct model *x = &w->models[i];
         if (!x->log || x->unsure) continue;
         const struct log_impl *l = impl_of_const(x->log);
-        if (!l->folder_made) continue; /* the folder of that name is still that of a deleted log */
+        if (!l->folder_made || l->folder_moved) continue; /* the folder of that name is still that of a deleted log, or already of the next */
         size_t len = strlen(l->folder);
         if ((size_t)(name - r->path) < len + 1 || memcmp(name - len, l->folder, len) != 0 || name[-(ptrdiff_t)len - 1] != '/') continue;
         if (r->call == SIM_WRITE) watch_segment_write(w, x, base, r);

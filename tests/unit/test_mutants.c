@@ -35,6 +35,7 @@ static const struct { const char *mutant, *program, *quick; unsigned seeds; bool
     {"footer-unpadded", "mutant_journal", "every", 600, true, 1},
     {"readable-is-durable", "mutant_journal", "every", 600, true, 1},
     {"no-hold", "mutant_journal", "random", 600, true, 1},
+    {"cut-late", "mutant_log_crash", "random", 300, true, 1},
     {"torn-index", "mutant_log_crash", "torn", 0, false, 1},
     {"nothing-owed", "mutant_log_space", "space", 60, false, 1000},
     {"piece-forgotten", "mutant_log_space", "space", 60, false, 1000},
