@@ -147,6 +147,8 @@ int journal_fd(const struct journal *j, uint32_t piece);
 int journal_pressure(const struct journal *j);
 /* The same for who may use more of the disk: `reserve_bytes` instead of disk_reserve_bytes stays free. */
 int journal_pressure_within(const struct journal *j, uint64_t reserve_bytes);
+/* The journal is so full that log starts, of which clients can ask for any number, must not take more of it: any; a relaxed atomic. */
+bool journal_starts_wait(const struct journal *j);
 /* Free disk space less what is pending, one catalogue and what the journal may still grow, for those that may go below the reserve: any. */
 int64_t journal_disk_room(const struct journal *j);
 /* The oldest group that is on its way to the disk, 0: none; the same again and again: the disk does not answer. Any; a relaxed atomic. */

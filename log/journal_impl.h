@@ -166,6 +166,7 @@ struct journal {
     bool piece_blocked;            /* something waits for a piece that is being made or soon will be */
     bool reserve_blocked;          /* something waits that even the limit must not stop */
     atomic_int pressure, capacity_level; /* the second: without the disk */
+    atomic_bool starts_wait;
     _Atomic int64_t pending_bytes; /* of all shards, not yet in files */
     _Atomic int64_t owed_bytes;    /* what files will need beside those */
     _Atomic int64_t free_bytes;    /* of the disk, when last seen, less what was written since */

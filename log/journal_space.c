@@ -2,7 +2,7 @@
  *
  * One piece is reserved, the rest is the capacity. Of it: at 1/2 (live bytes) a checkpoint starts, at 3/4 connections are
  * read more slowly, at 7/8 records wait. The last eighth is for entries that must not wait behind
- * records (votes, deletes); the reserved piece for IMAGEs, truncations, what drops files, and cut slices, without which no
+ * records (votes, deletes); of those clients can ask for any number of log starts, so at 15/16 they wait, too (log_start_room). The reserved piece for IMAGEs, truncations, what drops files, and cut slices, without which no
  * checkpoint could end, and for what recovery writes. */
 #include <string.h>
 #include "base/bytes.h"
@@ -93,7 +93,11 @@ static int capacity_now(const struct journal *j) {
     return used > capacity / 4 * 3 || queued_groups >= JOURNAL_QUEUE_SLOW_GROUPS ? 1 : 0;
 }
 
+bool journal_starts_wait(const struct journal *j) { return atomic_load_explicit(&j->starts_wait, memory_order_relaxed); }
+
 static int pressure_now(struct journal *j) {
+    uint64_t used = journal_used(j) + j->queue.bytes + j->held.bytes;
+    atomic_store_explicit(&j->starts_wait, used > journal_capacity(j) / 16 * 15, memory_order_relaxed);
     atomic_store_explicit(&j->capacity_level, capacity_now(j), memory_order_relaxed);
     return journal_pressure_within(j, j->cfg.disk_reserve_bytes);
 }

@@ -468,6 +468,13 @@ enum err log_begin_epoch(struct log *pub, int32_t epoch) {
     return join_marker(sh, l, epoch);
 }
 
+bool log_start_room(struct log *pub) {
+    struct log_shard *sh = pub->shard;
+    if (!journal_starts_wait(sh->journal) || impl_of(pub)->config.whole_reserve) return true;
+    sh->stopped_appends = true; /* that is what `writable` is called for */
+    return false;
+}
+
 enum err log_set_start(struct log *pub, int64_t offset, void (*done)(struct log *l, void *ctx, enum err err), void *ctx) {
     struct log_impl *l = impl_of(pub);
     struct log_shard *sh = pub->shard;

@@ -242,6 +242,10 @@ MUST_CHECK enum err log_begin_epoch(struct log *l, int32_t epoch);
 MUST_CHECK enum err log_roll(struct log *l, int64_t now_ms);
 /* Moves the log start to `offset` (start <= offset <= durable_end); `done` (may be NULL) when durable. */
 MUST_CHECK enum err log_set_start(struct log *l, int64_t offset, void (*done)(struct log *l, void *ctx, enum err err), void *ctx);
+/* Whether it may be moved now. A checkpoint may wait for a LOGSTART to be durable, so what has joined has the journal's reserve to go to, and
+ * whoever lets clients move starts asks before: otherwise they could use it up, and nothing would become free any more. When it may
+ * again, `writable` is called. Always true of a log that may use the whole reserve of the disk: no client moves its start. */
+bool log_start_room(struct log *l);
 /* Cuts the log to `offset` (start <= offset <= end) and drops epochs above `epoch` (docs/replication.md 2). A barrier: durable
  * before any file of the log changes; what is appended behind it may follow at once. */
 MUST_CHECK enum err log_truncate(struct log *l, int32_t epoch, int64_t offset);

@@ -216,7 +216,11 @@ void partition_map_turn(struct partition_map *m) {
     list_init(&waiting);
     struct list *node;
     while ((node = list_pop_front(&m->blocked))) list_push_back(&waiting, node);
-    while ((node = list_pop_front(&waiting))) partition_pump(LIST_ENTRY(node, struct partition, blocked));
+    while ((node = list_pop_front(&waiting))) {
+        struct partition *p = LIST_ENTRY(node, struct partition, blocked);
+        partition_start_that_was_due(p);
+        partition_pump(p);
+    }
 }
 
 bool partition_map_flush(struct partition_map *m) {

@@ -27,7 +27,7 @@ struct partition {
     bool unsettled;               /* partition_reconcile() is due, now or with the next heartbeat */
     uint16_t in_sync;             /* as reported last */
     int32_t followed_epoch;       /* of the leader that was told to the table of leaders */
-    int64_t start_due;            /* where the log is to start as soon as it is durable up to there; -1: no such */
+    int64_t start_due;            /* where the log is to start as soon as it is durable up to there and there is room; -1: no such */
     uint64_t start_seq;           /* its change */
     bool known;                   /* metadata has claimed it */
     bool gone;                    /* deleted: nobody new may come */
@@ -45,7 +45,7 @@ struct partition {
     struct list reads;            /* appends whose records are being read from files (server/partition_send.c) */
     struct list to_send;          /* in map->to_send: peers wait for appends */
     struct list to_settle;        /* in map->to_settle */
-    struct list blocked;          /* in map->blocked: the head of the queue waits for room */
+    struct list blocked;          /* in map->blocked: the head of the queue, or `start_due`, waits for room */
     void (*create_done)(void *ctx, enum err err);
     void *create_ctx;
     void (*delete_done)(void *ctx, enum err err);
@@ -75,6 +75,7 @@ enum err partition_step(struct partition *p, const struct replica_event *event, 
 /* Where the log begins and what is durable: from the log. */
 MUST_CHECK enum err partition_start_replica(struct partition *p, bool campaign_soon);
 void partition_on_durable(struct log *l, void *owner);
+void partition_start_that_was_due(struct partition *p); /* moves the log's start if it can move now */
 /* The position up to which the log of a group that was always of one is durable. */
 struct replica_position partition_durable_position(const struct partition *p);
 void partition_timer(struct timer *t);                 /* p->timer */

@@ -186,6 +186,7 @@ static void delete_records_start(struct partition_op *base) {
     int16_t error = leader_error(p, -1, KERR_NOT_LEADER_OR_FOLLOWER);
     int64_t offset = !error && op->offset == -1 ? partition_bound(p) : op->offset;
     if (!error) error = delete_records_error(p, offset);
+    if (!error && !log_start_room(p->log)) error = api_error(ERR_AGAIN);
     if (error) {
         partition_op_finish(base, error);
         return;

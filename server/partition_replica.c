@@ -62,9 +62,12 @@ static enum err persist_config(struct partition *p) {
     return log_set_replica_config(p->log, bytes, len);
 }
 
-/* The start of a log is never beyond what is durable of it: perhaps it moves a little later, and what the core takes as durable with it. */
+/* The start of a log is never beyond what is durable of it, and waits for room in the journal: perhaps it moves a little later, with all moves
+ * until then, and what the core takes as durable with it. (The leader has asked for room before it let a client move it.) */
 static enum err set_start(struct partition *p, int64_t start, uint64_t seq) {
-    if (start <= p->log->durable_end) {
+    bool room = partition_is_led(p) || log_start_room(p->log);
+    if (!room && list_empty(&p->blocked)) list_push_back(&p->map->blocked, &p->blocked);
+    if (room && start <= p->log->durable_end) {
         p->start_due = -1;
         return log_set_start(p->log, MAX(start, p->log->start), NULL, NULL);
     }
@@ -404,9 +407,8 @@ struct replica_position partition_durable_position(const struct partition *p) {
     return (struct replica_position){MAX(below, p->replica.durable.epoch), l->durable_end};
 }
 
-/* See set_start(). */
-static void start_that_was_due(struct partition *p) {
-    if (p->start_due < 0 || p->start_due > p->log->durable_end) return;
+void partition_start_that_was_due(struct partition *p) {
+    if (p->gone || !p->started || p->start_due < 0 || p->start_due > p->log->durable_end) return;
     enum err err = set_start(p, p->start_due, p->start_seq);
     if (err != OK) give_up(p, err);
     else number_changes(p);
@@ -421,7 +423,7 @@ void partition_on_durable(struct log *l, void *owner) {
     }
     if (partition_is_replicated(p)) {
         struct replica_event event = {.kind = REPLICA_DURABLE, .now_ns = p->map->reactor->awake_ns, .u.seq = l->durable_seq};
-        start_that_was_due(p);
+        partition_start_that_was_due(p);
         (void)partition_step(p, &event, NULL);
     } else {
         (void)step_at(p, REPLICA_DURABLE_AT, partition_durable_position(p));

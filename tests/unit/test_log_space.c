@@ -145,6 +145,54 @@ START_TEST(a_stop_waits_for_space) {
 }
 END_TEST
 
+/* ---- a full journal ------------------------------------------------------------------------------- */
+
+static void was_writable(void *ctx) { *(bool *)ctx = true; }
+
+/* Until its slice is durable; false: it waits for space. */
+static bool is_durable(struct log_shard *sh) {
+    for (int i = 0; i < 200 && sh->submitted_count + (sh->open && sh->open->s.entries > 0) > 0; i++) ck_assert(machine_turn(&m, 1000000));
+    return sh->submitted_count == 0;
+}
+
+/* A checkpoint that makes no headway, and clients that move log starts: what the checkpoint may have to wait for finds room. */
+START_TEST(log_starts_leave_the_reserve_of_the_journal) {
+    struct model x;
+    m = (struct machine){.world = sim_world_new(77)};
+    m.config = machine_config("/data", 1);
+    start();
+    create(&x, "t", 0);
+    append_n(&x, 40, 1, 1000, 1);
+    struct log_shard *sh = m.shards[0];
+    bool writable = false;
+    log_shard_on_writable(sh, was_writable, &writable);
+    uint32_t writers = sh->writers_max, moves = 0;
+    sh->writers_max = 0;
+    journal_checkpoint(m.store->journal, false, NULL, NULL);
+    for (; log_start_room(x.log); moves++) {
+        ck_assert_uint_lt(moves, 100000);
+        ck_assert_int_eq(log_set_start(x.log, x.log->start, NULL, NULL), OK);
+        ck_assert(is_durable(sh));
+    }
+    ck_assert_uint_gt(moves, 1000);
+    ck_assert_int_eq(journal_pressure(m.store->journal), 2);
+    ck_assert(sh->checkpoint.active && !writable);
+    ck_assert_int_eq(log_set_vote(x.log, &(struct log_vote){.epoch = 5}), OK);
+    ck_assert(is_durable(sh)); /* the eighth that is not for records */
+    for (int i = 0; i < 100; i++) {
+        ck_assert_int_eq(log_truncate(x.log, x.log->epoch, x.log->end - 1 > x.log->start ? x.log->end - 1 : x.log->start), OK);
+        ck_assert(is_durable(sh));
+    }
+    sh->writers_max = writers;
+    shard_work(sh);
+    for (int i = 0; i < 1000 && !writable; i++) ck_assert(machine_turn(&m, 10000000));
+    ck_assert(writable && log_start_room(x.log));
+    stop();
+    model_free(&x);
+    teardown();
+}
+END_TEST
+
 int main(void) {
     mutant_choose();
     Suite *s = suite_create("log space");
@@ -155,6 +203,7 @@ int main(void) {
     t = tcase_create("taken");
     tcase_set_timeout(t, 0);
     tcase_add_test(t, a_stop_waits_for_space);
+    tcase_add_test(t, log_starts_leave_the_reserve_of_the_journal);
     suite_add_tcase(s, t);
     return run_suite(s);
 }
