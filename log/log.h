@@ -121,8 +121,10 @@ enum log_pressure { LOG_PRESSURE_NONE, LOG_PRESSURE_SLOW, LOG_PRESSURE_STOP };
 enum log_pressure log_shard_pressure(const struct log_shard *sh);
 /* Records of topics are refused because there is less free disk space than the reserve. */
 bool log_shard_disk_full(const struct log_shard *sh);
-/* What is being written to the journal, 0: nothing. Whoever sees the same number for long knows that the disk does not answer. */
-uint64_t log_shard_writing(const struct log_shard *sh);
+/* What waits for the disk, 0: nothing that is worth a name: the group that is being written to the journal; or, while appends of records are
+ * stopped for another reason than a full disk, what is not in files yet. Whoever sees the same number for long knows that the disk does
+ * not answer. */
+uint64_t log_shard_waiting(const struct log_shard *sh);
 void log_shard_on_writable(struct log_shard *sh, void (*writable)(void *ctx), void *ctx);
 
 /* Reads all segments of the shard again and again, to find what has rotted (log/scrub.h): so many bytes a second, a round

@@ -587,7 +587,11 @@ enum log_pressure log_shard_pressure(const struct log_shard *sh) {
 }
 
 bool log_shard_disk_full(const struct log_shard *sh) { return journal_pressure(sh->journal) == 3; }
-uint64_t log_shard_writing(const struct log_shard *sh) { return journal_writing(sh->journal); }
+
+uint64_t log_shard_waiting(const struct log_shard *sh) {
+    if (log_shard_pressure(sh) != LOG_PRESSURE_STOP || log_shard_disk_full(sh)) return journal_writing(sh->journal);
+    return journal_pending_bytes(sh->journal) * 31 + journal_live_bytes(sh->journal) + 1;
+}
 
 void log_shard_on_writable(struct log_shard *sh, void (*writable)(void *ctx), void *ctx) {
     sh->writable = writable;

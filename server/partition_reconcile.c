@@ -37,8 +37,8 @@ struct reconciler {
     bool leaving;                        /* the broker stops */
     enum peer_disk disk;                 /* reconciler_disk() */
     int64_t disk_full_ns, disk_well_ns;  /* the disk is full since; it is well since. 0: it is otherwise */
-    uint64_t writing;                    /* to the journal, at the newest look, */
-    uint32_t writing_looks;              /* and at so many before it */
+    uint64_t waiting;                    /* log_shard_waiting(), at the newest look, */
+    uint32_t waiting_looks;              /* and at so many before it */
     uint32_t disks;                      /* those that are not well, in a number; of the newest look */
     struct timer disk_timer;
     /* groups that are at their target */
@@ -153,19 +153,18 @@ static void write_quorum(struct reconciler *c, const struct replica *core) {
 #define DISK_LOOK_NS 500000000
 
 static bool disk_is_stuck(struct reconciler *c) {
-    uint64_t writing = log_shard_writing(c->reactor->shard);
-    c->writing_looks = writing != 0 && writing == c->writing ? c->writing_looks + 1 : 0;
-    c->writing = writing;
-    return c->writing_looks >= RECONCILE_DISK_STUCK_LOOKS;
+    uint64_t waiting = log_shard_waiting(c->reactor->shard);
+    c->waiting_looks = waiting != 0 && waiting == c->waiting ? c->waiting_looks + 1 : 0;
+    c->waiting = waiting;
+    return c->waiting_looks >= RECONCILE_DISK_STUCK_LOOKS;
 }
 
-/* Every reactor sees this; one says it. */
 static void disk_tell(const struct reconciler *c, enum peer_disk before) {
-    if (c->reactor->index != 0) return;
     const char *dir = c->reactor->broker->config.data_path;
     if (c->disk == PEER_DISK_STUCK && before != c->disk)
-        trace_warn("broker", "%s: a write to the journal has not come to an end for seconds: until its disk answers this broker leads only where nobody else can", dir);
-    if (before == PEER_DISK_STUCK && before != c->disk) trace_info("broker", "%s: its disk answers again", dir);
+        trace_warn("broker", "%s: reactor %u: a write has not come to an end for seconds: until the disk answers, others lead what they can", dir,
+                   c->reactor->index);
+    if (before == PEER_DISK_STUCK && before != c->disk) trace_info("broker", "%s: reactor %u: the disk answers again", dir, c->reactor->index);
 }
 
 static void disk_look_here(struct reconciler *c) {

@@ -10,8 +10,8 @@ void reconciler_free(struct reconciler *c);                      /* after the re
 /* The broker is about to stop: what is led here goes to others that can lead it, at once. */
 void reconciler_leave(struct reconciler *c);
 /* The broker's disk. FULL: it has been for RECONCILE_DISK_FULL_NS; then it leads topics' partitions only where nobody else can. STUCK: a
- * write to the journal was still under way after RECONCILE_DISK_STUCK_LOOKS looks, half a second apart (so that a pause of the whole process
- * is not taken for that); then it leads nothing that somebody else can. Both last until it has been well for RECONCILE_DISK_WELL_NS. Other
+ * write that others wait for was still under way after RECONCILE_DISK_STUCK_LOOKS looks, half a second apart (so that a pause of the whole
+ * process is not taken for that); then it leads nothing that somebody else can. Both last until it has been well for RECONCILE_DISK_WELL_NS. Other
  * brokers hear of it with pings. WELL without a reconciler. */
 #define RECONCILE_DISK_FULL_NS INT64_C(1000000000)
 #define RECONCILE_DISK_WELL_NS INT64_C(5000000000)

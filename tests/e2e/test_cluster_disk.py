@@ -112,12 +112,12 @@ def test_full_disk_of_a_follower(ctx):
 
 
 @contextlib.contextmanager
-def faulty(ctx, victim_of):
+def faulty(ctx, victim_of, **settings):
     """A cluster on the blocking I/O with disk_fault.c below each node; (cluster, fault(node, text), heal(node))."""
     library = os.path.join(ctx.bin, "libdisk-fault.so")
     if not os.path.exists(library) or ctx.sanitized:
         raise Skip("the library that fails disks was not built, or cannot be preloaded under a sanitizer")
-    c = Cluster(ctx, settings={"io.backend": "blocking"}, start=False)
+    c = Cluster(ctx, settings={"io.backend": "blocking", **settings}, start=False)
     for node in c.nodes.values():
         node.control = os.path.join(node.root, "fault")
         node.wrapper = ["env", f"LD_PRELOAD={library}", f"VARVE_DISK_FAULT={node.control}"]
@@ -189,23 +189,35 @@ def test_slow_disk_of_the_leader(ctx):
         load.check()
 
 
-def test_disk_of_the_leader_hangs(ctx):
-    """D5: it answers no more. What is led there, the metadata log too, goes to those whose disks do; nobody waits for it."""
-    with faulty(ctx, "leader") as (c, victim, fault, heal):
-        controller = c.controller()
-        with Load(c, "t") as load:
-            fault("slow 6000 journal-0/")
+def hanging(ctx, part, **settings):
+    with faulty(ctx, "leader", **settings) as (c, victim, fault, heal):
+        was_controller = c.controller() is victim
+        load = Load(c, "t", rate=300)
+        for p in load.producers:
+            p.padding = "x" * 3000  # what waits is bounded by bytes
+        with load:
+            fault(f"slow 6000 {part}")
             others = [n for n in c.running() if n is not victim]
-            wait_for("another leader", lambda: c.leader("t", but=(victim,)) is not victim, 20)
-            if controller is victim:
+            wait_for("another leader", lambda: c.leader("t", but=(victim,)) is not victim, 30)
+            if was_controller and part.startswith("journal"):
                 wait_for("another controller", lambda: (m := c.metadata(others[0], [])) and m.controller not in (-1, victim.id), 20)
-            load.wait_acks(200, GOES_ON)
-            ctx.varve("produce", "t", "--acks", "1", "-b", c.bootstrap, input="no:1:leader alone would wait\n")
+            load.wait_acks(500, 20)
+            ctx.varve("produce", "t", "--acks", "1", "-b", c.bootstrap, input="no:1:a leader alone would wait\n")
             assert victim.alive() and "has not come to an end" in victim.trace(), victim.trace()[-3000:]
             heal()
             settle(c, load)
         load.check()
         same_copies(ctx, c)
+
+
+def test_disk_of_the_leader_hangs(ctx):
+    """D5: it answers no more. What is led there, the metadata log too, goes to those whose disks do; nobody waits for it."""
+    hanging(ctx, "journal-0/")
+
+
+def test_segments_of_the_leader_hang(ctx):
+    """D5: only its segment files, so that the journal fills up."""
+    hanging(ctx, "/t-0/", **{"journal.bytes": 16 << 20})
 
 
 def test_old_disk_comes_back(ctx):
@@ -239,7 +251,7 @@ def test_old_disk_comes_back(ctx):
 
 test_each_disk_is_wiped_in_turn.slow = test_slow_disk_of_the_leader.slow = True
 for test in (test_sync_of_the_leader_fails, test_sync_of_a_follower_fails, test_write_of_the_leader_fails, test_slow_disk_of_a_follower,
-             test_slow_disk_of_the_leader, test_disk_of_the_leader_hangs, test_old_disk_comes_back, test_each_disk_is_wiped_in_turn):
+             test_slow_disk_of_the_leader, test_disk_of_the_leader_hangs, test_segments_of_the_leader_hang, test_old_disk_comes_back, test_each_disk_is_wiped_in_turn):
     test.any_io = True
 for test in [f for name, f in list(globals().items()) if name.startswith("test_")]:
     test.slow = True
