@@ -23,7 +23,7 @@ static void look(struct timer *t) {
     struct cleaner *c = CONTAINER_OF(t, struct cleaner, timer);
     struct reactor *r = CONTAINER_OF(c, struct reactor, cleaner);
     /* A clock that was set ahead would end the time of tombstones. */
-    if (compact_running(r->shard) || housekeeping_clock_jumped(&r->housekeeping, r->now_ms, r->now_ns)) {
+    if (compact_running(r->shard) || housekeeping_holds(r)) {
         timer_set(&r->timers, &c->timer, r->now_ns + BUSY_NS);
         return;
     }

@@ -83,7 +83,7 @@ static void scan_begin(struct group_expiry *x, struct group *g) {
     x->topic = NULL;
     x->found = 0;
     struct reactor *r = group_reactor(g);
-    x->hold = housekeeping_clock_jumped(&r->housekeeping, r->now_ms, r->now_ns);
+    x->hold = housekeeping_holds(r);
     x->it = group_offsets_begin(&g->offsets);
     group_records_begin(&x->records);
 }

@@ -5,9 +5,11 @@
 #include "log/log.h"
 #include "server/broker.h"
 #include "server/config.h"
+#include "server/image.h"
 #include "server/partition.h"
+#include "server/peer.h"
 
-enum { PARTITIONS_PER_TURN = 64 };
+enum { PARTITIONS_PER_TURN = 64, CLOCKS_MAX = 65 };
 #define MS_NS INT64_C(1000000)
 #define FIRST_NS (30000 * MS_NS)
 #define SLICE_NS MS_NS
@@ -29,6 +31,40 @@ bool housekeeping_clock_jumped(struct housekeeping *h, int64_t wall_ms, int64_t 
     return jumped;
 }
 
+static int by_size(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* A broker that starts with a wrong clock cannot notice by itself; as leader it would delete everywhere what has an age. Where one half says so
+ * and the other not, nothing is deleted. */
+bool housekeeping_clock_is_ahead(int64_t *ahead_ms, uint32_t count) {
+    qsort(ahead_ms, count, sizeof *ahead_ms, by_size);
+    return ahead_ms[(count - 1) / 2] < -JUMP_MS;
+}
+
+/* False: less than a majority of the brokers have said what their clocks show. */
+static bool compare_clocks(const struct reactor *r, bool *ahead) {
+    const struct image *im = reactor_image(r);
+    int64_t ahead_ms[CLOCKS_MAX] = {0};
+    uint32_t count = 1;
+    for (uint32_t i = 0; im && i < im->node_count && count < CLOCKS_MAX; i++)
+        if (im->nodes[i].node != r->broker->config.node_id && peer_wall_ahead_ms(r, im->nodes[i].node, &ahead_ms[count])) count++;
+    *ahead = housekeeping_clock_is_ahead(ahead_ms, count);
+    return !im || 2 * count > im->node_count;
+}
+
+bool housekeeping_holds(struct reactor *r) {
+    struct housekeeping *h = &r->housekeeping;
+    bool ahead, jumped = housekeeping_clock_jumped(h, r->now_ms, r->now_ns), known = compare_clocks(r, &ahead);
+    if (ahead && !h->clock_ahead && r->index == 0)
+        trace_warn("broker", "the clock is more than %d minutes ahead of most other brokers': no records are deleted for their age until it is not",
+                   (int)(JUMP_MS / 60000));
+    h->clock_ahead = ahead;
+    h->clock_unknown = !known;
+    return jumped || ahead || !known;
+}
+
 struct log *housekeeping_log(const struct reactor *r, uint64_t plid) {
     if (plid == 0) return log_shard_first(r->shard);
     struct log *l = log_shard_by_plid(r->shard, plid);
@@ -40,7 +76,7 @@ struct log *housekeeping_log(const struct reactor *r, uint64_t plid) {
 static void look(struct timer *t) {
     struct housekeeping *h = CONTAINER_OF(t, struct housekeeping, timer);
     struct reactor *r = CONTAINER_OF(h, struct reactor, housekeeping);
-    bool hold = housekeeping_clock_jumped(h, r->now_ms, r->now_ns);
+    bool hold = housekeeping_holds(r);
     struct log *l = housekeeping_log(r, h->next_plid);
     for (int i = 0; i < PARTITIONS_PER_TURN && l; i++) {
         struct log *next = log_shard_next(r->shard, l);

@@ -49,7 +49,8 @@ static void storage_start(struct partition_op *base) {
     compact_look(l, op->now_ms, op->bound, &op->look);
     op->run = *compact_last_run(l);
     op->compacting = compact_running_on(l);
-    bool ok = list(op, l, r->housekeeping.clock_jumped);
+    const struct housekeeping *h = &r->housekeeping;
+    bool ok = list(op, l, h->clock_jumped || h->clock_ahead || h->clock_unknown);
     partition_op_finish(base, ok ? KERR_NONE : KERR_KAFKA_STORAGE_ERROR);
 }
 void partition_storage(struct partition_storage *op) { partition_op_send(&op->op, storage_start); }

@@ -106,6 +106,14 @@ enum peer_disk peer_disk(const struct reactor *r, int32_t node) {
     return slot >= 0 ? (enum peer_disk)atomic_load(&p->nodes[slot].disk) : PEER_DISK_WELL;
 }
 
+bool peer_wall_ahead_ms(const struct reactor *r, int32_t node, int64_t *ms) {
+    struct peers *p = r->broker->peers;
+    int32_t slot = p ? peer_node_slot(p, node) : -1;
+    if (slot < 0 || !peer_is_up(r, node)) return false;
+    *ms = atomic_load(&p->nodes[slot].wall_ahead_ms);
+    return *ms != PEER_WALL_UNKNOWN;
+}
+
 bool peer_incarnation(const struct reactor *r, int32_t node, struct uuid *out) {
     struct peers *p = r->broker->peers;
     *out = p->incarnation;

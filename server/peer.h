@@ -55,6 +55,8 @@ int64_t peer_silence_ns(const struct reactor *r, int32_t node);
 int64_t peer_back_ns(const struct reactor *r, int32_t node);
 /* How its disk is, as it said with its newest ping (every 2 s). */
 enum peer_disk peer_disk(const struct reactor *r, int32_t node);
+/* How far its wall clock was ahead of this broker's when its newest ping came. False: it is not up, or has not said. */
+bool peer_wall_ahead_ms(const struct reactor *r, int32_t node, int64_t *ms);
 /* Of the newest hello. False: never connected. */
 bool peer_incarnation(const struct reactor *r, int32_t node, struct uuid *out);
 /* The incarnation of whoever answers at the address that `node` is known by, while that is connected; another broker that says

@@ -121,6 +121,7 @@ static bool own_part(struct peer_conn *c, const struct peer_part *part, struct p
     switch (part->kind) {
     case PEER_PART_PING:
         peer_node_disk(c->peers, c->slot, part->disk);
+        peer_node_wall(c->peers, c->slot, part->wall_ms, c->stream.set->reactor->now_ms);
         if (peer_stream_put(&c->stream, &pong, NULL, 0, PEER_QUEUE_CALLS_BYTES)) return true;
         peer_stream_close(&c->stream, "out of memory for an answer to its ping", false);
         return false;

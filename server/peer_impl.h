@@ -27,6 +27,7 @@
 #define PEER_RECV_BYTES 262144u             /* at once, once the size of a frame is known */
 #define PEER_UNDELIVERED_BYTES 4194304u     /* frames of one stream that wait for other reactors: then it is not read */
 #define PEER_DELIVER_NS 300000              /* of a turn */
+#define PEER_WALL_UNKNOWN INT64_MIN
 #define PEER_GREET_NS 2000000000            /* connecting and saying hello */
 #define PEER_BACKOFF_MIN_NS 10000000
 #define PEER_BACKOFF_MAX_NS 500000000
@@ -157,6 +158,7 @@ struct peer_node {
     _Atomic int64_t beats[PEER_REACTORS_MAX]; /* when something came from each of them */
     _Atomic uint32_t silences, arrivals; /* counted up: it went silent; it connected */
     atomic_int disk;                     /* enum peer_disk, as its newest ping says */
+    _Atomic int64_t wall_ahead_ms;       /* of this broker's clock, when that came; PEER_WALL_UNKNOWN: it never said */
     /* under peers.lock */
     char host[PEER_HOST_BYTES];
     uint16_t port;                       /* 0: no address */
@@ -233,6 +235,7 @@ int32_t peer_node_make(struct peers *p, int32_t node, bool has_address);
 void peer_node_change(struct peers *p, struct peer_node *n, enum peer_node_state to);
 void peer_node_heard(struct peers *p, int32_t slot, struct io *io);
 void peer_node_disk(struct peers *p, int32_t slot, enum peer_disk disk);
+void peer_node_wall(struct peers *p, int32_t slot, int64_t wall_ms, int64_t now_ms);
 void peer_node_arrived(struct peers *p, int32_t slot, const struct peer_hello *hello);
 void peer_nodes_sync(struct peer_set *set);
 void peer_nodes_changed(struct peers *p);    /* reactors look */

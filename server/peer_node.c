@@ -36,6 +36,7 @@ static void give_away(struct peers *p, struct peer_node *n, int32_t node) {
     for (uint32_t i = 0; i < PEER_REACTORS_MAX; i++) atomic_store(&n->beats[i], 0);
     atomic_store(&n->heard_ns, 0);
     atomic_store(&n->disk, PEER_DISK_WELL);
+    atomic_store(&n->wall_ahead_ms, PEER_WALL_UNKNOWN);
     atomic_store(&n->node, node);
 }
 
@@ -53,6 +54,7 @@ int32_t peer_node_make(struct peers *p, int32_t node, bool has_address) {
     } else if (slot < 0) {
         if (count == PEER_NODES_MAX || (!has_address && strangers >= PEER_STRANGERS_MAX)) return -1;
         slot = (int32_t)count;
+        atomic_store(&p->nodes[slot].wall_ahead_ms, PEER_WALL_UNKNOWN);
         atomic_store(&p->nodes[slot].node, node);
         atomic_store(&p->node_count, count + 1);
         if (count == 0) peer_watch_begin(p);
@@ -80,6 +82,12 @@ void peer_node_disk(struct peers *p, int32_t slot, enum peer_disk disk) {
     static const char *const words[] = {[PEER_DISK_WELL] = "is well again", [PEER_DISK_FULL] = "is full", [PEER_DISK_STUCK] = "does not answer"};
     if (slot < 0 || atomic_exchange(&p->nodes[slot].disk, (int)disk) == (int)disk) return;
     trace_info("peer", "broker %d: its disk %s", p->nodes[slot].node, words[disk]);
+}
+
+void peer_node_wall(struct peers *p, int32_t slot, int64_t wall_ms, int64_t now_ms) {
+    int64_t ahead_ms;
+    if (slot < 0 || wall_ms == 0 || __builtin_sub_overflow(wall_ms, now_ms, &ahead_ms)) return;
+    atomic_store(&p->nodes[slot].wall_ahead_ms, ahead_ms);
 }
 
 /* Its hello was taken, on whichever connection. */

@@ -196,6 +196,7 @@ bool peer_part_encode(struct peer_header *h, const struct peer_part *p) {
         m.kind_case = VARVE__PEER__PART__KIND_PING;
         m.ping = p->u.ping;
         m.disk = p->disk;
+        m.wall_ms = p->wall_ms;
         break;
     case PEER_PART_PONG:
         m.kind_case = VARVE__PEER__PART__KIND_PONG;
@@ -340,6 +341,7 @@ static bool part_read(const Varve__Peer__Part *m, struct peer_part *p) {
         p->kind = PEER_PART_PING;
         p->u.ping = m->ping;
         p->disk = (enum peer_disk)MIN(m->disk, (uint32_t)PEER_DISK_STUCK);
+        p->wall_ms = m->wall_ms;
         return m->body == 0;
     case VARVE__PEER__PART__KIND_PONG: p->kind = PEER_PART_PONG; p->u.ping = m->pong; return m->body == 0;
     case VARVE__PEER__PART__KIND_BEAT: p->kind = PEER_PART_BEAT; return m->body == 0;

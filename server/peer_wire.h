@@ -70,6 +70,7 @@ struct peer_part {
         uint64_t ping;                   /* and pongs */
     } u;
     enum peer_disk disk;                 /* ping */
+    int64_t wall_ms;                     /* ping: the sender's wall clock; 0: it does not say */
 };
 
 /* A header while parts are added to it. */

@@ -185,6 +185,20 @@ START_TEST(a_clock_that_jumps_ahead_is_noticed) {
 }
 END_TEST
 
+START_TEST(a_clock_ahead_of_most_others_is_not_believed) {
+    const int64_t hour_ms = 3600000, year_ms = 8760 * hour_ms;
+    /* The first is one's own. */
+    ck_assert(!housekeeping_clock_is_ahead((int64_t[]){0}, 1));
+    ck_assert(!housekeeping_clock_is_ahead((int64_t[]){0, -hour_ms}, 2));
+    ck_assert(housekeeping_clock_is_ahead((int64_t[]){0, -hour_ms - 1}, 2));
+    ck_assert(!housekeeping_clock_is_ahead((int64_t[]){0, 10 * year_ms}, 2));
+    ck_assert(!housekeeping_clock_is_ahead((int64_t[]){0, -10 * year_ms, 0}, 3));            /* one is behind */
+    ck_assert(!housekeeping_clock_is_ahead((int64_t[]){0, -10 * year_ms, 10 * year_ms}, 3)); /* one of each */
+    ck_assert(housekeeping_clock_is_ahead((int64_t[]){0, -10 * year_ms, -9 * year_ms}, 3));
+    ck_assert(housekeeping_clock_is_ahead((int64_t[]){0, -year_ms, 5, -year_ms}, 4));        /* nobody has a majority */
+}
+END_TEST
+
 int main(void) {
     int quiet = open("/dev/null", O_WRONLY | O_CLOEXEC);
     trace_setup(getenv("VARVE_TRACE") ? TRACE_DEBUG : TRACE_ERROR, TRACE_TEXT, getenv("VARVE_TRACE") ? 2 : quiet);
@@ -197,6 +211,7 @@ int main(void) {
     tcase_add_test(t, not_before_it_is_durable_and_not_in_a_log_that_goes);
     tcase_add_test(t, without_the_delete_policy_nothing_goes);
     tcase_add_test(t, a_clock_that_jumps_ahead_is_noticed);
+    tcase_add_test(t, a_clock_ahead_of_most_others_is_not_believed);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

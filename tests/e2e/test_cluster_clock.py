@@ -1,0 +1,57 @@
+"""Brokers of a cluster whose wall clocks are wrong by years."""
+import hashlib
+import os
+import time
+
+from checker import Load
+from cluster import Cluster
+from harness import Skip, wait_for
+from test_cluster_damage import elect_there
+from test_cluster_kill import settle
+
+TEN_YEARS = 10 * 365 * 24 * 3600
+
+
+def wrong_clock(ctx, node, seconds):
+    library = os.path.join(ctx.bin, "libclock-fault.so")
+    if not os.path.exists(library) or ctx.sanitized:
+        raise Skip("the library that sets clocks wrong was not built, or cannot be preloaded under a sanitizer")
+    node.wrapper = ["env", f"LD_PRELOAD={library}", f"VARVE_CLOCK_SECONDS={seconds}"]
+
+
+def log_starts(c, topic):
+    return {n.id: min(int(f[:-4]) for f in os.listdir(os.path.join(n.data, f"{topic}-0")) if f.endswith(".log")) for n in c.nodes.values()}
+
+
+def test_clocks_wrong_by_ten_years(ctx):
+    """C1: one broker starts ten years ahead and leads, another ten behind: no record is too old for that, the quorum does not notice."""
+    c = Cluster(ctx, settings={"log.retention.check.interval.ms": 300})
+    c.create("t", segment_bytes=1048576, retention_ms=86400000, min_insync_replicas=2)
+    lines = "\n".join(hashlib.sha256(str(i).encode()).hexdigest() * 14 for i in range(3500)) + "\n"
+    ctx.varve("produce", "t", "--acks", "all", "-b", c.bootstrap, input=lines)
+    wait_for("some segments", lambda: all(len(os.listdir(os.path.join(n.data, "t-0"))) > 10 for n in c.nodes.values()))
+    ahead, behind = c.leader("t"), next(n for n in c.nodes.values() if n is not c.leader("t"))
+    for node, seconds in ((ahead, TEN_YEARS), (behind, -TEN_YEARS)):
+        assert node.stop() == 0
+        wrong_clock(ctx, node, seconds)
+        node.start()
+        c.wait_in_sync("t")
+    ctx.varve("cluster", "move", "t", "--replicas", ",".join(map(str, [ahead.id] + [n for n in c.nodes if n != ahead.id])), "-b", c.bootstrap)
+    elect_there(c, ahead, "t", 0)
+    wait_for("it to say so", lambda: "ahead of most other brokers" in ahead.trace(ahead.log_start), 20)
+    time.sleep(3)  # ten rounds
+    assert c.leader("t") is ahead and set(log_starts(c, "t").values()) == {0}, log_starts(c, "t")
+    assert "ahead of most" not in behind.trace() + next(n for n in c.nodes.values() if n not in (ahead, behind)).trace()
+    # The one that is behind takes all clients for ahead of their time, and would refuse their records (INVALID_TIMESTAMP), as Kafka does.
+    c.create("u", partitions=3, min_insync_replicas=2, message_timestamp_after_max_ms=2 ** 62)
+    with Load(c, "u") as load:
+        load.wait_acks(200)
+        ahead.kill9()
+        load.wait_acks(100)
+        ahead.start()
+        settle(c, load)
+    load.check()
+    assert ctx.varve("consume", "t", "--exit", "-b", c.bootstrap).stdout == lines
+
+
+test_clocks_wrong_by_ten_years.any_io = test_clocks_wrong_by_ten_years.slow = True
