@@ -68,7 +68,7 @@ static bool at_end(const struct elements *e) { return e->marker == e->m->marker_
 
 static bool has_marker(const struct replica *r, struct replica_marker m) {
     const struct walk *w = &r->walk;
-    if (m.start < w->start || m.epoch == w->base_epoch) return true;
+    if (m.start < w->start) return true; /* as is that of the base's epoch */
     int32_t i = walk_find(w, m.epoch);
     if (i >= 0) return w->markers[i].start == m.start;
     if (MUTANT(r, GC)) /* as if zero-length epochs that are committed had been collected */
@@ -85,7 +85,6 @@ static void skip_present(const struct replica *r, struct elements *e) {
         int64_t have = walk_epoch_end(w, e->at.epoch);
         if (to > w->start && to > have) { /* have is -1 for epochs that we lack: then nothing of it is here */
             if (have > e->at.offset) e->at.offset = have;
-            else if (e->at.offset < w->start) e->at.offset = w->start;
             return;
         }
         e->at.offset = to;
