@@ -92,7 +92,7 @@ END_TEST
 /* ---- random runs ------------------------------------------------------------------------------------ */
 
 static const struct { uint32_t nodes, voters, features; } groups[] = {
-    {1, 1, QUORUM_PREFIX}, {2, 2, 0}, {3, 3, 0}, {3, 3, QUORUM_PREFIX}, {5, 5, 0},
+    {1, 1, QUORUM_PREFIX}, {2, 2, 0}, {3, 3, 0}, {3, 3, QUORUM_PREFIX}, {5, 5, 0}, {5, 5, QUORUM_PREFIX},
     {4, 1, QUORUM_PREFIX | QUORUM_MEMBERS}, {5, 3, QUORUM_MEMBERS | QUORUM_WIPE}, {5, 3, QUORUM_PREFIX | QUORUM_MEMBERS | QUORUM_WIPE},
     {5, 1, QUORUM_PREFIX | QUORUM_MEMBERS | QUORUM_OBSERVERS}, {5, 2, QUORUM_PREFIX | QUORUM_MEMBERS | QUORUM_WIPE | QUORUM_OBSERVERS},
     {3, 3, QUORUM_QUIET}, {5, 3, QUORUM_QUIET | QUORUM_PREFIX | QUORUM_MEMBERS | QUORUM_WIPE},

@@ -143,7 +143,11 @@ void check_sent(struct world *w, struct node *n, const struct replica_message *m
             world_violated(w, "11 an acknowledgement left before what it acknowledges was durable");
     }
     if ((m->kind == REPLICA_APPEND || m->kind == REPLICA_INSTALL_START) && w->options.mutant == REPLICA_MUTANT_NONE) check_asked(w, n, m);
-    if (m->kind == REPLICA_VOTE && n->disk.epoch < m->epoch) world_violated(w, "11 a campaign began before its epoch was durable");
+    if (m->kind == REPLICA_VOTE) {
+        const struct disk *d = &n->disk;
+        if (d->epoch < m->epoch || (d->epoch == m->epoch && (!d->has_voted || !replica_member_eq(&d->voted, &n->self))))
+            world_violated(w, "11 a campaign began before its own vote was durable");
+    }
 }
 
 /* A read is answered with all that was committed anywhere when it came. */

@@ -166,6 +166,8 @@ static bool parse_members(struct world *w, const char *text, struct replica_conf
 }
 
 static bool ask(struct world *w, struct node *n, struct replica_event *e) {
+    int64_t now = w->now_ns + n->skew_ns;
+    if (now > n->now_ns) n->now_ns = now;
     e->now_ns = n->now_ns;
     enum err err = world_ask(w, n, e);
     struct replica_actions kept = w->actions;
@@ -202,6 +204,7 @@ static bool command(struct world *w, char *words[4]) {
     if (strcmp(verb, "campaign") == 0) return world_campaign(w, n), true;
     if (strcmp(verb, "patience") == 0) return print_patience(w, n), true;
     if (strcmp(verb, "tick") == 0) return world_tick(w, n), true;
+    if (strcmp(verb, "early") == 0) return world_step(w, n, &(struct replica_event){.kind = REPLICA_TICK}, NULL), true;
     if (strcmp(verb, "write") == 0 && words[2]) {
         enum err err = world_write(w, n, (uint32_t)atoi(words[2]));
         if (err) world_trace(w, "refused: %s", err_str(err));

@@ -9,6 +9,7 @@
  *   campaign A              A stands for election at once
  *   patience A              how long until A's next deadline
  *   tick A                  A's clock jumps to its next deadline
+ *   early A                 A is asked before that
  *   write A K               K records at leader A
  *   read A                  somebody asks A for all that is committed
  *   sync A|all [K]          what waits on the disk becomes durable; only the first K changes
