@@ -101,21 +101,26 @@ void world_trace(struct world *w, const char *fmt, ...) __attribute__((format(pr
 
 /* ---- run.c: what may happen ---- */
 void world_begin(struct world *w);
-void world_step(struct world *w, struct node *n, struct replica_event *e, const struct packet *in_hand);
 void world_start(struct world *w, struct node *n);
 void world_crash(struct world *w, struct node *n);
 void world_deliver(struct world *w, uint32_t packet, bool keep);
 void world_sync(struct world *w, struct node *n, uint32_t ops);
-/* One step of a replica, into w->actions: the caller performs them. */
-enum err world_ask(struct world *w, struct node *n, const struct replica_event *e);
-/* What the last replica_step() into w->actions asked for. */
-void world_perform(struct world *w, struct node *n);
 void world_tick(struct world *w, struct node *n);
 /* `n` hears now that the process of `of` ran so long ago. */
 void world_vouch(struct world *w, struct node *n, const struct node *of, int64_t ago_ns);
 void world_campaign(struct world *w, struct node *n);
 enum err world_read(struct world *w, struct node *n);
 enum err world_write(struct world *w, struct node *n, uint32_t records);
+
+/* ---- perform.c ---- */
+extern const char *const world_message_names[];
+/* One step of a replica, into w->actions: the caller performs them. */
+enum err world_ask(struct world *w, struct node *n, const struct replica_event *e);
+/* What the last world_ask() was answered. */
+void world_perform(struct world *w, struct node *n);
+/* Both, at the time that it is now. */
+void world_step(struct world *w, struct node *n, struct replica_event *e, const struct packet *in_hand);
+void world_appends_leave(struct world *w, struct node *n); /* QUORUM_LATE */
 
 /* ---- disk.c ---- */
 bool sim_log_contains(const struct sim_log *l, struct replica_position p);
