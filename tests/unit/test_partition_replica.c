@@ -835,6 +835,80 @@ START_TEST(who_is_below_the_start_begins_anew_with_producers) {
 }
 END_TEST
 
+/* ElectLeaders */
+struct handover { struct partition_handover op; bool done; };
+static void handed_over(struct partition_op *op) { CONTAINER_OF(op, struct handover, op.op)->done = true; }
+static void hand_over(struct handover *x, int node, int32_t to) {
+    *x = (struct handover){.op = {.op = {.caller = reactor(node), .owner = reactor(node), .plid = GROUP, .done = handed_over}, .node = to}};
+    partition_handover(&x->op);
+}
+
+START_TEST(an_election_is_answered_when_it_is_over) {
+    struct handover x;
+    start(3);
+    int l = await_leader(300), heir = (l + 1) % NODES, third = (l + 2) % NODES;
+    ck_assert_int_eq(write_to(l, -1, 1), KERR_NONE);
+    run_ms(300);
+    static const struct { int at, to; int16_t error; } refused[] = {
+        {0, 0, KERR_ELECTION_NOT_NEEDED}, {0, 8, KERR_ELIGIBLE_LEADERS_NOT_AVAILABLE}, {1, 1, KERR_NOT_LEADER_OR_FOLLOWER},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(refused); i++) {
+        hand_over(&x, (l + refused[i].at) % NODES, refused[i].to < NODES ? (l + refused[i].to) % NODES + 1 : refused[i].to);
+        run_ms(1);
+        ck_assert(x.done);
+        ck_assert_int_eq(x.op.op.error, refused[i].error);
+    }
+    isolate(third, true);
+    run_ms(1500);
+    hand_over(&x, l, third + 1); /* it is not there: the leader goes on */
+    run_ms(1);
+    ck_assert(x.done);
+    ck_assert_int_eq(x.op.op.error, KERR_ELIGIBLE_LEADERS_NOT_AVAILABLE);
+    ck_assert_int_eq(write_to(l, -1, 1), KERR_NONE);
+    hand_over(&x, l, heir + 1);
+    run_ms(200);
+    ck_assert(x.done);
+    ck_assert_int_eq(x.op.op.error, KERR_NONE);
+    ck_assert_int_eq(leader(), heir);
+    stop();
+}
+END_TEST
+
+/* Whoever is to lead next must have everything, so nothing more is taken; when it does not come to lead the leader goes on, with what has
+ * come meanwhile. */
+START_TEST(writes_wait_for_a_handover_that_fails) {
+    struct handover x;
+    struct write y;
+    start(3);
+    int l = await_leader(300), heir = (l + 1) % NODES;
+    ck_assert_int_eq(write_to(l, -1, 1), KERR_NONE);
+    run_ms(300);
+    isolate(heir, true);
+    hand_over(&x, l, heir + 1);
+    write_start(&y, l, -1, 1, 10);
+    run_ms(300);
+    ck_assert(!x.done && !y.done);
+    ck_assert_int_eq(part(l)->log->end, 1);
+    ck_assert_int_eq(write_end(&y, 500), KERR_NONE);
+    ck_assert_int_eq(part(l)->log->end, 2);
+    run_ms(2000);
+    ck_assert(x.done);
+    ck_assert_int_eq(x.op.op.error, KERR_REQUEST_TIMED_OUT);
+    /* Who was in sync when a write came may not be when its turn comes. */
+    isolate(heir, false);
+    run_ms(1000);
+    part(l)->config.min_insync_replicas = 3;
+    isolate(heir, true);
+    hand_over(&x, l, heir + 1);
+    write_start(&y, l, -1, 1, 10);
+    ck_assert_int_eq(write_end(&y, 1000), KERR_NOT_ENOUGH_REPLICAS);
+    ck_assert_int_eq(part(l)->log->end, 2);
+    run_ms(2000);
+    ck_assert(x.done);
+    stop();
+}
+END_TEST
+
 START_TEST(members_come_and_go) {
     start(1); /* a group of one becomes one of three */
     int l = await_leader(300);
@@ -1071,6 +1145,8 @@ int main(void) {
     tcase_add_test(t, a_write_that_comes_back_from_a_helper_finds_another_leader);
     tcase_add_test(t, the_latest_offset_is_told_by_who_certainly_leads);
     tcase_add_test(t, who_is_below_the_start_begins_anew_with_producers);
+    tcase_add_test(t, an_election_is_answered_when_it_is_over);
+    tcase_add_test(t, writes_wait_for_a_handover_that_fails);
     tcase_add_test(t, members_come_and_go);
     tcase_add_test(t, a_member_far_behind_catches_up_from_files);
     tcase_add_test(t, a_follower_without_room_goes_on_later);
