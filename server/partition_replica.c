@@ -231,7 +231,6 @@ static void report(struct partition *p, int32_t epoch) {
 
 /* The end of leading: whoever waits for this leader asks another one. */
 static void tell_lost(struct partition *p) {
-    partition_drop_reads(p);
     partition_fail_produces(p, KERR_NOT_LEADER_OR_FOLLOWER);
     partition_fail_deletions(p, KERR_NOT_LEADER_OR_FOLLOWER);
     partition_fail_latest(p, KERR_NOT_LEADER_OR_FOLLOWER);
@@ -253,10 +252,7 @@ static void tell_leaders(struct partition *p, const struct before *was, bool loo
         p->followed_epoch = r->epoch;
         leaders_follow(reactor, p->plid, r->epoch, r->leader.node);
     }
-    if (!led && was->led) {
-        p->in_sync = 0;
-        report(p, was->epoch);
-    }
+    if (!led && was->led) report(p, was->epoch);
     if (!led) return;
     uint16_t now = changed || (look && r->peer_count > 0) ? in_sync(p) : p->in_sync;
     if (!changed && now == p->in_sync) return;
