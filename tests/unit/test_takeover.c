@@ -47,6 +47,38 @@ static void create_on(struct nodes where) {
     ck_assert_int_eq(a.topics[0].error_code, 0);
 }
 
+/* ---- controllers ------------------------------------------------------------------------------------------------------- */
+
+static uint64_t group_of(const char *topic) {
+    const struct image *im = atomic_load(&places[controller_id()].b->image);
+    return image_partition(image_topic_by_name(im, str_from(topic)), 0)->plid;
+}
+static bool has_controller(void) { return controller_id() != 0; }
+
+/* The next controller has no log of the newest partition: that its number is taken metadata alone tells it. */
+START_TEST(no_two_partitions_have_one_number) {
+    int32_t first = controller_id();
+    create_on(NODES(first));
+    uint64_t taken = group_of("t");
+    place_kill(first);
+    client_hang_up(first);
+    ck_assert(world_until(has_controller, 5 * SECOND));
+    ck_assert_int_eq(create_at(controller_id(), "u", 1, 1), 0);
+    ck_assert_uint_gt(group_of("u"), taken);
+    /* And whoever starts with all of metadata. */
+    for (int32_t id = 1; id <= BROKERS; id++)
+        if (places[id].b) place_kill(id);
+    for (int32_t id = 1; id <= BROKERS; id++) {
+        client_hang_up(id);
+        place_start(id);
+    }
+    ck_assert(world_until(is_whole, 20 * SECOND));
+    taken = MAX(taken, group_of("u"));
+    ck_assert_int_eq(create_at(controller_id(), "v", 1, 1), 0);
+    ck_assert_uint_gt(group_of("v"), taken);
+}
+END_TEST
+
 /* ---- coordinators that slept --------------------------------------------------------------------------------------- */
 
 /* Asks for a committed offset; the answer is fetched by asked_offset(). */
@@ -356,7 +388,12 @@ END_TEST
 
 int main(void) {
     Suite *s = suite_create("takeover");
-    TCase *t = tcase_create("coordinators");
+    TCase *t = tcase_create("controllers");
+    tcase_set_timeout(t, 60);
+    tcase_add_checked_fixture(t, set_up, world_end);
+    tcase_add_test(t, no_two_partitions_have_one_number);
+    suite_add_tcase(s, t);
+    t = tcase_create("coordinators");
     tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, set_up, world_end);
     tcase_add_test(t, a_coordinator_that_slept_tells_nothing_old);
