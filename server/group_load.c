@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include "base/assert.h"
 #include "base/trace.h"
+#include "server/cluster.h"
 #include "server/group_coordinator_impl.h"
 
 enum { READ_BYTES = 1 << 20, RECORDS_PER_LOOK = 32, REPORTS_MAX = 10 };
@@ -23,6 +24,7 @@ static void loaded(struct coordinator *c) {
     struct reactor *r = c->set->reactor;
     c->state = COORDINATOR_ACTIVE;
     c->loaded_ns = io_mono_ns(r->io);
+    (void)cluster_knows_since(r, c->loaded_ns); /* it is asked for, so that it is known when a topic goes: group_expiry.c */
     coordinator_activated(c);
     if (l->unknown > 0)
         trace_info("groups", "%s-%d: %llu records of types that are not known here were passed over", GROUP_TOPIC, c->partition,

@@ -171,6 +171,53 @@ START_TEST(what_was_heard_before_a_sleep_is_no_answer_after_it) {
 }
 END_TEST
 
+static void delete_topic(void) {
+    struct k_delete_topics_request q;
+    struct k_delete_topics_response a;
+    struct str name = STR_LIT("t");
+    k_delete_topics_request_init(&q);
+    q.topic_names = &name;
+    q.topic_names_n = 1;
+    q.timeout_ms = 30000;
+    ck_assert(TRY(controller_id(), API_DELETE_TOPICS, 5, delete_topics, q, a));
+    ck_assert_int_eq(a.responses[0].error_code, 0);
+}
+
+/* A group whose coordinator is not the controller. */
+static const char *group_beside_controller(void) {
+    static const char *const names[] = {"a", "b", "c", "d"};
+    for (int i = 0; i < 4; i++)
+        if (await_coordinator(controller_id(), names[i]) != controller_id()) return names[i];
+    ck_abort_msg("the controller coordinates all");
+}
+
+static void commit_and_delete_topic(const char *g, int32_t dies) {
+    int32_t controller = controller_id(), coordinator = await_coordinator(controller, g);
+    for (int i = 0; i < 40 && commit_at(coordinator, g, 7); i++) world_run(50 * MS);
+    if (dies) place_kill(dies);
+    world_run(2 * SECOND);
+    ck_assert_int_eq(await_committed(controller, g), 7);
+    delete_topic();
+    for (int i = 0; i < 40 && await_committed(controller, g) != -1; i++) world_run(50 * MS);
+    ck_assert_int_eq(await_committed(controller, g), -1);
+}
+
+/* At once, also at a coordinator that has taken over, with offsets (1) or without any (2): it has asked by then how new its metadata is. The
+ * usual pass comes every ten minutes. */
+START_TEST(offsets_go_with_their_topic) {
+    int32_t controller = controller_id();
+    create_on(NODES(controller));
+    const char *g = group_beside_controller();
+    int32_t coordinator = await_coordinator(controller, g);
+    commit_and_delete_topic(g, _i == 1 ? coordinator : 0);
+    if (_i != 2) return;
+    place_kill(coordinator);
+    world_run(SECOND);
+    create_on(NODES(controller));
+    commit_and_delete_topic(g, 0);
+}
+END_TEST
+
 /* ---- coordinators whose metadata is old ------------------------------------------------------------------------------ */
 
 static void set_up_expiry(void) {
@@ -225,18 +272,6 @@ START_TEST(offsets_of_a_topic_that_is_not_known_yet_are_kept) {
 }
 END_TEST
 
-static void delete_topic(void) {
-    struct k_delete_topics_request q;
-    struct k_delete_topics_response a;
-    struct str name = STR_LIT("t");
-    k_delete_topics_request_init(&q);
-    q.topic_names = &name;
-    q.topic_names_n = 1;
-    q.timeout_ms = 30000;
-    ck_assert(TRY(controller_id(), API_DELETE_TOPICS, 5, delete_topics, q, a));
-    ck_assert_int_eq(a.responses[0].error_code, 0);
-}
-
 START_TEST(how_new_metadata_is_can_be_asked_at_any_time) {
     for (int round = 0; round < 3; round++) {
         int64_t now_ns = sim_now_ns(world);
@@ -248,14 +283,6 @@ START_TEST(how_new_metadata_is_can_be_asked_at_any_time) {
     }
 }
 END_TEST
-
-/* A group whose coordinator is not the controller. */
-static const char *group_beside_controller(void) {
-    static const char *const names[] = {"a", "b", "c", "d"};
-    for (int i = 0; i < 4; i++)
-        if (await_coordinator(controller_id(), names[i]) != controller_id()) return names[i];
-    ck_abort_msg("the controller coordinates all");
-}
 
 /* At any coordinator: also at one that takes over when the topic has gone already. By asking alone it can know so, for metadata does not
  * change any more. */
@@ -399,6 +426,7 @@ int main(void) {
     tcase_add_test(t, a_coordinator_that_slept_tells_nothing_old);
     tcase_add_test(t, a_coordinator_that_slept_and_is_cut_off_tells_nothing_old);
     tcase_add_test(t, what_was_heard_before_a_sleep_is_no_answer_after_it);
+    tcase_add_loop_test(t, offsets_go_with_their_topic, 0, 3);
     suite_add_tcase(s, t);
     t = tcase_create("metadata");
     tcase_set_timeout(t, 60);
