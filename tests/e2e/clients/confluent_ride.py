@@ -19,7 +19,8 @@ def say(line):
 
 def member(name):
     try:
-        c = Consumer({"bootstrap.servers": bootstrap, "group.id": who, "auto.offset.reset": "earliest", "log_level": 0})
+        c = Consumer({"bootstrap.servers": bootstrap, "group.id": who, "auto.offset.reset": "earliest", "client.id": f"member-{name}",
+                      "debug": "cgrp"})  # a few lines a second, for the one time that it reads nothing
         c.subscribe([topic], on_assign=lambda _, p: say(f"assigned {name} {len(p)}"), on_revoke=lambda _, p: say(f"revoked {name} {len(p)}"),
                     on_lost=lambda _, p: say(f"lost {name} {len(p)}"))
         while not over.is_set():

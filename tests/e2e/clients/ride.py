@@ -54,7 +54,7 @@ class Rider:
         self.history, self.read, self.again = Record(), {}, 0
         self.broken, self.rebalances, self.crashes = None, [], collections.Counter()
         self.produced = threading.Event()
-        self.log = open(os.path.join(c.nodes[1].root, f"{name}.err"), "w+")
+        self.log = open(os.path.join(c.nodes[1].root, f"{name}.err"), "w")
         self.p = subprocess.Popen([*shlex.split(command), c.bootstrap, self.topic, name, str(PARTITIONS), str(RATE)],
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True)
         self.reader = threading.Thread(target=self.listen, daemon=True)
@@ -96,10 +96,14 @@ class Rider:
     def said_produced(self, *_):
         self.produced.set()
 
+    def said_last(self, characters=3000):
+        """Of its standard error: what its library has to say."""
+        with open(self.log.name, errors="replace") as f:
+            return f.read()[-characters:]
+
     def well(self):
         if self.broken or self.p.poll() is not None:
-            self.log.seek(0)
-            raise AssertionError(f"{self.name}: {self.broken or f'ended with {self.p.returncode}'}\n{self.log.read()[-3000:]}")
+            raise AssertionError(f"{self.name}: {self.broken or f'ended with {self.p.returncode}'}\n{self.said_last()}")
         return True
 
     def flowing(self, reading, seconds=90):
@@ -114,7 +118,7 @@ class Rider:
         except AssertionError as e:
             raise AssertionError(f"{self.name}: {e}: {len(self.history.acks) - before} acknowledged, of partitions "
                                  f"{sorted({a.partition for a in self.history.acks[before:]})}, {len(self.read) - read} read; {self.rebalances[-6:]}; "
-                                 f"{self.crashes}; {self.history.failures[-3:]}") from None
+                                 f"{self.crashes}; {self.history.failures[-3:]}\n{self.said_last(20000)}") from None
 
     def gaps(self, at, partitions):
         return [gap(self.history, self.topic, at, window=2.0, partition=p) for p in partitions]
