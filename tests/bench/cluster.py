@@ -11,6 +11,7 @@
   --beside N   failover, graceful: N more replicated partitions, which change their leaders at the same time
   --kills K    partitions: one broker after the other, K in all (3)
   --busy N     N loops beside it that want a processor each
+  --slow MS    partitions: every sync of a journal takes so much longer, from when all is made (the blocking I/O over tests/e2e/disk_fault.c)
 
 Compare two builds only by turns, in the same minutes."""
 import argparse
@@ -85,8 +86,25 @@ def leaderless(c, topic, but):
     return -1 if not m else sum(1 for p in m.topics[topic].values() if p.leader in {b.id for b in but} or p.leader < 0)
 
 
-def partitions(ctx, count, kills):
-    c = Cluster(ctx)
+def slow_disks(ctx):
+    """A cluster, and what makes its journals slow."""
+    library = os.path.join(ctx.bin, "libdisk-fault.so")
+    if not os.path.exists(library):
+        raise AssertionError("--slow wants a build with tests")
+    c = Cluster(ctx, settings={"io.backend": "blocking"}, start=False)
+    control = os.path.join(c.nodes[1].root, "fault")
+    for node in c.nodes.values():
+        node.wrapper = ["env", f"LD_PRELOAD={library}", f"VARVE_DISK_FAULT={control}"]
+
+    def slow(ms):
+        with open(control + ".new", "w") as f:
+            f.write(f"slow {ms} journal-0/\n")
+        os.rename(control + ".new", control)
+    return c.start(), slow
+
+
+def partitions(ctx, count, kills, slow_ms):
+    c, slow = slow_disks(ctx) if slow_ms else (Cluster(ctx), None)
     say("three brokers, nothing in them:")
     idle(c, 10)
     begun = time.monotonic()
@@ -96,6 +114,9 @@ def partitions(ctx, count, kills):
     idle(c, 20)
     for i in range(kills):
         victim = c.nodes[i % len(c.nodes) + 1]
+        if slow:
+            slow(slow_ms)
+            time.sleep(2 * slow_ms / 1000)
         led = sum(1 for p in c.any_metadata(["many"]).topics["many"].values() if p.leader == victim.id)
         at = killed_at(victim)
         half = None
@@ -110,6 +131,8 @@ def partitions(ctx, count, kills):
                 raise AssertionError(f"{left} partitions have no leader after 60 s")
             time.sleep(0.01)
         say(f"kill -9 of node {victim.id}, which led {led}: half of them led again after {half * 1000:.0f} ms, all after {now * 1000:.0f} ms")
+        if slow:
+            slow(0)
         begun = time.monotonic()
         victim.start()
         c.wait_in_sync("many", seconds=120)
@@ -164,11 +187,12 @@ def main():
     p.add_argument("--beside", type=int, default=0)
     p.add_argument("--kills", type=int, default=3)
     p.add_argument("--busy", type=int, default=0)
+    p.add_argument("--slow", type=int, default=0)
     args = p.parse_args()
     with harness.told(harness.Context(args.bin, "", False)) as ctx:
         with busy(args.busy):
             if args.what == "partitions":
-                partitions(ctx, args.count or 1000, args.kills)
+                partitions(ctx, args.count or 1000, args.kills, args.slow)
             elif args.what == "snapshots":
                 snapshots(ctx, args.count or 10000)
             else:
