@@ -24,6 +24,18 @@ static void acknowledge(struct step *s, struct replica_position match) {
     reply->match = match;
 }
 
+/* A disk may need longer for what a new epoch changes than a leader waits for an answer: one that asks again (a heartbeat) is told that it is heard,
+ * and nothing else. */
+static void say_waiting(struct step *s, const struct replica_message *m) {
+    struct replica_message *reply = step_send(s, REPLICA_APPEND_REPLY, &m->from);
+    reply->session = m->session;
+    reply->round = m->round;
+    reply->prev = reply->match = m->prev;
+    reply->waits = true;
+}
+
+static bool may_acknowledge(const struct replica *r) { return r->durable_seq >= r->barrier_seq; }
+
 /* F5: what is acknowledged is durable, and so are epoch, configuration and earlier truncations; of every request, also of those
  * that bring nothing. */
 void append_answer(struct step *s) {
@@ -34,7 +46,7 @@ void append_answer(struct step *s) {
         acknowledge(s, r->verified);
         return;
     }
-    if (r->durable_seq < r->barrier_seq) return;
+    if (!may_acknowledge(r)) return;
     struct replica_position match = replica_position_min(r->verified, r->durable);
     if (replica_position_compare(match, r->verified) == 0) r->answer_due = false;
     if (MUTANT(r, ACK_OWN_LEO)) match = (struct replica_position){r->epoch, r->walk.end};
@@ -142,7 +154,7 @@ static void follow_high_watermark(struct step *s, const struct replica_message *
     if (m->start > r->walk.start && m->start <= r->high_watermark) step_set_start(s, m->start);
 }
 
-static void answer(struct step *s, const struct replica_message *m) {
+static void answer(struct step *s, const struct replica_message *m, bool changed) {
     struct replica *r = s->r;
     r->answer_session = m->session;
     r->answer_round = m->round;
@@ -153,6 +165,7 @@ static void answer(struct step *s, const struct replica_message *m) {
         return;
     }
     append_answer(s);
+    if (!changed && r->answer_due && !may_acknowledge(r)) say_waiting(s, m);
 }
 
 void append_message(struct step *s, const struct replica_message *m) {
@@ -163,10 +176,11 @@ void append_message(struct step *s, const struct replica_message *m) {
         reject(s, m);
         return;
     }
+    uint64_t before = r->seq;
     take(s, m);
     follow_high_watermark(s, m);
     quiet_agree(s, m);
-    answer(s, m);
+    answer(s, m, r->seq != before);
 }
 
 /* The leader has no elements below m->prev any more; all of them are committed. */
@@ -174,6 +188,7 @@ void append_install(struct step *s, const struct replica_message *m) {
     struct replica *r = s->r;
     if (!follow(s, m)) return;
     struct replica_position base = m->prev;
+    uint64_t before = r->seq;
     if (walk_contains(&r->walk, base)) {
         struct replica_position at = base.offset < r->walk.start ? walk_base(&r->walk) : base;
         if (walk_last(&r->walk).epoch == m->epoch) at = walk_last(&r->walk);
@@ -186,5 +201,5 @@ void append_install(struct step *s, const struct replica_message *m) {
         r->verified = base;
         if (base.offset > r->high_watermark) step_high_watermark(s, base.offset);
     }
-    answer(s, m);
+    answer(s, m, r->seq != before);
 }

@@ -1,13 +1,13 @@
 /* election.c - who leads: pre-votes, votes, and what must be durable before either counts (docs/replication.md 5).
  *
- * What is slow in an election are syncs, and two that campaign against each other: each has its own vote then, and the next attempt costs a
- * timeout. Votes of many groups that lost one leader wait for the same disk, and a thread may not run for a tenth of a second, so no
- * wait of milliseconds keeps two apart for certain. Therefore:
+ * What is slow in an election are syncs, so the votes of all go to their disks side by side, and who waits for one does not give up; and two
+ * that campaign against each other: each has its own vote then, and the next attempt costs a timeout. Votes of many groups that lost one leader
+ * wait for the same disk, and a thread may not run for a tenth of a second, so no wait of milliseconds keeps two apart for certain. Therefore:
  *   - those that lost their leader by a broken connection ask one after the other, in the configuration's order (leader_peer_lost())
  *   - who says yes to a pre-vote, or votes, waits for what comes of it: it asks no more itself, and says no to others that have no more than
  *     it has and come later
  *   - who asks, or campaigns, says no to those that have no more than it has and come later in that order (goes_first())
- *   - who was refused, or cannot win any more, asks again soon, each time a little later. */
+ *   - who was refused, or cannot win any more, asks again soon, each time a little later; at once, when the other shows that it has noticed. */
 #include "base/assert.h"
 #include "replication/replica_impl.h"
 
@@ -20,6 +20,8 @@ enum { YOUTH_PARTS = 1000 / 6 };
 /* After a refusal: 1 to 5 of them, then twice that, and so on. */
 #define RETRY_NS INT64_C(10000000)
 enum { RETRY_DOUBLINGS = 6, QUICK_TRIES = 2 };
+/* How often a candidate that may still win asks for votes again, a timeout after the other, before it gives the epoch up. */
+enum { ASKED_AGAIN_MAX = 4 };
 /* A fresh group asks within the first of them, and again after one to two of the second; for a few timeouts only: who is not there by then
  * is down. */
 #define EAGER_FIRST_NS INT64_C(30000000)
@@ -99,7 +101,7 @@ static void favour(struct step *s, const struct replica_member *m) {
     s->r->favoured_ns = s->now_ns;
 }
 
-/* Somebody else is about to campaign, or does: for its two syncs and ours. */
+/* Somebody else is about to campaign, or does. */
 static void let_go_first(struct step *s) {
     struct replica *r = s->r;
     int64_t until_ns = s->now_ns + random_between(r, r->timeout_ns / 2, r->timeout_ns);
@@ -108,7 +110,7 @@ static void let_go_first(struct step *s) {
 
 void election_leader_heard(struct step *s) {
     s->r->orphaned = s->r->favours = false;
-    s->r->tries = 0;
+    s->r->tries = s->r->urged = 0;
     election_reset(s);
 }
 
@@ -129,23 +131,33 @@ static void orphan(struct step *s) {
     struct replica *r = s->r;
     int64_t wait_ns = place(r, &r->leader) * SLOT_NS + random_between(r, 0, JITTER_NS);
     r->orphaned = true;
-    r->tries = 0;
+    r->tries = r->urged = 0;
     at_latest(s, wait_ns + youth_ns(s));
 }
 
 /* ---- campaigns ---------------------------------------------------------------------------------------- */
 
-/* One more voter of our configuration; true when that makes a majority. */
-static bool count(struct replica *r, const struct replica_member *from) {
+static uint32_t bit_of(const struct replica *r, const struct replica_member *m) {
+    int i = replica_config_find(&r->config, m);
+    return i >= 0 && i < r->config.voters ? 1u << i : 0;
+}
+
+/* One more voter of our configuration. */
+static void count(struct replica *r, const struct replica_member *from) {
     int i = replica_config_find(&r->config, from);
     if (MUTANT(r, ACK_NO_INC) && i < 0)
         for (int k = 0; k < r->config.count; k++)
             if (r->config.members[k].node == from->node) i = k;
     if (i >= 0 && i < r->config.voters && !went_back_known(r, from)) r->granted |= 1u << i;
-    return (uint32_t)__builtin_popcount(r->granted) >= replica_config_majority(&r->config);
 }
 
-static void win(struct step *s) {
+/* The own vote is always one of them: without it the epoch could begin again after a crash, with another log. */
+static bool is_elected(const struct replica *r) {
+    return (uint32_t)__builtin_popcount(r->granted) >= replica_config_majority(&r->config) && (r->granted & bit_of(r, &r->self)) != 0;
+}
+
+static void win_if_elected(struct step *s) {
+    if (!is_elected(s->r)) return;
     if (leader_begin(s) != OK) step_become_follower(s); /* no memory: tried again at the next deadline */
 }
 
@@ -164,18 +176,19 @@ void election_campaign(struct step *s, bool transfer) {
     election_reset(s);
     if (election_alone(r)) { /* nobody else can hear of the epoch before it is durable: no wait, vote and marker in one group */
         step_persist_vote(s);
-        win(s);
+        count(r, &r->self);
+        win_if_elected(s);
         return;
     }
-    r->vote_for = r->self;
     r->campaign_transfer = transfer;
-    if (MUTANT(r, CAND_NO_PERSIST)) {
-        r->vote_seq = r->durable_seq > 0 ? r->durable_seq : 1;
-        election_durable(s);
-        return;
+    r->asked_again = 0;
+    if (!MUTANT(r, CAND_NO_PERSIST)) {
+        step_persist_vote(s);
+        r->vote_seq = r->seq;
     }
-    step_persist_vote(s);
-    r->vote_seq = r->seq;
+    if (MUTANT(r, CAND_NO_PERSIST) || MUTANT(r, OWN_VOTE_EARLY)) count(r, &r->self);
+    ask(s, REPLICA_VOTE, r->epoch, transfer);
+    win_if_elected(s);
 }
 
 static void grant(struct step *s) {
@@ -184,19 +197,40 @@ static void grant(struct step *s) {
     m->asked_epoch = r->epoch;
     m->ok = true;
     m->start = r->walk.start;
+    m->last = r->vote_last;
 }
 
-/* Neither a request nor a grant leaves before the vote that it stands for is durable. */
+/* Too many have refused; the leader whose connection broke will hardly vote either. */
+static bool is_hopeless(const struct replica *r) {
+    uint32_t without = r->refused | (r->orphaned ? bit_of(r, &r->leader) & ~r->granted : 0);
+    return (uint32_t)(r->config.voters - __builtin_popcount(without)) < replica_config_majority(&r->config);
+}
+
+/* No vote counts before it is durable: one for another does not leave, the own one is not counted. Disks may be slow: whoever waits for
+ * what comes of it does so from now on. */
 void election_durable(struct step *s) {
     struct replica *r = s->r;
-    if (r->vote_seq == 0 || (r->vote_seq > r->durable_seq && !MUTANT(r, CAND_NO_PERSIST))) return;
+    if (r->vote_seq == 0 || r->vote_seq > r->durable_seq) return;
     r->vote_seq = 0;
-    if (r->role != REPLICA_CANDIDATE) {
-        grant(s);
+    if (r->role == REPLICA_CANDIDATE) {
+        count(r, &r->self);
+        win_if_elected(s);
         return;
     }
-    ask(s, REPLICA_VOTE, r->epoch, r->campaign_transfer);
-    if (count(r, &r->self)) win(s);
+    grant(s);
+    if (!r->favours) return; /* a leader was heard meanwhile */
+    favour(s, &r->vote_for);
+    election_reset(s);
+}
+
+/* Another epoch would cost all of them another sync, and be no faster. */
+static bool campaign_goes_on(struct step *s) {
+    struct replica *r = s->r;
+    if (r->role != REPLICA_CANDIDATE || is_hopeless(r) || r->asked_again == ASKED_AGAIN_MAX) return false;
+    r->asked_again++;
+    election_reset(s);
+    ask(s, REPLICA_VOTE, r->epoch, r->campaign_transfer); /* it may have been lost */
+    return true;
 }
 
 void election_tick(struct step *s) {
@@ -204,6 +238,11 @@ void election_tick(struct step *s) {
     if (s->now_ns < r->election_ns || !replica_config_is_voter(&r->config, &r->self)) return;
     if (election_alone(r)) {
         election_campaign(s, false);
+        return;
+    }
+    if (campaign_goes_on(s)) return;
+    if (r->role == REPLICA_FOLLOWER && r->vote_seq != 0) { /* its vote for another is on the way to the disk */
+        election_reset(s);
         return;
     }
     step_become_follower(s);
@@ -215,7 +254,8 @@ void election_tick(struct step *s) {
     if (r->tries < UINT32_MAX) r->tries++;
     /* What was asked may be lost, if connections break. Not for ever: who said yes waits, and should have its turn. */
     if (r->orphaned && r->tries <= QUICK_TRIES) at_latest(s, random_between(r, r->timeout_ns / 5, 2 * r->timeout_ns / 5));
-    if (count(r, &r->self)) election_campaign(s, false);
+    count(r, &r->self);
+    if (is_elected(r)) election_campaign(s, false);
     else ask(s, REPLICA_PRE_VOTE, r->epoch + 1, false);
 }
 
@@ -223,17 +263,6 @@ static bool leader_is_heard(const struct step *s) {
     const struct replica *r = s->r;
     if (r->role == REPLICA_LEADER) return true; /* it resigns by itself when it lacks a majority */
     return r->has_leader && !r->leader_lost && s->now_ns - r->heard_ns < r->timeout_ns;
-}
-
-static uint32_t bit_of(const struct replica *r, const struct replica_member *m) {
-    int i = replica_config_find(&r->config, m);
-    return i >= 0 && i < r->config.voters ? 1u << i : 0;
-}
-
-/* Too many have refused; the leader whose connection broke will hardly vote either. */
-static bool is_hopeless(const struct replica *r) {
-    uint32_t without = r->refused | (r->orphaned ? bit_of(r, &r->leader) & ~r->granted : 0);
-    return (uint32_t)(r->config.voters - __builtin_popcount(without)) < replica_config_majority(&r->config);
 }
 
 /* Whether the own attempt may come to something yet. Pre-votes that are not answered may be lost: they count for a while only. */
@@ -247,20 +276,33 @@ static bool is_trying(const struct step *s, const struct replica_member *other) 
 /* A vote stands; a yes to a pre-vote stands against those that come later, for the earlier one is what all agree on. */
 static bool favours_another(const struct step *s, const struct replica_member *m) {
     const struct replica *r = s->r;
-    if (!r->favours || s->now_ns - r->favoured_ns >= r->timeout_ns / 2 || replica_member_eq(&r->favourite, m)) return false;
+    if (!r->favours || replica_member_eq(&r->favourite, m)) return false;
+    if (r->vote_seq == 0 && s->now_ns - r->favoured_ns >= r->timeout_ns / 2) return false;
     if (r->has_voted && replica_member_eq(&r->voted, &r->favourite)) return true;
     return replica_config_find(&r->config, &r->favourite) < replica_config_find(&r->config, m);
+}
+
+/* Whoever refused us asks now: it had not noticed yet that the leader is gone, and has. Where our yes is not all that it needs, others may hold theirs
+ * back, for they have given it to us: so we ask again, at once. Once for each voter: perhaps it refuses us for another reason. */
+static bool asks_at_once(struct step *s, const struct replica_message *m) {
+    struct replica *r = s->r;
+    uint32_t late = r->refused & bit_of(r, &m->from) & ~r->urged;
+    if (r->role != REPLICA_PRE_CANDIDATE || late == 0 || replica_config_majority(&r->config) <= 2) return false;
+    r->urged |= late;
+    r->election_ns = s->now_ns;
+    return true;
 }
 
 /* Two that lost their leader at the same time ask each other, and others. If all said yes both would campaign, and split the votes. Of equals
  * the one that campaigns, or else the one that the configuration names first, or that was there first, goes ahead; whoever has more does
  * anyway. */
-static bool goes_first(const struct step *s, const struct replica_message *m) {
+static bool goes_first(struct step *s, const struct replica_message *m) {
     const struct replica *r = s->r;
     if (m->asked_epoch != r->epoch + 1) return false;
     if (replica_position_compare(m->last, last_for_votes(r)) != 0 || replica_config_compare(m->config.id, r->config.id) != 0) return false;
-    if (!is_trying(s, &m->from)) return favours_another(s, &m->from);
-    return r->role == REPLICA_CANDIDATE || replica_config_find(&r->config, &r->self) < replica_config_find(&r->config, &m->from);
+    bool earlier = replica_config_find(&r->config, &r->self) < replica_config_find(&r->config, &m->from);
+    if (is_trying(s, &m->from)) return r->role == REPLICA_CANDIDATE || earlier;
+    return favours_another(s, &m->from) || (earlier && asks_at_once(s, m));
 }
 
 /* A candidate that may still win goes on. */
@@ -295,6 +337,7 @@ static void vote(struct step *s, const struct replica_message *m) {
     r->role = REPLICA_FOLLOWER;
     r->has_voted = true;
     r->voted = r->vote_for = m->from;
+    r->vote_last = m->last;
     favour(s, &m->from);
     election_reset(s);
     if (MUTANT(r, VOTE_NO_PERSIST)) {
@@ -316,20 +359,30 @@ static void refused(struct step *s, const struct replica_message *m) {
     if (pre ? r->orphaned : is_hopeless(r)) retry_soon(s); /* the others may not have noticed yet that the connection broke */
 }
 
+/* Whoever asks for votes before its own one is durable may die, forget all of it, and campaign in the same epoch again, with a log or a
+ * configuration of less. A vote that was given for what it had then must not count for what it has now; one that was given for just that may,
+ * for a position tells the whole log before it. */
+static bool is_of_this_campaign(const struct replica *r, const struct replica_message *m) {
+    if (MUTANT(r, GRANT_OF_ANY_LOG)) return true;
+    return replica_position_compare(m->last, last_for_votes(r)) == 0 &&
+           (MUTANT(r, CFG_VOTE) || replica_config_compare(m->config.id, r->config.id) == 0);
+}
+
 static void answered(struct step *s, const struct replica_message *m) {
     struct replica *r = s->r;
     bool pre = m->kind == REPLICA_PRE_VOTE_REPLY;
     if (pre && !m->ok && m->asked_epoch == m->epoch && m->epoch == r->epoch && r->role == REPLICA_FOLLOWER) let_go_first(s); /* it campaigns */
     if (m->asked_epoch != r->epoch + (pre ? 1 : 0)) return;
-    if (r->role != (pre ? REPLICA_PRE_CANDIDATE : REPLICA_CANDIDATE) || (!pre && r->vote_seq != 0)) return;
+    if (r->role != (pre ? REPLICA_PRE_CANDIDATE : REPLICA_CANDIDATE)) return;
     if (!m->ok) {
         refused(s, m);
         return;
     }
+    if (!pre && !is_of_this_campaign(r, m)) return;
     if (!pre && m->start > r->voters_start) r->voters_start = m->start;
-    if (!count(r, &m->from)) return;
-    if (pre) election_campaign(s, false);
-    else win(s);
+    count(r, &m->from);
+    if (!pre) win_if_elected(s);
+    else if (is_elected(r)) election_campaign(s, false);
 }
 
 void election_message(struct step *s, const struct replica_message *m) {

@@ -242,7 +242,7 @@ enum err leader_begin(struct step *s) {
     if (err) return err;
     r->role = REPLICA_LEADER;
     r->orphaned = r->favours = false;
-    r->tries = 0;
+    r->tries = r->urged = 0;
     r->read_round = r->read_confirmed = r->round;
     r->epoch_start = r->walk.end;
     step_begin_epoch(s, r->epoch);
@@ -332,6 +332,7 @@ void leader_reply(struct step *s, const struct replica_message *m) {
     struct replica_peer *p = leader_peer(r, &m->from);
     if (!p || (m->session != p->session && !MUTANT(r, ACK_NO_INC) && !MUTANT(r, ACK_NO_EPOCH))) return;
     p->acked_ns = s->now_ns;
+    if (m->waits) return; /* it is there, and that is all */
     if ((int32_t)(m->round - p->acked_round) > 0) p->acked_round = m->round;
     went_back_look(s, p, m);
     if (m->ok) accepted(s, p, m);

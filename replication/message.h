@@ -23,10 +23,11 @@ struct replica_message {
     struct replica_config config;        /* replies that acknowledge: durable at the sender */
     /* votes */
     int32_t asked_epoch;                 /* the epoch that is or would be campaigned for; replies repeat it */
-    struct replica_position last;        /* the candidate's last element */
+    struct replica_position last;        /* the candidate's last element; a granted vote repeats it */
     bool transfer;                       /* a leader wants it so: no need to have missed one */
     /* replies */
     bool ok;                             /* granted; `prev` was found */
+    bool waits;                          /* of an append, not `ok`: heard, but what this epoch changed is not durable yet */
     /* append: the elements behind `prev` up to `end_offset`, markers in between; records of [prev.offset, end_offset) ride beside */
     uint64_t session;                    /* of this follower at this leader; replies repeat it */
     uint32_t round;                      /* counts the leader's rounds; replies repeat the newest that they answer */

@@ -7,8 +7,8 @@
 
 #define REPLICA_MUTANTS(M)                                                                                              \
     M(ACK_BEFORE_FSYNC) M(ACK_NO_EPOCH) M(ACK_NO_INC) M(ACK_OWN_LEO) M(CAND_NO_PERSIST) M(CFG_NO_COMMIT) M(CFG_NO_CQC)    \
-    M(CFG_VOTE) M(COMMIT_OLD_EPOCH) M(DROP_ZERO_LEN) M(EMPTY_ACK_EARLY) M(EXPOSE_HW_EARLY) M(FOLLOWER_HW_LEO) M(GC)       \
-    M(MARKER_OFFSET_ONLY) M(NO_GOSSIP) M(OBSERVED_EARLY) M(PREFIX_DROP_AT_LSO) M(READ_AT_ONCE) M(START_FORGOTTEN) M(TRUNC_BY_OFFSET) M(TRUNC_TO_REQUEST) M(VOTE_LAST_RECORD)   \
+    M(CFG_VOTE) M(COMMIT_OLD_EPOCH) M(DROP_ZERO_LEN) M(EMPTY_ACK_EARLY) M(EXPOSE_HW_EARLY) M(FOLLOWER_HW_LEO) M(GC) M(GRANT_OF_ANY_LOG)      \
+    M(MARKER_OFFSET_ONLY) M(NO_GOSSIP) M(OBSERVED_EARLY) M(OWN_VOTE_EARLY) M(PREFIX_DROP_AT_LSO) M(READ_AT_ONCE) M(START_FORGOTTEN) M(TRUNC_BY_OFFSET) M(TRUNC_TO_REQUEST) M(VOTE_LAST_RECORD)   \
     M(BACK_IN_ANY_ROUND) M(VOTE_NO_PERSIST)                                                                                                  \
     /* of the shell and its disk: the simulator does these */                                                           \
     M(AMNESIA_SAME_ID) M(MARKER_BEFORE_DATA) M(TRUNC_NOT_DURABLE)

@@ -109,7 +109,7 @@ void step_high_watermark(struct step *s, int64_t offset) {
 void step_become_follower(struct step *s) {
     struct replica *r = s->r;
     bool led = r->role == REPLICA_LEADER;
-    if (r->role == REPLICA_CANDIDATE) r->vote_seq = 0; /* its own vote is not asked for any more when that is durable */
+    if (r->role == REPLICA_CANDIDATE) r->vote_seq = 0; /* nobody waits for its own vote any more */
     r->role = REPLICA_FOLLOWER;
     r->granted = 0;
     if (!led) return;

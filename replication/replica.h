@@ -188,14 +188,17 @@ struct replica {
     uint32_t granted, refused;           /* those that ask for votes: bits of config.members */
     bool orphaned;                       /* the connection to `leader` broke, and no leader was heard since */
     uint32_t tries;                      /* how often it has asked since it lost a leader */
+    uint32_t urged;                      /* voters for which it asked again at once since then: bits of config.members */
     bool favours;                        /* it has said yes to `favourite`, at favoured_ns, and has heard no leader since */
     struct replica_member favourite;
     int64_t favoured_ns;
     int64_t young_until_ns;
     bool relaxed;
     int64_t voters_start;                /* the highest log start among those who voted for us */
-    uint64_t vote_seq;                   /* a grant, or our own campaign, waits for this to be durable; 0: none */
-    struct replica_member vote_for;
+    uint64_t vote_seq;                   /* a grant, or a candidate's own vote, waits for this to be durable; 0: none */
+    struct replica_member vote_for;      /* the grant: to whom, */
+    struct replica_position vote_last;   /* and what it had when it asked */
+    uint32_t asked_again;                /* candidate: so often */
     bool campaign_transfer;              /* the leader asked us to campaign */
     bool transferring;
     struct replica_member transfer_to;

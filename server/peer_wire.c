@@ -132,6 +132,7 @@ static void replica_fill(struct replica_parts *s, const struct peer_part *p) {
     s->m.high_watermark = r->high_watermark;
     s->m.established = r->established;
     s->m.quiet = r->quiet;
+    s->m.waits = r->waits;
     s->m.start = r->start;
     s->last = position(r->last);
     s->prev = position(r->prev);
@@ -289,6 +290,7 @@ static bool replica_read(const Varve__Peer__Replica *m, struct replica_message *
     out->high_watermark = m->high_watermark;
     out->established = m->established;
     out->quiet = m->quiet;
+    out->waits = m->waits;
     out->start = m->start;
     out->match = position_read(m->match);
     return replica_message_is_valid(out);

@@ -134,7 +134,7 @@ sim_mutant() { # sim_mutant NAME SEED SEEDS: a rule that is left out must be not
 }
 
 SIM_MUTANTS="ACK_BEFORE_FSYNC ACK_OWN_LEO COMMIT_OLD_EPOCH MARKER_OFFSET_ONLY EMPTY_ACK_EARLY" # those that are noticed soonest
-SIM_MUTANTS_MORE="VOTE_NO_PERSIST CAND_NO_PERSIST TRUNC_TO_REQUEST ACK_EARLY FILE_FIRST EXPOSE_HW_EARLY ACK_NO_INC AMNESIA_SAME_ID CFG_NO_CQC CFG_NO_COMMIT NO_GOSSIP DROP_ZERO_LEN VOTE_LAST_RECORD TRUNC_BY_OFFSET PREFIX_DROP_AT_LSO CFG_VOTE START_FORGOTTEN" # the others that whole brokers must notice
+SIM_MUTANTS_MORE="VOTE_NO_PERSIST CAND_NO_PERSIST OWN_VOTE_EARLY TRUNC_TO_REQUEST ACK_EARLY FILE_FIRST EXPOSE_HW_EARLY ACK_NO_INC AMNESIA_SAME_ID CFG_NO_CQC CFG_NO_COMMIT NO_GOSSIP DROP_ZERO_LEN VOTE_LAST_RECORD TRUNC_BY_OFFSET PREFIX_DROP_AT_LSO CFG_VOTE START_FORGOTTEN" # the others that whole brokers must notice
 sim() { # whole clusters in the simulated world: fixed seeds, fresh ones, mutants, the same hashes from another compiler
   build dev varve-sim quorum-sim || return
   local first mutant

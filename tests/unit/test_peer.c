@@ -298,7 +298,7 @@ START_TEST(all_kinds_of_messages) {
         bool carries = kind == REPLICA_APPEND || kind == REPLICA_INSTALL_START;
         struct slice s = bytes_of(100, (uint8_t)kind);
         m.kind = (enum replica_message_kind)kind;
-        m.ok = m.transfer = true;
+        m.ok = m.transfer = m.waits = true;
         m.asked_epoch = 6;
         m.last = (struct replica_position){4, 1234567890123};
         m.match = (struct replica_position){5, 777};
@@ -311,7 +311,7 @@ START_TEST(all_kinds_of_messages) {
         const struct got *g = &nodes[1].got[kind];
         ck_assert_uint_eq(g->m.kind, kind);
         ck_assert_int_eq(g->len, kind == REPLICA_APPEND || kind == REPLICA_INSTALL_START ? 100 : 0);
-        ck_assert(g->m.ok && g->m.transfer && g->m.asked_epoch == 6);
+        ck_assert(g->m.ok && g->m.transfer && g->m.waits && g->m.asked_epoch == 6);
         ck_assert(g->m.last.epoch == 4 && g->m.last.offset == 1234567890123 && g->m.match.epoch == 5 && g->m.match.offset == 777);
         ck_assert_uint_eq(g->m.config.count, kind % 2 ? 0 : 3);
     }

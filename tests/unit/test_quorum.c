@@ -75,6 +75,8 @@ START_TEST(conversations_notice_mutants) {
         {"election.txt", REPLICA_MUTANT_CAND_NO_PERSIST, true},
         {"election.txt", REPLICA_MUTANT_ACK_BEFORE_FSYNC, true},
         {"election.txt", REPLICA_MUTANT_VOTE_NO_PERSIST, true},
+        {"slow_disks.txt", REPLICA_MUTANT_OWN_VOTE_EARLY, true},
+        {"forgotten_campaign.txt", REPLICA_MUTANT_GRANT_OF_ANY_LOG, true},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char path[600];
@@ -138,7 +140,7 @@ START_TEST(the_same_seed_is_the_same_run) {
     quorum_sim_run(&o, &b, &c);
     ck_assert_uint_eq(a.hash, b.hash);
     /* With every compiler: gcc and clang, -O0 to -O3. */
-    ck_assert_msg(a.hash == UINT64_C(0x4e024cbc1c00eef4), "hash %016llx", (unsigned long long)a.hash);
+    ck_assert_msg(a.hash == UINT64_C(0xfe67134183c421f0), "hash %016llx", (unsigned long long)a.hash);
     o.seed = 8;
     quorum_sim_run(&o, &b, &c);
     ck_assert_uint_ne(a.hash, b.hash);
@@ -153,28 +155,30 @@ struct mutant_case { enum replica_mutant mutant; uint32_t nodes, voters, feature
 static const struct mutant_case mutants[] = {
     {REPLICA_MUTANT_ACK_BEFORE_FSYNC, 3, 3, 0, 1, 20},
     {REPLICA_MUTANT_ACK_NO_EPOCH, 3, 3, 0, 1, 2000},
-    {REPLICA_MUTANT_ACK_NO_INC, 5, 3, QUORUM_MEMBERS | QUORUM_WIPE, 1700, 200},
+    {REPLICA_MUTANT_ACK_NO_INC, 5, 3, QUORUM_MEMBERS | QUORUM_WIPE, 700, 200},
     {REPLICA_MUTANT_ACK_OWN_LEO, 3, 3, 0, 1, 20},
     {REPLICA_MUTANT_AMNESIA_SAME_ID, 3, 3, QUORUM_WIPE, 1, 200},
     {REPLICA_MUTANT_BACK_IN_ANY_ROUND, 3, 3, 0, 1, 20},
     {REPLICA_MUTANT_CAND_NO_PERSIST, 3, 3, 0, 1, 10},
-    {REPLICA_MUTANT_CFG_NO_CQC, 5, 3, QUORUM_MEMBERS, 32700, 200},
+    {REPLICA_MUTANT_CFG_NO_CQC, 5, 3, QUORUM_MEMBERS, 4100, 200},
     {REPLICA_MUTANT_COMMIT_OLD_EPOCH, 3, 3, 0, 1, 20},
-    {REPLICA_MUTANT_DROP_ZERO_LEN, 3, 3, 0, 8500, 200},
+    {REPLICA_MUTANT_DROP_ZERO_LEN, 3, 3, 0, 6800, 200},
     {REPLICA_MUTANT_EMPTY_ACK_EARLY, 3, 3, 0, 1, 20},
     {REPLICA_MUTANT_EXPOSE_HW_EARLY, 3, 3, 0, 1, 20},
-    {REPLICA_MUTANT_FOLLOWER_HW_LEO, 3, 3, 0, 60700, 200},
-    {REPLICA_MUTANT_GC, 5, 3, QUORUM_MEMBERS, 1700, 200},
+    {REPLICA_MUTANT_FOLLOWER_HW_LEO, 3, 3, 0, 36900, 200},
+    {REPLICA_MUTANT_GC, 5, 3, QUORUM_MEMBERS, 1, 1000},
+    {REPLICA_MUTANT_GRANT_OF_ANY_LOG, 3, 3, 0, 23600, 200},
     {REPLICA_MUTANT_MARKER_BEFORE_DATA, 3, 3, 0, 1, 500},
     {REPLICA_MUTANT_MARKER_OFFSET_ONLY, 3, 3, 0, 1, 20},
     {REPLICA_MUTANT_NO_GOSSIP, 5, 3, QUORUM_MEMBERS, 1, 1000},
     {REPLICA_MUTANT_OBSERVED_EARLY, 5, 1, QUORUM_PREFIX | QUORUM_MEMBERS | QUORUM_OBSERVERS, 1, 500},
-    {REPLICA_MUTANT_PREFIX_DROP_AT_LSO, 3, 3, QUORUM_PREFIX, 7200, 200},
+    {REPLICA_MUTANT_OWN_VOTE_EARLY, 3, 3, 0, 1, 20},
+    {REPLICA_MUTANT_PREFIX_DROP_AT_LSO, 3, 3, QUORUM_PREFIX, 11200, 200},
     {REPLICA_MUTANT_START_FORGOTTEN, 3, 3, QUORUM_PREFIX, 1, 500},
     {REPLICA_MUTANT_TRUNC_BY_OFFSET, 3, 3, 0, 1, 500},
     {REPLICA_MUTANT_TRUNC_NOT_DURABLE, 3, 3, 0, 1, 400},
     {REPLICA_MUTANT_TRUNC_TO_REQUEST, 3, 3, 0, 1, 20},
-    {REPLICA_MUTANT_VOTE_LAST_RECORD, 3, 3, 0, 24300, 200},
+    {REPLICA_MUTANT_VOTE_LAST_RECORD, 3, 3, 0, 1100, 200},
     {REPLICA_MUTANT_VOTE_NO_PERSIST, 3, 3, 0, 1, 10},
 };
 enum { MUTANT_CASE_COUNT = sizeof mutants / sizeof mutants[0] };

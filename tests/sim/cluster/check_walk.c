@@ -99,6 +99,15 @@ static void check_votes(struct node *n, uint64_t group, const struct replica *r,
     }
 }
 
+/* 11: who leads others has voted for itself durably; a crash cannot make it begin the epoch again. */
+static void check_own_vote(struct node *n, const struct partition *p, const struct walk_before *was) {
+    const struct replica *r = &p->replica;
+    struct log_vote own = {r->epoch, true, r->self.node, r->self.incarnation};
+    if (was->role == REPLICA_LEADER || r->role != REPLICA_LEADER || election_alone(r) || n->rotten) return;
+    if (!check_vote_is_durable(n, p, &own))
+        cluster_violated(n->c, "11 group %llu: node %d leads in epoch %d before its own vote is durable", (unsigned long long)p->plid, n->id, r->epoch);
+}
+
 /* 15: what a majority has deleted stays deleted: one of those who voted for the leader knows. */
 static void check_inherited(struct node *n, uint64_t group, const struct replica *r, const struct walk_before *was) {
     if (was->established || !r->established || was->role != REPLICA_LEADER || r->role != REPLICA_LEADER) return;
@@ -112,4 +121,5 @@ void check_walk_step(struct node *n, const struct partition *p, const struct wal
     check_starts(n, p->plid, &p->replica, was);
     check_votes(n, p->plid, &p->replica, was, m, a);
     check_inherited(n, p->plid, &p->replica, was);
+    check_own_vote(n, p, was);
 }

@@ -32,10 +32,9 @@ struct node *node_of(const struct reactor *r) {
 
 static void check_promise(struct node *n, const struct partition *p, const struct replica_message *m, const struct replica_member *whom) {
     struct log_vote vote = {m->asked_epoch, true, whom->node, whom->incarnation};
-    if (m->kind == REPLICA_VOTE) vote.epoch = m->epoch;
     if (!check_vote_is_durable(n, p, &vote))
-        cluster_violated(n->c, "11 group %llu: node %d %s in epoch %d for node %d before its vote is durable", (unsigned long long)p->plid, n->id,
-                         m->kind == REPLICA_VOTE ? "asks for votes" : "votes", vote.epoch, whom->node);
+        cluster_violated(n->c, "11 group %llu: node %d votes in epoch %d for node %d before that is durable", (unsigned long long)p->plid, n->id, vote.epoch,
+                         whom->node);
 }
 
 static void check_acknowledgement(struct node *n, const struct partition *p, const struct replica_message *m) {
@@ -51,7 +50,6 @@ static void check_message(struct node *n, struct reactor *r, uint64_t group, con
     const struct partition *p = partition_find(r, group);
     if (!p || !p->started || !partition_is_replicated(p) || n->rotten) return;
     if (m->ok) check_may_speak(n, p, m);
-    if (m->kind == REPLICA_VOTE) check_promise(n, p, m, &m->from);
     if (m->kind == REPLICA_VOTE_REPLY && m->ok) check_promise(n, p, m, &m->to);
     if (m->kind == REPLICA_APPEND_REPLY && m->ok) check_acknowledgement(n, p, m);
 }

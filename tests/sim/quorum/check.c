@@ -143,11 +143,6 @@ void check_sent(struct world *w, struct node *n, const struct replica_message *m
             world_violated(w, "11 an acknowledgement left before what it acknowledges was durable");
     }
     if ((m->kind == REPLICA_APPEND || m->kind == REPLICA_INSTALL_START) && w->options.mutant == REPLICA_MUTANT_NONE) check_asked(w, n, m);
-    if (m->kind == REPLICA_VOTE) {
-        const struct disk *d = &n->disk;
-        if (d->epoch < m->epoch || (d->epoch == m->epoch && (!d->has_voted || !replica_member_eq(&d->voted, &n->self))))
-            world_violated(w, "11 a campaign began before its own vote was durable");
-    }
 }
 
 /* A read is answered with all that was committed anywhere when it came. */
@@ -178,13 +173,16 @@ void check_truncation(struct world *w, const struct node *n, struct replica_posi
         if (same(&n->log.records[o], &w->committed[o])) world_violated(w, "9 a committed record was truncated");
 }
 
-/* 1, 4: one leader for each epoch, and it has everything that was committed in those before. Who finds out late that it had won leads in an
+/* 1, 4, 11: one leader for each epoch, by votes that are durable, and it has everything that was committed in those before. Who finds out late that it had won leads in an
  * epoch that is over, and need not have what was committed since. */
 void check_leader(struct world *w, struct node *n) {
     int32_t epoch = n->replica.epoch;
     ASSERT(epoch < EPOCHS_SEEN_MAX);
     if (w->leaders[epoch].node >= 0 && !replica_member_eq(&w->leaders[epoch], &n->self)) world_violated(w, "1 two leaders in one epoch");
     w->leaders[epoch] = n->self;
+    const struct disk *d = &n->disk;
+    bool alone = n->replica.peer_count == 0; /* vote and marker are one change, and nobody hears of them before */
+    if (!alone && (d->epoch != epoch || !d->has_voted || !replica_member_eq(&d->voted, &n->self))) world_violated(w, "11 a leader's own vote is not durable");
     int64_t needed = w->committed_end;
     while (needed > 0 && w->committed_in[needed - 1] > epoch) needed--;
     if (n->log.end < needed) world_violated(w, "4 a leader's log ends before what is committed");

@@ -19,7 +19,7 @@ static void trace_message(struct world *w, const struct replica_message *m) {
         snprintf(detail + at, sizeof detail - (size_t)at, " to %" PRId64 ", hw %" PRId64 "%s", m->end_offset, m->high_watermark, m->established ? "" : "?");
         if (m->quiet) strcat(detail, ", quiet");
     } else if (m->kind == REPLICA_APPEND_REPLY) {
-        snprintf(detail, sizeof detail, m->ok ? " has (%d,%" PRId64 ")" : " no: try (%d,%" PRId64 ")", m->match.epoch, m->match.offset);
+        snprintf(detail, sizeof detail, m->ok ? " has (%d,%" PRId64 ")" : m->waits ? " waits" : " no: try (%d,%" PRId64 ")", m->match.epoch, m->match.offset);
     } else if (m->kind == REPLICA_INSTALL_START) {
         snprintf(detail, sizeof detail, " begin at (%d,%" PRId64 ")", m->prev.epoch, m->prev.offset);
     } else if (m->kind == REPLICA_VOTE || m->kind == REPLICA_PRE_VOTE) {
@@ -33,7 +33,7 @@ static void trace_message(struct world *w, const struct replica_message *m) {
 
 static void send(struct world *w, struct node *n, const struct replica_message *m) {
     check_sent(w, n, m);
-    if (m->kind == REPLICA_APPEND_REPLY && !m->ok) w->coverage->rejects++;
+    if (m->kind == REPLICA_APPEND_REPLY && !m->ok && !m->waits) w->coverage->rejects++;
     if (m->kind == REPLICA_PRE_VOTE_REPLY && !m->ok) w->coverage->pre_votes_refused++;
     if (m->kind == REPLICA_TIMEOUT_NOW) w->coverage->transfers++;
     if (w->net_count == NET_MAX) { /* the oldest are lost first, somewhere */
