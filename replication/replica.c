@@ -69,11 +69,11 @@ void step_append_records(struct step *s, int64_t to) {
     step_note(s);
 }
 
-/* Until this is durable nothing of the log counts as durable: the old elements could come back (rule 6, barrier). Acknowledgements wait
- * for barrier_seq; votes and campaigns, so leaders, for a later one. */
+/* Until this is durable nothing of the log counts as durable: the old elements could come back (rule 6, barrier). */
 static void barrier(struct step *s, struct replica_action *a, struct replica_position p) {
     a->position = p;
     s->r->barrier_seq = a->seq;
+    s->r->durable = POSITION_UNKNOWN;
     s->r->mark_count = 0;
     step_note(s);
 }

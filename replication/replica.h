@@ -163,7 +163,7 @@ struct replica {
     /* how far the disk is */
     uint64_t seq, durable_seq;           /* given out; reported */
     uint64_t barrier_seq;                /* of the newest vote, configuration, truncation, start or reset */
-    struct replica_position durable;     /* elements up to it are, of a log whose newest truncation is: barrier_seq */
+    struct replica_position durable;     /* elements up to it are durable; {0, -1}: unknown while a truncation is not */
     struct replica_mark *marks;          /* ascending: what is durable with which seq; NULL: never had anybody beside it */
     uint32_t mark_count;
     /* state that does not survive */
