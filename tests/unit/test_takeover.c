@@ -301,6 +301,22 @@ START_TEST(offsets_of_a_topic_that_is_gone_go) {
 }
 END_TEST
 
+/* Another topic has the name by the time that somebody looks. */
+START_TEST(offsets_of_another_topic_of_that_name_go) {
+    int32_t controller = controller_id();
+    create_on(NODES(controller));
+    const char *g = group_beside_controller();
+    int32_t coordinator = await_coordinator(controller, g);
+    for (int i = 0; i < 40 && commit_at(coordinator, g, 7); i++) world_run(50 * MS);
+    world_run(SECOND);
+    places[coordinator].paused = true; /* the next one is there half a second later */
+    delete_topic();
+    create_on(NODES(controller));
+    for (int i = 0; i < 40 && await_committed(controller, g) != -1; i++) world_run(50 * MS);
+    ck_assert_int_eq(await_committed(controller, g), -1);
+}
+END_TEST
+
 /* ---- reassignments ---------------------------------------------------------------------------------------------------- */
 
 /* Nobody: what is running is cancelled. Returns the partition's error code. */
@@ -433,6 +449,7 @@ int main(void) {
     tcase_add_checked_fixture(t, set_up_expiry, world_end);
     tcase_add_test(t, how_new_metadata_is_can_be_asked_at_any_time);
     tcase_add_loop_test(t, offsets_of_a_topic_that_is_gone_go, 0, 2);
+    tcase_add_test(t, offsets_of_another_topic_of_that_name_go);
     tcase_add_loop_test(t, offsets_of_a_topic_that_is_not_known_yet_are_kept, 0, ARRAY_LEN(lacks));
     suite_add_tcase(s, t);
     t = tcase_create("reassignments");
