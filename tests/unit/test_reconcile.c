@@ -374,6 +374,27 @@ START_TEST(leadership_comes_back_to_the_preferred_after_a_while) {
 }
 END_TEST
 
+/* It has to be there for a while without a break. */
+START_TEST(a_preferred_that_goes_again_waits_anew) {
+    start("1 2 3");
+    write_some(5);
+    kill_node(0);
+    write_some(5);
+    open_node(0);
+    partition_configure(reactor(0), &topic, 0);
+    run_ms(1500);
+    ck_assert_int_ne(leader(), 0);
+    kill_node(0);
+    run_ms(3000);
+    open_node(0);
+    int64_t back = sim_now_ns(w);
+    partition_configure(reactor(0), &topic, 0);
+    await("123", 1, 10000);
+    ck_assert_int_ge(sim_now_ns(w) - back, 2000 * (int64_t)MS);
+    stop();
+}
+END_TEST
+
 START_TEST(who_drains_leads_nothing) {
     start("1 2 3");
     write_some(5);
@@ -382,6 +403,12 @@ START_TEST(who_drains_leads_nothing) {
     await("123", 2, 1000);
     run_ms(5000);
     ck_assert_int_eq(leader(), 1); /* and it stays there */
+    write_some(5);
+    for (int i = 0; i < 36; i++) { /* some at a time, and as often as it takes */
+        for (int k = 0; k < 3; k++) registered[k].drained = k != i % 3;
+        for (int k = 0; k < NODES; k++) partition_unsettle_all(reactor(k));
+        await("123", i % 3 + 1, 2000);
+    }
     write_some(5);
     stop();
 }
@@ -396,6 +423,7 @@ int main(void) {
     tcase_add_test(c, a_disk_that_is_replaced_is_filled_again);
     tcase_add_test(c, a_replica_that_came_back_gives_no_vote_to_the_past);
     tcase_add_test(c, leadership_comes_back_to_the_preferred_after_a_while);
+    tcase_add_test(c, a_preferred_that_goes_again_waits_anew);
     tcase_add_test(c, who_drains_leads_nothing);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);
