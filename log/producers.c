@@ -158,6 +158,7 @@ enum err producers_apply(struct producers *p, const struct batch_header *h) {
         e->count = 0;
     }
     e->last_timestamp_ms = h->max_timestamp;
+    e->silent = false;
     if (h->attributes & BATCH_CONTROL) {
         e->txn_first_offset = -1;
         return OK;
@@ -178,13 +179,15 @@ static bool expired(const struct producer *e, int64_t now_ms, int64_t expiration
 void producers_expire(struct producers *p, int64_t now_ms, int64_t expiration_ms) {
     uint32_t keep = 0;
     for (uint32_t i = 0; i < p->cap; i++)
-        if (p->table[i].id != -1 && !expired(&p->table[i], now_ms, expiration_ms)) keep++;
-    if (keep == p->count) return;
-    struct producer *table = table_new(p->cap);
-    if (!table) return;   /* they stay one round longer: harmless */
-    for (uint32_t i = 0; i < p->cap; i++)
-        if (p->table[i].id != -1 && !expired(&p->table[i], now_ms, expiration_ms))
-            *probe(table, p->cap, p->table[i].id) = p->table[i];
+        if (p->table[i].id != -1 && !(p->table[i].silent && expired(&p->table[i], now_ms, expiration_ms))) keep++;
+    struct producer *table = keep < p->count ? table_new(p->cap) : NULL; /* no memory: they stay one round longer, harmless */
+    for (uint32_t i = 0; i < p->cap; i++) {
+        struct producer *e = &p->table[i];
+        bool old = e->id != -1 && expired(e, now_ms, expiration_ms), goes = e->silent && old;
+        e->silent = old;
+        if (table && e->id != -1 && !goes) *probe(table, p->cap, e->id) = *e;
+    }
+    if (!table) return;
     free(p->table);
     p->table = table;
     p->count = keep;

@@ -23,6 +23,7 @@ struct producer {
     int64_t id;
     int16_t epoch;
     uint8_t count;                                  /* batches in the window, oldest first */
+    bool silent;                                    /* it has not written since it was found too old; not stored */
     struct producer_batch window[PRODUCER_WINDOW];
     int32_t coordinator_epoch;                      /* -1 */
     int64_t txn_first_offset;                       /* -1: no open transaction */
@@ -40,6 +41,8 @@ void producers_free(struct producers *p);
 MUST_CHECK enum err producers_check(const struct producers *p, const struct batch_header *h, struct producer_batch *dup);
 /* Records a batch that entered the log (appended or replayed). ERR_NOMEM. */
 MUST_CHECK enum err producers_apply(struct producers *p, const struct batch_header *h);
+/* Forgets those whose newest timestamp is so old, if they were found so the last time, too, and have not written since: timestamps are the
+ * clients', and may be years old (or the clock wrong) while a producer writes, and has batches under way that may come twice. */
 void producers_expire(struct producers *p, int64_t now_ms, int64_t expiration_ms);
 /* The next new producer needs a larger table. */
 bool producers_full(const struct producers *p);

@@ -1,13 +1,16 @@
 """Brokers of a cluster whose wall clocks are wrong by years."""
 import hashlib
 import os
+import socket
 import time
 
 from checker import Load
-from cluster import Cluster
+from cluster import Cluster, killed_at
 from harness import Skip, wait_for
+from raw import Client, batch
 from test_cluster_damage import elect_there
 from test_cluster_kill import settle
+from test_cluster_wire import new_producer
 
 TEN_YEARS = 10 * 365 * 24 * 3600
 
@@ -54,4 +57,28 @@ def test_clocks_wrong_by_ten_years(ctx):
     assert ctx.varve("consume", "t", "--exit", "-b", c.bootstrap).stdout == lines
 
 
-test_clocks_wrong_by_ten_years.any_io = test_clocks_wrong_by_ten_years.slow = True
+def test_records_of_long_ago_are_not_doubled(ctx):
+    """A producer that copies old records says so in their timestamps; that does not make its retries those of a stranger, on any leader."""
+    c = Cluster(ctx)
+    c.create("t", min_insync_replicas=2, retention_ms=-1)
+    pid, epoch = new_producer(c.leader("t"))
+    long_ago = int(time.time() * 1000) - 30 * 24 * 3600 * 1000
+    sent = [batch(b"old %d" % i, pid=pid, epoch=epoch, sequence=i, timestamp=long_ago) for i in range(5)]
+
+    def produce(data):
+        with Client.__new__(Client) as raw:
+            raw.sock = socket.create_connection(c.leader("t").address, timeout=10)
+            return raw.produce("t", data, timeout_ms=5000)[:2]
+    assert [produce(x) for x in sent] == [(0, i) for i in range(5)]
+    for _ in range(2):
+        c.wait_in_sync("t")
+        victim = c.leader("t")
+        killed_at(victim)
+        assert wait_for("an answer", lambda: (a := produce(sent[4]))[0] != 6 and a, 20) in ((0, 4), (46, -1))
+        assert wait_for("an answer", lambda: (a := produce(sent[3]))[0] != 6 and a, 20) in ((0, 3), (46, -1))
+        victim.start()
+    with Client(c.leader("t")) as raw:
+        assert len(raw.batches("t")) == 5
+
+
+test_records_of_long_ago_are_not_doubled.any_io = test_clocks_wrong_by_ten_years.any_io = test_clocks_wrong_by_ten_years.slow = True

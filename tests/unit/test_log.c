@@ -499,7 +499,10 @@ START_TEST(producers_expire_while_the_log_is_used) {
     create_spec(&a, &s);
     ck_assert_int_eq(produce(&a, 9, 0, 0, &out), OK);
     ck_assert_int_eq(produce(&a, 9, 0, 5, &out), ERR_SEQUENCE);
-    append_n(&a, 1, 1, 10, 1000 + 3600 * 1000);
+    append_n(&a, 1, 1, 10, 1000 + 3600 * 1000); /* found too old, but it may be about to write, or the clock be wrong */
+    ck_assert_uint_eq(a.log->producers.count, 1);
+    ck_assert_int_eq(produce(&a, 9, 0, 5, &out), ERR_SEQUENCE);
+    append_n(&a, 1, 1, 10, 1000 + 4300 * 1000); /* at the next look, too */
     ck_assert_uint_eq(a.log->producers.count, 0);
     ck_assert_int_eq(produce(&a, 9, 0, 5, &out), OK); /* unknown: any sequence */
     ck_assert(machine_settle(&m, a.log));

@@ -138,6 +138,12 @@ START_TEST(many_producers_and_expiry) {
     struct producer open = {.id = 0, .last_timestamp_ms = 1000, .txn_first_offset = 3, .coordinator_epoch = -1};
     ck_assert_int_eq(producers_put(&p, &open), OK);
     producers_expire(&p, 3500, 500);   /* timestamps up to 3000 are 500 ms old */
+    ck_assert_uint_eq(p.count, 5000);
+    apply(1000 * 1000003ll, 0, 1, 1, 0); /* writes, with a timestamp that is as old */
+    producers_expire(&p, 3500, 500);
+    ck_assert_uint_eq(p.count, 5000 - 2001 + 2);
+    ck_assert_ptr_nonnull(producers_find(&p, 1000 * 1000003ll));
+    producers_expire(&p, 3500, 500);
     ck_assert_uint_eq(p.count, 5000 - 2001 + 1);
     ck_assert_ptr_nonnull(producers_find(&p, 0));
     ck_assert_ptr_null(producers_find(&p, 2000ll * 1000003));
