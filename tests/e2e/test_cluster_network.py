@@ -129,9 +129,30 @@ def test_nobody_hears_anybody(ctx):
     load.check()
 
 
+def test_members_change_while_links_are_cut(ctx):
+    """N9: a partition moves to a node that its leader does not hear, then the leader is cut off: either set of replicas works, and the move ends."""
+    c = cluster(ctx)
+    c.add(4)
+    with Load(c, "t") as load:
+        leader = c.leader("t")
+        stays = next(n for n in others(c, leader) if n.id in c.partition("t").replicas)
+        c.cut_one_way(c.nodes[4], leader)
+        ctx.varve("cluster", "move", "t:0", "--replicas", f"{leader.id},{stays.id},4", "-b", c.bootstrap)
+        time.sleep(2)
+        load.wait_acks(50, 30)
+        c.cut(leader)
+        wait_for("another leader", lambda: c.leader("t", but=(leader,)) is not leader, 30)
+        load.wait_acks(50, 30)
+        c.heal()
+        want = sorted((leader.id, stays.id, 4))
+        wait_for("the move to end", lambda: (p := c.partition("t")) and sorted(p.replicas) == want and sorted(p.isr) == want, 60)
+        settle(c, load)
+    load.check()
+
+
 test_flapping.slow = test_partial_mesh.slow = test_one_way_to_the_leader.slow = True
 for test in (test_leader_is_cut_off, test_leader_loses_its_cable, test_one_way_from_the_leader, test_one_way_to_the_leader, test_partial_mesh, test_flapping,
-             test_nobody_hears_anybody):
+             test_nobody_hears_anybody, test_members_change_while_links_are_cut):
     test.any_io = True
 for test in [f for name, f in list(globals().items()) if name.startswith("test_")]:
     test.slow = True
