@@ -110,25 +110,26 @@ static void synced(struct seg_writer *w, int64_t result) {
     else writer_step(w);
 }
 
-/* Starts the next sync that the segment needs. Its mark goes when the file is open, before the sync: this writer alone sets it. */
+/* Starts the next sync that the segment needs. Its mark goes when the file is open, before the sync: this writer alone sets it. An index
+ * without entries may have no file; but one that was cut to nothing has, and must not come back with what it had. */
 static bool sync_start(struct seg_writer *w, struct segment *s) {
-    if (!s->unsynced && s->index_unsynced && s->index_bytes == 0) {
-        s->index_unsynced = false;
-        s->time_index_unsynced = s->time_index_bytes > 0;
+    while (s->unsynced || s->index_unsynced || s->time_index_unsynced) {
+        enum file_kind kind = s->unsynced ? FILE_LOG : s->index_unsynced ? FILE_INDEX : FILE_TIMEINDEX;
+        uint32_t bytes = kind == FILE_LOG ? UINT32_MAX : kind == FILE_INDEX ? s->index_bytes : s->time_index_bytes;
+        int rc = 0;
+        w->file = files_get(&w->sh->files, w->log, s->base, kind, 0, &rc);
+        if (!w->file && (rc != -ENOENT || bytes > 0)) {
+            writer_fail(w, rc, "open a segment file");
+            return true;
+        }
+        if (kind == FILE_LOG) s->unsynced = false;
+        s->time_index_unsynced = kind == FILE_INDEX || (kind == FILE_LOG && s->time_index_unsynced);
+        if (kind == FILE_INDEX) s->index_unsynced = false;
+        if (!w->file) continue;
+        writer_io(w, IO_SYNC, 0, 0, 0, synced);
+        return true;
     }
-    if (!s->unsynced && !s->index_unsynced && !s->time_index_unsynced) return false;
-    enum file_kind kind = s->unsynced ? FILE_LOG : s->index_unsynced ? FILE_INDEX : FILE_TIMEINDEX;
-    if (!writer_open(w, s->base, kind, 0)) return true;
-    if (kind == FILE_LOG) {
-        s->unsynced = false;
-    } else if (kind == FILE_INDEX) {
-        s->index_unsynced = false;
-        s->time_index_unsynced = s->time_index_bytes > 0;
-    } else {
-        s->time_index_unsynced = false;
-    }
-    writer_io(w, IO_SYNC, 0, 0, 0, synced);
-    return true;
+    return false;
 }
 
 bool finish_step(struct seg_writer *w, bool flush, bool sync) {

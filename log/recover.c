@@ -352,6 +352,7 @@ static enum err fix_index_file(struct fixing *f, struct segment *s, enum file_ki
     if (size < *expected) index_again(f, s, kind, "is too short", expected);
     if (fd == -ENOENT) return OK;
     int rc = size > *expected ? io_truncate(f->s->io, fd, *expected) : 0;
+    s->index_unsynced |= size > *expected;
     if (rc < 0) refuse(f, rc, "cut an index");
     int closed = io_close(f->s->io, fd);
     return rc < 0 ? f->err : closed < 0 ? refuse(f, closed, "close an index") : OK;
@@ -367,7 +368,6 @@ static enum err reindex(struct fixing *f, struct segment *s) {
         s->reindex = false;
         s->index_bytes = s->time_index_bytes = 0;
     }
-    s->index_unsynced |= s->index_bytes > 0 || s->time_index_bytes > 0;
     err = fix_index_file(f, s, FILE_INDEX, &s->index_bytes);
     return err == OK ? fix_index_file(f, s, FILE_TIMEINDEX, &s->time_index_bytes) : err;
 }

@@ -90,11 +90,11 @@ static inline const char *memory_log_wrong(const struct model *x) {
 }
 
 /* What all logs have in no file is what the journal counts for the disk's reserve. */
-static inline bool memory_pending_wrong(const struct machine *m) {
+static inline bool memory_pending_wrong(const struct machine *x) {
     uint64_t bytes = 0;
-    for (uint32_t s = 0; s < m->config.shards; s++)
-        for (uint32_t i = 0; i < m->shards[s]->log_count; i++)
-            if (!m->shards[s]->logs[i]->folder_moved) bytes += impl_unwritten(m->shards[s]->logs[i]);
-    return bytes != journal_pending_bytes(m->store->journal);
+    for (uint32_t s = 0; s < x->config.shards; s++)
+        for (uint32_t i = 0; i < x->shards[s]->log_count; i++)
+            if (!x->shards[s]->logs[i]->folder_moved) bytes += impl_unwritten(x->shards[s]->logs[i]);
+    return bytes != journal_pending_bytes(x->store->journal);
 }
 #endif
