@@ -124,6 +124,24 @@ START_TEST(cut_files_stay_cut) {
 }
 END_TEST
 
+/* The log grows again, to segments of the names that went: their files are others. */
+START_TEST(segments_made_again_have_files_of_their_own) {
+    struct model a;
+    memset(next_of, 0, sizeof next_of);
+    begin(&a);
+    fill(&a, 17);
+    checkpoint();
+    int64_t base = impl_of(a.log)->segments[1].base;
+    cut(&a, 3);
+    next_of[0] = 3;
+    turns(60);
+    fill(&a, 14);
+    ck_assert_int_eq(impl_of(a.log)->segments[1].base, base);
+    power_cut_after_checkpoint(&a);
+    end(&a);
+}
+END_TEST
+
 static void on_start(struct log *l, void *ctx, enum err err) {
     (void)l;
     *(enum err *)ctx = err;
@@ -340,6 +358,7 @@ int main(void) {
     TCase *t = tcase_create("log_cut");
     tcase_set_timeout(t, 0);
     tcase_add_loop_test(t, cut_files_stay_cut, 0, 4);
+    tcase_add_test(t, segments_made_again_have_files_of_their_own);
     tcase_add_loop_test(t, dropped_segments_stay_gone, 0, 2);
     tcase_add_test(t, deleted_folders_stay_gone);
     tcase_add_loop_test(t, discarded_generations_stay_gone, 0, 2);
