@@ -61,6 +61,7 @@ static bool batches_right(struct seg_writer *w, const uint8_t *p, uint32_t len) 
             enum err err = batch_parse(w->seal_head, BATCH_HEADER_BYTES, &h);
             if ((err != OK && err != ERR_TRUNCATED) || batch_check(&h) != OK || h.base_offset < w->seal_next || (h.base_offset > w->seal_next && !segment_has_gaps(w->log, s)) || batch_last_offset(&h) >= s->end)
                 return false;
+            if (!epochs_fit(&w->log->pub.epochs, h.base_offset, batch_last_offset(&h), h.leader_epoch)) return false;
             w->seal_next = batch_last_offset(&h) + 1;
             w->seal_expected = h.crc;
             w->seal_crc = crc32c(0, w->seal_head + CRC_FROM, BATCH_HEADER_BYTES - CRC_FROM);

@@ -75,7 +75,8 @@ bool partition_exists(const struct reactor *r, uint64_t plid);
 /* Whether the replica here leads and is established: everything committed is below its high watermark. */
 bool partition_leads(struct reactor *r, uint64_t plid);
 /* The same, for an answer that may not be older than the time after which a leader gives up that no majority answers. The core measures
- * that by the time in which this thread ran; after it was kept from running (SIGSTOP), a majority must have answered since. */
+ * that by the time in which this thread ran; after it was kept from running (SIGSTOP), a majority must have answered a round that began
+ * since then: what lies in the sockets may have been said before. The first question after a sleep asks for that, and is told no. */
 bool partition_still_leads(struct reactor *r, uint64_t plid);
 /* For coordinators that load their state from a partition of their own reactor: its log, and where committed records
  * end. NULL: it is not here. */

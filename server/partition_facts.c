@@ -80,12 +80,22 @@ bool partition_leads(struct reactor *r, uint64_t plid) {
     return p && !p->gone && p->replica.role == REPLICA_LEADER && p->replica.established;
 }
 
+/* Asked anew after each sleep, and of each leadership that began before one. */
+static enum err ask_majority(struct reactor *r, struct partition *p) {
+    if (p->asked_ns == r->slept_ns && p->asked_epoch == p->replica.epoch) return OK;
+    enum err err = partition_step(p, &(struct replica_event){.kind = REPLICA_READ, .now_ns = r->awake_ns}, NULL);
+    if (err != OK) return err;
+    p->asked_ns = r->slept_ns;
+    p->asked_epoch = p->replica.epoch;
+    p->asked_round = p->replica.read_round;
+    return OK;
+}
+
 bool partition_still_leads(struct reactor *r, uint64_t plid) {
     if (!partition_leads(r, plid)) return false;
-    const struct replica *core = &partition_find(r, plid)->replica;
-    uint32_t voices = replica_config_is_voter(&core->config, &core->self);
-    for (uint32_t i = 0; i < core->peer_count; i++) voices += core->peers[i].voter && !core->peers[i].went_back && core->peers[i].acked_ns >= r->slept_ns;
-    return voices >= replica_config_majority(&core->config);
+    struct partition *p = partition_find(r, plid);
+    if (!partition_is_replicated(p) || p->led_since_ns >= r->slept_ns) return true;
+    return ask_majority(r, p) == OK && partition_leads(r, plid) && (int32_t)(p->readable_round - p->asked_round) >= 0;
 }
 
 static void producers_start(struct partition_op *base) {

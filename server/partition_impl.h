@@ -41,6 +41,10 @@ struct partition {
     int64_t quiet_since_ns;       /* the core is quiet (replication/quiet.c); 0: it is not */
     struct list latest;           /* partition_offset.link: ask for the end of what is committed; a majority has not said yet that we lead */
     uint32_t readable_round;      /* the newest read that a majority confirmed (REPLICA_READABLE) */
+    int64_t led_since_ns;         /* awake_ns when it began to lead */
+    int64_t asked_ns;             /* partition_still_leads(): slept_ns, the epoch, and the read whose answer tells */
+    int32_t asked_epoch;
+    uint32_t asked_round;
     struct list handovers;        /* partition_handover.link */
     struct list reads;            /* appends whose records are being read from files (server/partition_send.c) */
     struct list to_send;          /* in map->to_send: peers wait for appends */

@@ -245,6 +245,7 @@ static void tell_leaders(struct partition *p, const struct before *was, bool loo
                                               replica_config_compare(r->config.id, was->config) != 0;
     bool follows = !led && r->has_leader && r->epoch != p->followed_epoch;
     if (changed || follows) controller_quorum_changed(reactor, p->plid);
+    if (led && !was->led) p->led_since_ns = reactor->awake_ns;
     if (led != was->led || (led && r->established != was->established))
         trace_debug("replica", "%s-%d: %s, epoch %d", p->log->topic, p->log->partition,
                     !led ? "leads no more" : r->established ? "leads and is established" : "leads", led ? r->epoch : was->epoch);

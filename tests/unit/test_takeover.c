@@ -171,6 +171,25 @@ START_TEST(what_was_heard_before_a_sleep_is_no_answer_after_it) {
 }
 END_TEST
 
+/* The same where there was something to say: answers to its heartbeats lie there. */
+START_TEST(an_answer_from_before_a_sleep_is_none_after_it) {
+    ck_assert_int_eq(create_at(1, "t", 1, 3), 0);
+    int32_t sleeper = await_coordinator(1, "g");
+    for (int i = 0; i < 40 && commit_at(sleeper, "g", 1); i++) world_run(50 * MS);
+    for (int32_t id = 1; id <= 3; id++)
+        if (id != sleeper) sim_link_delay(world, (unsigned)id, (unsigned)sleeper, 250 * MS);
+    world_run(SECOND);
+    ck_assert_int_eq(committed_at(sleeper, "g"), 1);
+    places[sleeper].paused = true;
+    world_run(400 * MS);
+    cut_off(sleeper, true);
+    world_run(3600 * MS);
+    commit_elsewhere(sleeper);
+    wakes_with_a_question(sleeper);
+    says_nothing_more(sleeper);
+}
+END_TEST
+
 static void delete_topic(void) {
     struct k_delete_topics_request q;
     struct k_delete_topics_response a;
@@ -442,6 +461,7 @@ int main(void) {
     tcase_add_test(t, a_coordinator_that_slept_tells_nothing_old);
     tcase_add_test(t, a_coordinator_that_slept_and_is_cut_off_tells_nothing_old);
     tcase_add_test(t, what_was_heard_before_a_sleep_is_no_answer_after_it);
+    tcase_add_test(t, an_answer_from_before_a_sleep_is_none_after_it);
     tcase_add_loop_test(t, offsets_go_with_their_topic, 0, 3);
     suite_add_tcase(s, t);
     t = tcase_create("metadata");

@@ -77,7 +77,7 @@ static void ask(call_done_fn *done, uint32_t i) {
 /* Whoever says that it is done shows it, wherever it was done (server/forward.h; it waits for a second at most). */
 static void check_shown(const struct call *call, const char *name, bool there) {
     const struct node *n = &admin.c->nodes[call->node];
-    if (!n->ready || n->life != admin.lives[n->id] || sim_now_ns(admin.c->world) - admin.sent_ns >= SECOND) return;
+    if (!n->ready || n->stopping || n->life != admin.lives[n->id] || sim_now_ns(admin.c->world) - admin.sent_ns >= SECOND) return;
     if ((image_topic_by_name(atomic_load(&n->broker.image), str_from(name)) != NULL) != there)
         cluster_violated(admin.c, "12 node %d says that topic %s is %s and shows otherwise", n->id, name, there ? "made" : "deleted");
 }
