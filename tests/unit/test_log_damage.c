@@ -2,6 +2,7 @@
  * and nothing else suffers. */
 #include "log/faulty.h"
 #include "log/manifest.h"
+#include "log/writer.h"
 #include "tests/unit/log_fixture.h"
 
 #define FIRST_LOG "/var/data/t-0/00000000000000000000.log"
@@ -548,6 +549,31 @@ START_TEST(the_log_start_moves_during_a_read) {
 }
 END_TEST
 
+static bool has_digest(const struct model *a, int64_t base) {
+    struct manifest manifest;
+    ck_assert_int_eq(folder_manifest_read(m.io, m.config.dir, impl_of(a->log)->folder, &manifest), OK);
+    bool found = manifest_find(&manifest, base) != NULL;
+    manifest_free(&manifest);
+    return found;
+}
+
+/* The epoch is not under the CRC. A digest of the damaged bytes would say that they are right, and refuse those that another replica has. */
+START_TEST(a_wrong_epoch_gets_no_digest) {
+    struct model a, b;
+    build_segments(&a, &b, false);
+    ck_assert_int_ge(sim_file_flip(m.world, 0, FIRST_LOG, 15, 0x04), 0);
+    start();
+    reopened(&a);
+    const struct segment *first = &impl_of(a.log)->segments[0];
+    if (!first->sealed) ck_assert(!has_digest(&a, 0));
+    for (int i = 0; i < 100 && !first->sealed; i++) ck_assert(machine_turn(&m, 100000000));
+    ck_assert(first->sealed);
+    ck_assert(!has_digest(&a, 0));
+    expect_lost(&a, 0, 1);
+    done(&a, &b);
+}
+END_TEST
+
 START_TEST(the_scrubber_keeps_its_pace) {
     struct model a;
     setup(0, 1);
@@ -678,6 +704,7 @@ int main(void) {
     tcase_add_test(t, the_scrubber_finds_what_nobody_reads);
     tcase_add_test(t, what_lies_before_the_log_start_is_no_damage);
     tcase_add_test(t, the_log_start_moves_during_a_read);
+    tcase_add_test(t, a_wrong_epoch_gets_no_digest);
     tcase_add_test(t, the_scrubber_keeps_its_pace);
     tcase_add_loop_test(t, whose_directory_and_what_was_in_it, 0, ARRAY_LEN(refused));
     tcase_add_test(t, ranges_join);
