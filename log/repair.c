@@ -324,6 +324,7 @@ static bool file_is(struct life *x, struct log_impl *l, const struct segment *s,
 
 /* Makes the index again from the batches; what the files hold is kept only if it is the same. */
 static void compare_index(struct life *x, struct log_impl *l, struct segment *s) {
+    impl_change(l);
     s->index_bytes = s->time_index_bytes = 0;
     s->reindex = true;
     s->reindex_end = s->base;
@@ -389,6 +390,7 @@ static void mend_log(struct life *x, struct log_impl *l) {
         if (faulty_overlaps(l, s->base, 0, s->size_bytes)) write_anew(x, l, s);
         else compare_index(x, l, s);
     }
+    impl_change(l);
     impl_dirty(l); /* Kafka's checkpoint files of the folder are written anew at the stop */
     path_folder(path, x->store->dir, l->folder);
     int rc = x->err == OK ? io_list(x->io, path, look_at_snapshot, &y) : 0;
