@@ -253,7 +253,10 @@ static void tell_leaders(struct partition *p, const struct before *was, bool loo
         p->followed_epoch = r->epoch;
         leaders_follow(reactor, p->plid, r->epoch, r->leader.node);
     }
-    if (!led && was->led) report(p, was->epoch);
+    if (!led && was->led) {
+        p->in_sync = 0; /* of the configuration in which it led; this may be another one, with fewer members */
+        report(p, was->epoch);
+    }
     if (!led) return;
     uint16_t now = changed || (look && r->peer_count > 0) ? in_sync(p) : p->in_sync;
     if (!changed && now == p->in_sync) return;

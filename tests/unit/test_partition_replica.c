@@ -968,6 +968,42 @@ START_TEST(members_come_and_go) {
 }
 END_TEST
 
+/* What it hears first of its successor may be a configuration of fewer members than were in sync with it. */
+START_TEST(a_leader_that_was_left_out_hears_of_it_late) {
+    start(3);
+    ck_assert_int_eq(await_leader(300), 0);
+    ck_assert_int_eq(write_to(0, -1, 3), KERR_NONE);
+    run_ms(300);
+    ck_assert_int_eq(leaders_get(reactor(0), GROUP)->in_sync, 7);
+    isolate(0, true);
+    partition_peer_lost(reactor(1), 1);
+    partition_peer_lost(reactor(2), 1);
+    run_ms(100);
+    int next = part(1)->replica.role == REPLICA_LEADER ? 1 : 2;
+    ck_assert(partition_is_led(part(next)) && partition_is_led(part(0)));
+    struct replica_config two = part(next)->replica.config;
+    two.voters = two.count = 2;
+    two.members[0] = member(1);
+    two.members[1] = member(2);
+    enum err err = ERR_AGAIN;
+    for (int n = 0; n < 100 && err == ERR_AGAIN; n++) {
+        turn();
+        err = reconfigure(next, &two);
+    }
+    ck_assert_int_eq(err, OK);
+    run_ms(20); /* both have it */
+    ck_assert(partition_is_led(part(0)));
+    isolate(0, false);
+    run_ms(200);
+    ck_assert(!partition_is_led(part(0)));
+    ck_assert_int_eq(part(0)->replica.config.count, 2);
+    const struct leader_info *known = leaders_get(reactor(0), GROUP);
+    ck_assert(known && known->leader != 1 && known->in_sync >> known->count == 0);
+    ck_assert_int_eq(write_to(next, -1, 3), KERR_NONE);
+    stop();
+}
+END_TEST
+
 START_TEST(a_member_far_behind_catches_up_from_files) {
     start(3);
     int l = await_leader(300), behind = (l + 1) % NODES;
@@ -1148,6 +1184,7 @@ int main(void) {
     tcase_add_test(t, an_election_is_answered_when_it_is_over);
     tcase_add_test(t, writes_wait_for_a_handover_that_fails);
     tcase_add_test(t, members_come_and_go);
+    tcase_add_test(t, a_leader_that_was_left_out_hears_of_it_late);
     tcase_add_test(t, a_member_far_behind_catches_up_from_files);
     tcase_add_test(t, a_follower_without_room_goes_on_later);
     tcase_add_test(t, a_directory_that_fails_leads_no_more);
