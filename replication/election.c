@@ -20,8 +20,9 @@ enum { YOUTH_PARTS = 1000 / 6 };
 /* After a refusal: 1 to 5 of them, then twice that, and so on. */
 #define RETRY_NS INT64_C(10000000)
 enum { RETRY_DOUBLINGS = 6, QUICK_TRIES = 2 };
-/* How often a candidate that may still win asks for votes again, a timeout after the other, before it gives the epoch up. */
-enum { ASKED_AGAIN_MAX = 4 };
+/* How often a candidate that may still win asks for votes again, a timeout after the other, before it gives the epoch up; and how often if
+ * somebody has refused: two may have split the votes, and the one that both wait for may be dead. */
+enum { ASKED_AGAIN_MAX = 4, ASKED_AGAIN_REFUSED = 1 };
 /* A fresh group asks within the first of them, and again after one to two of the second; for a few timeouts only: who is not there by then
  * is down. */
 #define EAGER_FIRST_NS INT64_C(30000000)
@@ -226,7 +227,8 @@ void election_durable(struct step *s) {
 /* Another epoch would cost all of them another sync, and be no faster. */
 static bool campaign_goes_on(struct step *s) {
     struct replica *r = s->r;
-    if (r->role != REPLICA_CANDIDATE || is_hopeless(r) || r->asked_again == ASKED_AGAIN_MAX) return false;
+    uint32_t most = r->refused != 0 ? ASKED_AGAIN_REFUSED : ASKED_AGAIN_MAX;
+    if (r->role != REPLICA_CANDIDATE || is_hopeless(r) || r->asked_again >= most) return false;
     r->asked_again++;
     election_reset(s);
     ask(s, REPLICA_VOTE, r->epoch, r->campaign_transfer); /* it may have been lost */
