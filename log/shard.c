@@ -418,6 +418,8 @@ static void truncate_durable(struct log_impl *l, const struct effect *e) {
     /* Of those behind S only: what came before is in the state already. */
     if (l->in_checkpoint && e->cuts == l->pub.shard->cuts && place_less(e->place, l->flush_to) && !MUTANT(W_KEPT))
         l->flush_to = e->place;
+    /* A checkpoint that ended while this was under way has put W behind it again: what grows there is in no checkpoint. */
+    if (place_less(e->place, l->synced) && !MUTANT(W_KEPT)) l->synced = e->place;
     writer_want(l);
     notify(l);
 }

@@ -637,6 +637,51 @@ START_TEST(the_rate_is_kept) {
 }
 END_TEST
 
+/* The log is cut while W of a checkpoint moves: what grows behind the cut is not below W, and not compacted before it is. A SWAP of segments
+ * that no checkpoint knows would be damage to the next start. */
+START_TEST(what_grows_behind_a_cut_waits_for_its_checkpoint) {
+    struct model a, others[5];
+    setup(0, 1);
+    m.config.compact_map_bytes = 1 << 16;
+    start();
+    struct log *l = compacted_log(&a, 3000);
+    for (int i = 0; i < 5; i++) {
+        struct log_spec s = spec_of("other", i);
+        create_spec(&others[i], &s);
+    }
+    fill(l, 4, 10, 1000);
+    for (int i = 0; i < 60; i++) ck_assert(machine_turn(&m, 1000000));
+    checkpoint(); /* of the digests: the log is to be the last one of the next */
+    for (int i = 0; i < 20; i++) ck_assert(machine_turn(&m, 1000000));
+    for (int i = 0; i < 5; i++) ck_assert_int_eq(log_begin_epoch(others[i].log, 2), OK);
+    put(l, 99, 1, 10, T0 + l->end);
+    ck_assert(machine_settle(&m, l));
+    for (int i = 0; m.shards[0]->checkpoint.active; i++) ck_assert(i < 10000 && machine_turn(&m, 1000000));
+    enum err done = ERR_COUNT;
+    journal_checkpoint(m.store->journal, false, on_checkpoint, &done);
+    for (int i = 0; !m.shards[0]->checkpoint.done; i++) ck_assert(i < 10000 && machine_turn(&m, 1000000));
+    ck_assert(impl_of(l)->in_checkpoint);
+    ck_assert_int_eq(log_truncate(l, 1, 0), OK);
+    for (int i = 0; i < 12; i++) put(l, i % 3, i, 1000, T0 + l->end);
+    ck_assert(machine_settle(&m, l));
+    const struct segment *early = impl_of(l)->segments;
+    for (int i = 0; early[0].index || early[1].index || early[2].index; i++) ck_assert(i < 10000 && machine_turn(&m, 100000));
+    struct compact_look look;
+    compact_look(l, T0, l->durable_end, &look);
+    ck_assert_uint_eq(look.dirty_bytes, 0);
+    if (compact_start(l->shard, l, T0, l->durable_end))
+        for (int i = 0; compact_running(l->shard); i++) ck_assert(i < 10000 && machine_turn(&m, 1000000));
+    for (int i = 0; i < 20; i++) ck_assert(machine_turn(&m, 1000000));
+    sim_crash(m.world, 0, SIM_LOSE_ALL);
+    machine_close(&m);
+    start();
+    stop();
+    for (int i = 0; i < 5; i++) model_free(&others[i]);
+    model_free(&a);
+    teardown();
+}
+END_TEST
+
 START_TEST(what_has_waited_is_completed_and_due) {
     struct model a;
     setup(0, 1);
@@ -701,6 +746,7 @@ int main(void) {
     tcase_add_test(t, a_run_ends_when_the_log_is_cut_or_deleted_or_the_broker_stops);
     tcase_add_test(t, a_full_disk_leaves_the_log_as_it_is);
     tcase_add_test(t, the_rate_is_kept);
+    tcase_add_test(t, what_grows_behind_a_cut_waits_for_its_checkpoint);
     tcase_add_test(t, what_has_waited_is_completed_and_due);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

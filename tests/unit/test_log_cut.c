@@ -142,6 +142,33 @@ START_TEST(segments_made_again_have_files_of_their_own) {
 }
 END_TEST
 
+/* W of thousands of logs moves in slices, and a log may be cut when it was not its turn yet: what becomes durable later lowers W then. */
+START_TEST(w_is_not_behind_a_cut_that_was_under_way) {
+    struct model a, others[5];
+    begin(&a);
+    struct log_spec s = spec_of("t", 1);
+    for (int i = 0; i < 5; i++) {
+        s = spec_of("t", i + 1);
+        create_spec(&others[i], &s);
+    }
+    memset(next_of, 0, sizeof next_of);
+    checkpoint();
+    for (int i = 0; i < 5; i++) ck_assert_int_eq(log_begin_epoch(others[i].log, 2), OK);
+    fill(&a, 17);
+    enum err done = ERR_COUNT;
+    journal_checkpoint(m.store->journal, false, on_checkpoint, &done);
+    for (int i = 0; !m.shards[0]->checkpoint.done; i++) ck_assert(i < 10000 && machine_turn(&m, 1000000));
+    ck_assert(impl_of(a.log)->in_checkpoint);
+    cut(&a, 0);
+    while (impl_of(a.log)->truncates_joined > 0) ck_assert(machine_turn(&m, 1000000));
+    turns(60);
+    ck_assert_int_eq(impl_of(a.log)->synced.base, 0);
+    ck_assert_uint_eq(impl_of(a.log)->synced.position, 0);
+    for (int i = 0; i < 5; i++) model_free(&others[i]);
+    end(&a);
+}
+END_TEST
+
 static void on_start(struct log *l, void *ctx, enum err err) {
     (void)l;
     *(enum err *)ctx = err;
@@ -359,6 +386,7 @@ int main(void) {
     tcase_set_timeout(t, 0);
     tcase_add_loop_test(t, cut_files_stay_cut, 0, 4);
     tcase_add_test(t, segments_made_again_have_files_of_their_own);
+    tcase_add_test(t, w_is_not_behind_a_cut_that_was_under_way);
     tcase_add_loop_test(t, dropped_segments_stay_gone, 0, 2);
     tcase_add_test(t, deleted_folders_stay_gone);
     tcase_add_loop_test(t, discarded_generations_stay_gone, 0, 2);
