@@ -352,7 +352,7 @@ static enum err fix_index_file(struct fixing *f, struct segment *s, enum file_ki
     if (size < *expected) index_again(f, s, kind, "is too short", expected);
     if (fd == -ENOENT) return OK;
     int rc = size > *expected ? io_truncate(f->s->io, fd, *expected) : 0;
-    s->index_unsynced |= size > *expected;
+    s->index_unsynced = true; /* a process that was killed may have cut it, too */
     if (rc < 0) refuse(f, rc, "cut an index");
     int closed = io_close(f->s->io, fd);
     return rc < 0 ? f->err : closed < 0 ? refuse(f, closed, "close an index") : OK;

@@ -124,6 +124,28 @@ START_TEST(cut_files_stay_cut) {
 }
 END_TEST
 
+/* The process that cut the files is killed before it has synced them, and the next one finds nothing to cut. */
+START_TEST(files_that_a_killed_process_cut_stay_cut) {
+    for (uint32_t keep = 0; keep < 17; keep++) {
+        struct model a;
+        memset(next_of, 0, sizeof next_of);
+        begin(&a);
+        fill(&a, 17);
+        checkpoint();
+        cut(&a, a.batches[keep].base);
+        while (impl_of(a.log)->truncates_joined > 0) ck_assert(machine_turn(&m, 1000000));
+        if (_i % 2) restart(&a);
+        else turns(60);
+        sim_crash(m.world, 0, SIM_KILLED);
+        machine_close(&m);
+        start();
+        reopened(&a);
+        power_cut_after_checkpoint(&a);
+        end(&a);
+    }
+}
+END_TEST
+
 /* The log grows again, to segments of the names that went: their files are others. */
 START_TEST(segments_made_again_have_files_of_their_own) {
     struct model a;
@@ -385,6 +407,7 @@ int main(void) {
     TCase *t = tcase_create("log_cut");
     tcase_set_timeout(t, 0);
     tcase_add_loop_test(t, cut_files_stay_cut, 0, 4);
+    tcase_add_loop_test(t, files_that_a_killed_process_cut_stay_cut, 0, 2);
     tcase_add_test(t, segments_made_again_have_files_of_their_own);
     tcase_add_test(t, w_is_not_behind_a_cut_that_was_under_way);
     tcase_add_loop_test(t, dropped_segments_stay_gone, 0, 2);
