@@ -30,9 +30,10 @@ enum { HOLD_PARTITIONS_MAX = 1000 };
  * more; one that knows of no leaders yet does not, for then there is nobody to be lost on the way to.
  *
  * But one that stays in its list keeps the pause before the next attempt to connect, which grows to ten seconds when brokers die again and
- * again; one that comes anew begins without. So the next answer leaves out the broker that was shown once more, also if it is back by then,
- * as long as it leads nothing that is asked for. It asks for that next answer soon in most cases: a connection that breaks with records under
- * way makes it ask twice. After ten seconds the pause is over in any case. */
+ * again; one that comes anew begins without. So the next answer about topics leaves out the broker that was shown once more, also if it is back
+ * by then, as long as it leads nothing that is asked for, and nothing that only it can lead: a client that asks for some of its topics would
+ * give up the leader of others. (What others can lead does not go back to it so soon.) It asks for that next answer soon in most cases: a
+ * connection that breaks with records under way makes it ask twice. After ten seconds the pause is over in any case. */
 #define NEWS_NS INT64_C(2000000000)
 #define LEFT_OUT_NS INT64_C(10000000000)
 
@@ -158,12 +159,23 @@ static bool is_leader(const struct metadata_state *s, int32_t id) {
     return false;
 }
 
+/* Whether there is a partition that nobody else has. */
+static bool has_alone(const struct metadata_state *s, int32_t id) {
+    const struct image *im = request_image(s->rq);
+    for (uint32_t i = 0; i < im->topic_count; i++)
+        for (int32_t k = 0; k < im->by_name[i]->partition_count; k++) {
+            const struct image_partition *p = &im->by_name[i]->partitions[k];
+            if (p->replica_count == 1 && p->replicas[0] == id) return true;
+        }
+    return false;
+}
+
 /* It was shown though it was lost, and the client has not heard yet that it was. */
 static bool is_left_out(const struct metadata_state *s, const struct api_node *n) {
     const struct conn *c = s->rq->conn;
-    if (!c || s->rq->reactor->now_ns - c->lost_told_ns > LEFT_OUT_NS || n->id == s->out.controller_id) return false;
+    if (!c || s->rq->reactor->now_ns - c->lost_told_ns > LEFT_OUT_NS || n->id == s->out.controller_id || s->out.topics_n == 0) return false;
     for (uint32_t i = 0; i < c->lost_shown_count; i++)
-        if (c->lost_shown[i] == n->id) return !is_leader(s, n->id);
+        if (c->lost_shown[i] == n->id) return !is_leader(s, n->id) && !has_alone(s, n->id);
     return false;
 }
 
@@ -202,6 +214,7 @@ static void show_brokers(struct metadata_state *s) {
     struct conn *c = s->rq->conn;
     if (!c) return;
     if (told) c->lost_told_ns = s->rq->reactor->now_ns;
+    if (s->out.topics_n == 0 && again_count == 0) return; /* who asks for brokers only is not told more than that */
     c->lost_shown_count = again_count;
     memcpy(c->lost_shown, again, again_count * sizeof *again);
 }

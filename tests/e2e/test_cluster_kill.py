@@ -86,6 +86,32 @@ def test_who_asks_for_a_leader_holds_nobody_up(ctx):
     assert took < 0.25 <= waited
 
 
+def test_who_leads_what_is_not_asked_for_is_shown(ctx):
+    """A connection that was shown a lost broker once more is then told without it (server/api_metadata.c), but not when that is back and leads a
+    partition that nobody else has: a client that asks for some topics, or for none, may use others, and would give up their leader."""
+    c = Cluster(ctx)
+    c.create("t", partitions=6, min_insync_replicas=2)
+    c.create("alone", replicas=1)
+    victim = c.leader("alone")
+    asked, other = [n for n in c.nodes.values() if n is not victim]
+
+    def of(node, topics):
+        m = c.metadata(node, topics)
+        return m and {p.leader for t in topics for p in m.topics[t].values()}
+    for topics in ([], ["t"], ["alone"]):
+        with Client(asked) as client:
+            def ask(topics):
+                client.request(3, 7, struct.pack(">i", len(topics)) + b"".join(map(string, topics)) + b"\0")
+                return Metadata(client.response())
+            killed_at(victim)
+            wait_for("new leaders", lambda: (found := of(other, ["t"])) and not found & {-1, victim.id})
+            ask(["t"])  # shows it once more, if that is less than two seconds ago
+            victim.start()
+            wait_for("it to lead", lambda: of(asked, ["alone"]) == {victim.id})
+            assert victim.id in ask(topics).brokers, topics
+        c.wait_in_sync("t", "alone")
+
+
 def test_follower_is_killed(ctx):
     c = Cluster(ctx)
     c.create("t", partitions=2, min_insync_replicas=2)
