@@ -198,7 +198,7 @@ static void attempt(struct timer *t) {
     g->call.request = (struct bytes){g->request, (int32_t)g->request_len};
     g->away = true;
     g->again = false;
-    g->asked_ns = cluster_reactor(cl)->now_ns;
+    g->asked_ns = io_mono_ns(cluster_reactor(cl)->io); /* the turn may have begun before somebody wanted to know */
     g->remote = !here;
     if (here) registration_handle(cl->broker, g->call.request, answered_here, cl);
     else peer_call(&g->call);
