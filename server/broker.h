@@ -42,6 +42,7 @@ struct broker {
     _Atomic(int64_t) metadata_asked_ns;  /* when the controller was asked the last question that it has answered (cluster_knows_since()) */
     _Atomic(uint64_t) metadata_known_end; /* what its image said then, or later */
     _Atomic(int64_t) group_bytes;        /* what consumer groups hold, all reactors together */
+    atomic_uint disk_stuck;              /* reactors for which the disk does not answer (server/reconcile.h) */
     atomic_bool stopping;
     atomic_bool failed;                  /* the data directory is latched */
 };

@@ -37,6 +37,7 @@ struct reconciler {
     bool leaving;                        /* the broker stops */
     enum peer_disk disk;                 /* reconciler_disk() */
     int64_t disk_full_ns, disk_well_ns;  /* the disk is full since; it is well since. 0: it is otherwise */
+    int64_t stuck_over_ns, stuck_for_ns; /* it was said to answer again; it was to be well for so long before. 0: never */
     uint64_t waiting;                    /* log_shard_waiting(), at the newest look, */
     uint32_t waiting_looks;              /* and at so many before it */
     uint32_t disks;                      /* those that are not well, in a number; of the newest look */
@@ -151,6 +152,7 @@ static void write_quorum(struct reconciler *c, const struct replica *core) {
 /* ---- disks that are full, or do not answer ------------------------------------------------------------------------------ */
 
 #define DISK_LOOK_NS 500000000
+#define STUCK_AGAIN_NS INT64_C(60000000000) /* soon after it was said to answer again */
 
 static bool disk_is_stuck(struct reconciler *c) {
     uint64_t waiting = log_shard_waiting(c->reactor->shard);
@@ -167,6 +169,21 @@ static void disk_tell(const struct reconciler *c, enum peer_disk before) {
     if (before == PEER_DISK_STUCK && before != c->disk) trace_info("broker", "%s: reactor %u: the disk answers again", dir, c->reactor->index);
 }
 
+/* A disk that hangs for a moment again and again, as those of all brokers may, would send leadership round in circles. */
+static void note_stuck(struct reconciler *c) {
+    if (c->disk == PEER_DISK_STUCK) return;
+    bool again = c->stuck_for_ns != 0 && c->reactor->now_ns - c->stuck_over_ns < STUCK_AGAIN_NS;
+    c->stuck_for_ns = again ? MIN(2 * c->stuck_for_ns, RECONCILE_DISK_WELL_MAX_NS) : RECONCILE_DISK_WELL_NS;
+    c->disk = PEER_DISK_STUCK;
+}
+
+static void note_well(struct reconciler *c) {
+    bool stuck = c->disk == PEER_DISK_STUCK;
+    if (c->reactor->now_ns - c->disk_well_ns < (stuck ? c->stuck_for_ns : RECONCILE_DISK_WELL_NS)) return;
+    if (stuck) c->stuck_over_ns = c->reactor->now_ns;
+    c->disk = PEER_DISK_WELL;
+}
+
 static void disk_look_here(struct reconciler *c) {
     int64_t now = c->reactor->now_ns;
     enum peer_disk before = c->disk;
@@ -175,9 +192,11 @@ static void disk_look_here(struct reconciler *c) {
     else if (c->disk_full_ns == 0) c->disk_full_ns = now;
     if (!well) c->disk_well_ns = 0;
     else if (c->disk_well_ns == 0) c->disk_well_ns = now;
-    if (stuck) c->disk = PEER_DISK_STUCK;
+    if (stuck) note_stuck(c);
     else if (full && now - c->disk_full_ns >= RECONCILE_DISK_FULL_NS) c->disk = PEER_DISK_FULL;
-    else if (well && now - c->disk_well_ns >= RECONCILE_DISK_WELL_NS) c->disk = PEER_DISK_WELL;
+    else if (well) note_well(c);
+    if (c->disk == PEER_DISK_STUCK && before != c->disk) atomic_fetch_add(&c->reactor->broker->disk_stuck, 1);
+    if (before == PEER_DISK_STUCK && before != c->disk) atomic_fetch_sub(&c->reactor->broker->disk_stuck, 1);
     disk_tell(c, before);
 }
 
@@ -197,6 +216,10 @@ static void disk_look(struct timer *t) {
 }
 
 enum peer_disk reconciler_disk(const struct reactor *r) { return r->reconciler ? r->reconciler->disk : PEER_DISK_WELL; }
+
+enum peer_disk reconciler_disk_of_broker(const struct reactor *r) {
+    return atomic_load(&r->broker->disk_stuck) > 0 ? PEER_DISK_STUCK : reconciler_disk(r);
+}
 
 /* Whether a partition of `t` (NULL: the metadata log) would rather be led elsewhere. The cluster's own topics may use some of a full disk's
  * reserve. */

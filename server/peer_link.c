@@ -323,7 +323,8 @@ void peer_link_round(struct peer_link *l, int64_t now_ns) {
         return;
     }
     if (!due && now_ns - l->ping_ns < PEER_PING_NS) return;
-    struct peer_part ping = {.kind = PEER_PART_PING, .u.ping = l->ping + 1, .disk = reconciler_disk(reactor_of(l)), .wall_ms = reactor_of(l)->now_ms};
+    struct peer_part ping = {.kind = PEER_PART_PING, .u.ping = l->ping + 1, .disk = reconciler_disk_of_broker(reactor_of(l)),
+                             .wall_ms = reactor_of(l)->now_ms};
     if (!peer_stream_put(&l->stream, &ping, NULL, 0, PEER_QUEUE_CALLS_BYTES)) return;
     l->ping++;
     l->ping_ns = now_ns;

@@ -204,6 +204,9 @@ def hanging(ctx, part, **settings):
             load.wait_acks(500, 20)
             ctx.varve("produce", "t", "--acks", "1", "-b", c.bootstrap, input="no:1:a leader alone would wait\n")
             assert victim.alive() and "has not come to an end" in victim.trace(), victim.trace()[-3000:]
+            time.sleep(4.5)  # two pings of each reactor: whichever it is that cannot write
+            for n in others:
+                assert f"broker {victim.id}: its disk is well again" not in n.trace(), n.trace()[-3000:]
             heal()
             settle(c, load)
         load.check()
@@ -218,6 +221,26 @@ def test_disk_of_the_leader_hangs(ctx):
 def test_segments_of_the_leader_hang(ctx):
     """D5: only its segment files, so that the journal fills up."""
     hanging(ctx, "/t-0/", **{"journal.bytes": 16 << 20})
+
+
+def test_disks_of_all_hang_by_turns(ctx):
+    """Each for three seconds of nine: leadership does not go round in circles for long."""
+    with faulty(ctx, "leader") as (c, *_):
+        with Load(c, "t") as load:
+            begun, epochs = time.monotonic(), []
+            while (at := time.monotonic() - begun) < 42:
+                for node in c.nodes.values():
+                    with open(node.control + ".new", "w") as f:
+                        f.write(f"slow {3000 if (at + 3 * node.id) % 9 < 2.5 else 0} journal-0/\n")
+                    os.rename(node.control + ".new", node.control)
+                if at >= 21:
+                    epochs.append(c.partition("t").epoch)
+                time.sleep(0.5)
+            assert epochs[-1] - epochs[0] <= 1, epochs
+            for node in c.nodes.values():
+                os.unlink(node.control)
+            settle(c, load)
+        load.check()
 
 
 def test_old_disk_comes_back(ctx):
@@ -251,7 +274,8 @@ def test_old_disk_comes_back(ctx):
 
 test_each_disk_is_wiped_in_turn.slow = test_slow_disk_of_the_leader.slow = True
 for test in (test_sync_of_the_leader_fails, test_sync_of_a_follower_fails, test_write_of_the_leader_fails, test_slow_disk_of_a_follower,
-             test_slow_disk_of_the_leader, test_disk_of_the_leader_hangs, test_segments_of_the_leader_hang, test_old_disk_comes_back, test_each_disk_is_wiped_in_turn):
+             test_slow_disk_of_the_leader, test_disk_of_the_leader_hangs, test_segments_of_the_leader_hang, test_disks_of_all_hang_by_turns,
+             test_old_disk_comes_back, test_each_disk_is_wiped_in_turn):
     test.any_io = True
 for test in [f for name, f in list(globals().items()) if name.startswith("test_")]:
     test.slow = True
