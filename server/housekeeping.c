@@ -13,6 +13,7 @@ enum { PARTITIONS_PER_TURN = 64, CLOCKS_MAX = 65 };
 #define MS_NS INT64_C(1000000)
 #define FIRST_NS (30000 * MS_NS)
 #define SLICE_NS MS_NS
+#define UNKNOWN_NS (60000 * MS_NS)
 #define INTERVAL_MAX_MS (INT64_C(365) * 24 * 3600 * 1000)
 #define JUMP_MS (INT64_C(3600) * 1000)   /* more than time services correct at once */
 
@@ -73,10 +74,26 @@ struct log *housekeeping_log(const struct reactor *r, uint64_t plid) {
     return l;
 }
 
+/* An operator wonders why the disk fills up. */
+static void say_unknown(struct housekeeping *h, const struct reactor *r) {
+    if (!h->clock_unknown) {
+        h->unknown_ns = 0;
+        h->unknown_said = false;
+    } else if (h->unknown_ns == 0) {
+        h->unknown_ns = r->now_ns;
+    } else if (!h->unknown_said && r->now_ns - h->unknown_ns > UNKNOWN_NS) {
+        h->unknown_said = true;
+        if (r->index == 0)
+            trace_warn("broker", "fewer than a majority of the cluster's brokers tell what their clocks show: until they do no records are "
+                       "deleted for their age, and nothing is compacted");
+    }
+}
+
 static void look(struct timer *t) {
     struct housekeeping *h = CONTAINER_OF(t, struct housekeeping, timer);
     struct reactor *r = CONTAINER_OF(h, struct reactor, housekeeping);
     bool hold = housekeeping_holds(r);
+    say_unknown(h, r);
     struct log *l = housekeeping_log(r, h->next_plid);
     for (int i = 0; i < PARTITIONS_PER_TURN && l; i++) {
         struct log *next = log_shard_next(r->shard, l);

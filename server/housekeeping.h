@@ -17,6 +17,8 @@ struct housekeeping {
     /* Ages count only while the wall clock goes as the monotonic one does, and is where those of other brokers are. */
     int64_t wall_ms, mono_ns;            /* when they were first compared; mono_ns 0: not yet */
     bool clock_jumped, clock_ahead, clock_unknown;
+    int64_t unknown_ns;                  /* seen so by rounds since; 0: it is known */
+    bool unknown_said;
 };
 /* Before the first turn, on the reactor's thread or before its threads start. */
 void housekeeping_start(struct reactor *r);
