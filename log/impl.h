@@ -91,7 +91,6 @@ struct log_impl {
     uint64_t owed_bytes;            /* of the disk, for more than that: counted in the journal */
     uint32_t owed_mark;             /* of what that was when it was counted */
     struct place synced;            /* W */
-    int64_t flush_end;              /* offset of flush_to */
     uint32_t truncates_joined;      /* TRUNCATE and RESET entries that are not durable: no file may be touched */
     int64_t truncate_end;           /* while `truncated`: the lowest end, */
     struct place truncate_place;    /* and where it lies */

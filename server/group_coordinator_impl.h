@@ -63,6 +63,7 @@ struct group_set {
     struct mail work_mail;
     bool work_posted, stopped;
     struct timer expiry_timer, again_timer;
+    int64_t again_ns;                     /* since the last coordinator that could read its log, the pauses between looks grow */
     uint64_t topics_version;              /* struct group_topics */
     int64_t wall_base_ms, mono_base_ns;   /* of the clock of consumer groups */
     struct arena arena;                   /* of one replay */

@@ -10,10 +10,11 @@
 #include "server/group_coordinator_impl.h"
 #include "server/image.h"
 
+#define AGAIN_NS INT64_C(250000000)
+#define AGAIN_MAX_NS INT64_C(10000000000)
 enum {
     WORK_SLICE_NS = 400000,
     DROPS_PER_LOOK = 64,
-    AGAIN_NS = 250000000,
     REPLAY_ARENA_BYTES = 256 << 20, /* an array's element has 3 bytes in a record at least, and up to 40 in memory */
 };
 
@@ -191,7 +192,9 @@ static const struct image_topic *group_topic(const struct group_set *s) {
 void coordinator_load_again(struct coordinator *c) {
     struct group_set *s = c->set;
     c->unreadable = true;
-    if (!s->stopped && !timer_armed(&s->again_timer)) timer_set(&s->reactor->timers, &s->again_timer, s->reactor->now_ns + AGAIN_NS);
+    if (s->stopped || timer_armed(&s->again_timer)) return;
+    s->again_ns = MIN(MAX(2 * s->again_ns, AGAIN_NS), AGAIN_MAX_NS);
+    timer_set(&s->reactor->timers, &s->again_timer, s->reactor->now_ns + s->again_ns);
 }
 
 /* Those whose logs can be read now begin once more. */

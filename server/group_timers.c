@@ -57,6 +57,7 @@ void group_tick(struct group *g) {
 }
 
 void coordinator_activated(struct coordinator *c) {
+    c->set->again_ns = 0;
     for (struct group *g = c->groups; g; g = g->hh.next) {
         struct group_view v;
         group_view_fill(g, &v);
