@@ -220,6 +220,19 @@ class Kcat(Producer):
                 self.history.fail(self.who, err.strip()[-300:])
 
 
+def end_of(consumer, part, seconds=20):
+    """Its library does not ask again when the leader has changed since it looked (preferred leaders return at any time)."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return consumer.get_watermark_offsets(part, timeout=30)[1]
+        except confluent_kafka.KafkaException as e:
+            if not e.args[0].retriable() and e.args[0].code() != confluent_kafka.KafkaError.NOT_LEADER_FOR_PARTITION or time.monotonic() > end:
+                raise
+            time.sleep(0.1)
+            consumer.list_topics(part.topic, timeout=30)
+
+
 def read_all(bootstrap, topics, seconds=60):
     """{(topic, partition): [(offset, value)]} of all that can be read, up to the ends as they are told now."""
     need_confluent()
@@ -231,7 +244,7 @@ def read_all(bootstrap, topics, seconds=60):
             meta = c.list_topics(topic, timeout=30).topics[topic]
             parts += [confluent_kafka.TopicPartition(topic, i, 0) for i in meta.partitions]
         out = {(p.topic, p.partition): [] for p in parts}
-        ends = {(p.topic, p.partition): c.get_watermark_offsets(p, timeout=30)[1] for p in parts}
+        ends = {(p.topic, p.partition): end_of(c, p) for p in parts}
         waiting = {at for at, end in ends.items() if end > 0}
         c.assign(parts)
         end = time.monotonic() + seconds
