@@ -79,7 +79,7 @@ unit_tests() { # unit_tests PRESET DIR LABEL [arguments for ctest]: every Check 
   build "$1" || return
   local dir=$2 label=$3 log=$scratch/ctest-$3.log
   shift 3
-  ctest --test-dir "$dir" --no-tests=error -j "$jobs" --output-on-failure "$@" >"$log" 2>&1
+  ctest --test-dir "$dir" --no-tests=error -j $((jobs + 1)) --output-on-failure "$@" >"$log" 2>&1
   local status=$?
   [ $status -eq 0 ] || cat "$log"
   sed -nE "s/^ *[0-9]+\/[0-9]+ Test +#[0-9]+: ([^ ]+) \.* *(Passed|\*\*\*[A-Za-z ]+).*/\2 $label\/\1/p" "$log" |
