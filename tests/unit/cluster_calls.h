@@ -143,21 +143,33 @@ static inline int16_t commit_at(int32_t id, const char *group, int64_t offset) {
     return TRY(id, API_OFFSET_COMMIT, 8, offset_commit, q, a) ? a.topics[0].partitions[0].error_code : -1000;
 }
 
-/* The offset; -1000 - error; -3000: no answer. */
-static inline int64_t committed_at(int32_t id, const char *group) {
+/* The question for what a group has committed of partition 0 of topic t; it points into itself. */
+struct committed_question {
     struct k_offset_fetch_request q;
+    struct k_offset_fetch_request_groups group;
+    struct k_offset_fetch_request_groups_topics topic;
+    int32_t partition;
+};
+static inline void committed_question_init(struct committed_question *x, const char *group) {
+    x->partition = 0;
+    x->topic = (struct k_offset_fetch_request_groups_topics){.name = STR_LIT("t"), .partition_indexes = &x->partition, .partition_indexes_n = 1};
+    k_offset_fetch_request_init(&x->q);
+    k_offset_fetch_request_groups_init(&x->group);
+    x->group.group_id = str_from(group);
+    x->group.topics = &x->topic;
+    x->q.groups = &x->group;
+    x->group.topics_n = x->q.groups_n = 1;
+}
+/* The offset; -1000 - error. */
+static inline int64_t committed_answer(const struct k_offset_fetch_response *a) {
+    return a->groups[0].error_code ? -1000 - a->groups[0].error_code : a->groups[0].topics[0].partitions[0].committed_offset;
+}
+/* The same; -3000: no answer. */
+static inline int64_t committed_at(int32_t id, const char *group) {
+    struct committed_question x;
     struct k_offset_fetch_response a;
-    int32_t partition = 0;
-    struct k_offset_fetch_request_groups g;
-    struct k_offset_fetch_request_groups_topics t = {.name = STR_LIT("t"), .partition_indexes = &partition, .partition_indexes_n = 1};
-    k_offset_fetch_request_init(&q);
-    k_offset_fetch_request_groups_init(&g);
-    g.group_id = str_from(group);
-    g.topics = &t;
-    q.groups = &g;
-    g.topics_n = q.groups_n = 1;
-    if (!TRY(id, API_OFFSET_FETCH, 8, offset_fetch, q, a)) return -3000;
-    return a.groups[0].error_code ? -1000 - a.groups[0].error_code : a.groups[0].topics[0].partitions[0].committed_offset;
+    committed_question_init(&x, group);
+    return TRY(id, API_OFFSET_FETCH, 8, offset_fetch, x.q, a) ? committed_answer(&a) : -3000;
 }
 
 static inline int32_t await_coordinator(int32_t at, const char *group) {

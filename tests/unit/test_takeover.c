@@ -83,26 +83,17 @@ END_TEST
 
 /* Asks for a committed offset; the answer is fetched by asked_offset(). */
 static void ask_offset(int32_t id, const char *group) {
-    struct k_offset_fetch_request q;
-    int32_t partition = 0;
-    struct k_offset_fetch_request_groups g;
-    struct k_offset_fetch_request_groups_topics t = {.name = STR_LIT("t"), .partition_indexes = &partition, .partition_indexes_n = 1};
-    k_offset_fetch_request_init(&q);
-    k_offset_fetch_request_groups_init(&g);
-    g.group_id = str_from(group);
-    g.topics = &t;
-    q.groups = &g;
-    g.topics_n = q.groups_n = 1;
-    k_offset_fetch_request_encode(&q, call_begin(API_OFFSET_FETCH, 8), 8);
+    struct committed_question x;
+    committed_question_init(&x, group);
+    k_offset_fetch_request_encode(&x.q, call_begin(API_OFFSET_FETCH, 8), 8);
     ck_assert(call_send(id));
 }
-/* -1000 - error. */
 static int64_t asked_offset(int32_t id) {
     struct k_offset_fetch_response a;
     struct wire_reader r;
     ck_assert(call_receive(id, &r, 10 * SECOND));
     ck_assert_int_eq(k_offset_fetch_response_decode(&a, &r, 8), OK);
-    return a.groups[0].error_code ? -1000 - a.groups[0].error_code : a.groups[0].topics[0].partitions[0].committed_offset;
+    return committed_answer(&a);
 }
 
 /* A coordinator that has committed offset 1, and nothing has happened for so long that heartbeats pause. */
